@@ -1,0 +1,63 @@
+// swift-tools-version: 6.2
+// shuck: strips the outer IP header in user space. The house's rooms and who may see whom.
+import PackageDescription
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+    name: "shuck",
+    products: [
+        .executable(name: "shuck", targets: ["shuck"]),
+        // For the nested benchmark package; not an API promise.
+        .library(name: "ShuckCore", targets: ["Forwarding", "Routing"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        .target(
+            name: "CLinux",
+            cSettings: [.treatAllWarnings(as: .error)],
+            linkerSettings: [
+                .linkedLibrary("uring"), .linkedLibrary("numa"), .linkedLibrary("mnl"),
+            ]),
+        .target(
+            name: "CPcap",
+            cSettings: [.treatAllWarnings(as: .error)],
+            linkerSettings: [.linkedLibrary("pcap")]),
+        .target(name: "Routing", swiftSettings: strict),
+        .target(name: "Forwarding", dependencies: ["Routing"], swiftSettings: strict),
+        .target(name: "LinuxIO", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(
+            name: "Settings",
+            dependencies: ["Forwarding", "Routing", .product(name: "Yams", package: "Yams")],
+            swiftSettings: strict),
+        .target(
+            name: "Daemon",
+            dependencies: [
+                "Forwarding", "Routing", "LinuxIO", "Settings",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "shuck",
+            dependencies: [
+                "Daemon", "CPcap",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: strict),
+        .testTarget(name: "ForwardingTests", dependencies: ["Forwarding"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
+        .testTarget(
+            name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon"],
+            swiftSettings: strict),
+        .testTarget(name: "EndToEndTests", dependencies: ["Settings"], swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,163 @@
+// The admin endpoint: HTTP on a unix socket and, where asked, on TCP. Never near a worker.
+
+import Foundation
+import LinuxIO
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import Settings
+import Synchronization
+
+/// What the endpoint asks of the daemon.
+final class AdminState: Sendable {
+    /// nil before the first assignment was published.
+    let snapshot = Mutex<Snapshot?>(nil)
+    private let reloads = Mutex<[EventLoopPromise<[String]>]>([])
+    let wakeup: Wakeup
+
+    init() throws(SystemError) { wakeup = try Wakeup() }
+
+    /// Asks the control thread to reload: the problems, none when it was applied.
+    func requestReload(on loop: EventLoop) -> EventLoopFuture<[String]> {
+        let promise = loop.makePromise(of: [String].self)
+        reloads.withLock { $0.append(promise) }
+        wakeup.signal()
+        return promise.futureResult
+    }
+
+    func takeReloads() -> [EventLoopPromise<[String]>] {
+        reloads.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+    }
+}
+
+final class AdminServer {
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private var channels: [Channel] = []
+    private let socketPath: String
+
+    init(_ admin: Configuration.Admin, state: AdminState) throws {
+        socketPath = admin.socket
+        let bootstrap = ServerBootstrap(group: group)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.configureHTTPServerPipeline()
+                    try channel.pipeline.syncOperations.addHandler(AdminHandler(state))
+                }
+            }
+        do {
+            channels.append(try bootstrap.bind(unixDomainSocketPath: admin.socket).wait())
+        } catch {
+            throw HostProblem(
+                description: "admin.socket \(admin.socket): \(error); choose another path")
+        }
+        guard let listen = admin.listen else { return }
+        do {
+            channels.append(
+                try bootstrap.bind(host: listen.host, port: Int(listen.port)).wait())
+        } catch {
+            throw HostProblem(
+                description: "admin.listen \(listen.text): \(error); choose another address")
+        }
+    }
+
+    func stop() {
+        for channel in channels { try? channel.close().wait() }
+        try? group.syncShutdownGracefully()
+        unlink(socketPath)
+    }
+}
+
+private final class AdminHandler: ChannelInboundHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private let state: AdminState
+    private var request: HTTPRequestHead?
+
+    init(_ state: AdminState) { self.state = state }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head(let head): request = head
+        case .body: break
+        case .end:
+            guard let request else { return }
+            self.request = nil
+            answer(request, context)
+        }
+    }
+
+    private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        let path = request.uri.split(separator: "?", maxSplits: 1).first.map(String.init) ?? "/"
+        switch (request.method, path) {
+        case (.GET, "/metrics"):
+            withSnapshot(context) {
+                (.ok, "text/plain; version=0.0.4; charset=utf-8", MetricsPage.text($0))
+            }
+        case (.GET, "/status"):
+            withSnapshot(context) { snapshot in
+                let encoder = JSONEncoder()
+                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+                let data = try? encoder.encode(snapshot.report())
+                return (.ok, "application/json", String(decoding: data ?? Data(), as: UTF8.self) + "\n")
+            }
+        case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.unhealthiness()) }
+        case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.unreadiness()) }
+        case (.POST, "/reload"):
+            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+            state.requestReload(on: context.eventLoop).whenSuccess { problems in
+                let (handler, context) = bound.value
+                handler.send(
+                    context, problems.isEmpty ? .ok : .conflict, "text/plain",
+                    problems.map { $0 + "\n" }.joined())
+            }
+        case (_, "/metrics"), (_, "/status"), (_, "/healthz"), (_, "/readyz"), (_, "/reload"):
+            send(context, .methodNotAllowed, "text/plain", "GET; POST for /reload\n")
+        default:
+            send(
+                context, .notFound, "text/plain",
+                "there are /metrics /healthz /readyz /status and, by POST, /reload\n")
+        }
+    }
+
+    private static func checks(_ problems: [String]) -> (HTTPResponseStatus, String, String) {
+        problems.isEmpty
+            ? (.ok, "text/plain", "ok\n")
+            : (.serviceUnavailable, "text/plain", problems.map { $0 + "\n" }.joined())
+    }
+
+    /// Renders under the lock: the kernel's ring counters are reset by reading them.
+    private func withSnapshot(
+        _ context: ChannelHandlerContext,
+        _ body: (Snapshot) -> (HTTPResponseStatus, String, String)
+    ) {
+        let answer = state.snapshot.withLock { snapshot in snapshot.map(body) }
+        let (status, type, text) = answer ?? (.serviceUnavailable, "text/plain", "starting\n")
+        send(context, status, type, text)
+    }
+
+    private func send(
+        _ context: ChannelHandlerContext, _ status: HTTPResponseStatus, _ type: String,
+        _ text: String
+    ) {
+        let body = context.channel.allocator.buffer(string: text)
+        let headers: HTTPHeaders = [
+            "Content-Type": type, "Content-Length": "\(body.readableBytes)", "Connection": "close",
+        ]
+        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
+        let channel = context.channel
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
+            channel.close(promise: nil)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+}

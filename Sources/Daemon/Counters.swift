@@ -1,0 +1,121 @@
+// One worker's counters: written by it alone, read by anybody at any time, never reset.
+
+import Forwarding
+import Synchronization
+
+/// How many of each label a policy has: where a counter stands in the block.
+struct CounterShape: Sendable, Equatable {
+    let tunnels: Int
+    let devices: Int
+    let destinations: Int
+
+    init(_ tables: PolicyTables) {
+        tunnels = tables.policy.tunnels.count
+        devices = tables.policy.devices.count
+        destinations = tables.destinationCount
+    }
+
+    private static let single = CounterBlock.Single.allCases.count
+    private static let reasons = DropReason.allCases.count
+    var cells: Int { Self.single }
+    var replied: Int { cells + 16 }
+    var dropped: Int { replied + Self.reasons }
+    var injected: Int { dropped + (tunnels + 1) * Self.reasons }
+    var injectedBytes: Int { injected + tunnels * 4 * devices }
+    var destination: Int { injectedBytes + tunnels * 4 * devices }
+    var count: Int { destination + destinations }
+
+    /// A drop that no tunnel could be named for counts for the one behind the last.
+    @inline(__always)
+    func dropIndex(tunnel: UInt16, reason: DropReason) -> Int {
+        let row = tunnel == Verdict.noIndex ? tunnels : Int(tunnel)
+        return dropped &+ row &* Self.reasons &+ Int(reason.rawValue)
+    }
+
+    @inline(__always)
+    func injectIndex(tunnel: UInt16, mode: Mode, device: UInt16) -> Int {
+        injected &+ (Int(tunnel) &* 4 &+ Int(mode.rawValue)) &* devices &+ Int(device)
+    }
+}
+
+/// A consistent copy of a block.
+struct CounterValues: Sendable {
+    let shape: CounterShape
+    let values: [UInt64]
+    subscript(_ single: CounterBlock.Single) -> UInt64 { values[single.rawValue] }
+}
+
+final class CounterBlock: @unchecked Sendable {
+    // @unchecked: every word is an atomic with one writer.
+
+    enum Single: Int, CaseIterable {
+        case received, injected, passed, held, dropped, replied
+        case clamped, unclamped, writes, truncated, lastProgress
+    }
+
+    let shape: CounterShape
+    private let memory: UnsafeMutableRawPointer
+    private let words: UnsafeMutablePointer<Atomic<UInt64>>
+    /// Odd while a batch is being counted: readers wait, so that sums always agree.
+    private let sequence: UnsafeMutablePointer<Atomic<UInt64>>
+
+    init(shape: CounterShape) {
+        self.shape = shape
+        // Two cache lines before the words: no other thread's memory shares a line with them.
+        let byteCount = 256 + shape.count * 8
+        memory = .allocate(byteCount: byteCount, alignment: 128)
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+        sequence = memory.assumingMemoryBound(to: Atomic<UInt64>.self)
+        words = (memory + 128).assumingMemoryBound(to: Atomic<UInt64>.self)
+    }
+
+    deinit { memory.deallocate() }
+
+    var writer: Writer { Writer(words: words, sequence: sequence, shape: shape) }
+
+    /// What the worker holds: trivially copyable.
+    struct Writer {
+        fileprivate let words: UnsafeMutablePointer<Atomic<UInt64>>
+        fileprivate let sequence: UnsafeMutablePointer<Atomic<UInt64>>
+        let shape: CounterShape
+
+        @inline(__always)
+        func add(_ index: Int, _ amount: UInt64 = 1) {
+            let old = words[index].load(ordering: .relaxed)
+            words[index].store(old &+ amount, ordering: .relaxed)
+        }
+
+        @inline(__always)
+        func add(_ single: Single, _ amount: UInt64 = 1) { add(single.rawValue, amount) }
+
+        @inline(__always)
+        func set(_ single: Single, _ value: UInt64) {
+            words[single.rawValue].store(value, ordering: .relaxed)
+        }
+
+        @inline(__always)
+        func begin() {
+            let old = sequence.pointee.load(ordering: .relaxed)
+            sequence.pointee.store(old &+ 1, ordering: .relaxed)
+            atomicMemoryFence(ordering: .releasing)
+        }
+
+        @inline(__always)
+        func end() {
+            let old = sequence.pointee.load(ordering: .relaxed)
+            sequence.pointee.store(old &+ 1, ordering: .releasing)
+        }
+    }
+
+    /// All words as they stood between two batches.
+    func read() -> CounterValues {
+        while true {
+            let before = sequence.pointee.load(ordering: .acquiring)
+            let values = (0..<shape.count).map { words[$0].load(ordering: .relaxed) }
+            atomicMemoryFence(ordering: .acquiring)
+            if before & 1 == 0, sequence.pointee.load(ordering: .relaxed) == before {
+                return CounterValues(shape: shape, values: values)
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+// Prometheus series from the workers' counters, and their text form (exposition format 0.0.4).
+
+import Forwarding
+import Routing
+import Settings
+
+/// A metric's name and labels: what a value stands under.
+struct Series: Hashable, Comparable {
+    struct Label: Hashable {
+        let name: String
+        let value: String
+    }
+
+    let name: String
+    let labels: [Label]
+
+    init(_ name: String, _ labels: KeyValuePairs<String, String> = [:]) {
+        self.name = name
+        self.labels = labels.map { Label(name: $0.key, value: $0.value) }
+    }
+
+    subscript(label: String) -> String? { labels.first { $0.name == label }?.value }
+
+    var text: String {
+        if labels.isEmpty { return name }
+        let pairs = labels.map { "\($0.name)=\"\(Self.escaped($0.value))\"" }
+        return name + "{" + pairs.joined(separator: ",") + "}"
+    }
+
+    private static func escaped(_ value: String) -> String {
+        value.reduce(into: "") { text, character in
+            switch character {
+            case "\\": text += "\\\\"
+            case "\"": text += "\\\""
+            case "\n": text += "\\n"
+            default: text.append(character)
+            }
+        }
+    }
+
+    static func < (left: Series, right: Series) -> Bool {
+        left.name != right.name ? left.name < right.name : left.text < right.text
+    }
+}
+
+/// Sums that never go down, also when a reload brings new tunnels.
+typealias Totals = [Series: UInt64]
+
+extension Totals {
+    /// Adds what one worker counted under one policy.
+    mutating func add(_ values: CounterValues, worker: Int, configuration: Configuration) {
+        let worker = "\(worker)"
+        let singles: [(String, CounterBlock.Single)] = [
+            ("shuck_received_packets_total", .received), ("shuck_passed_packets_total", .passed),
+            ("shuck_held_packets_total", .held), ("shuck_mss_clamped_total", .clamped),
+            ("shuck_mss_unclamped_total", .unclamped), ("shuck_injected_writes_total", .writes),
+        ]
+        for (name, single) in singles {
+            self[Series(name, ["worker": worker]), default: 0] += values[single]
+        }
+        addInjected(values, worker, configuration)
+        addRefused(values, worker, configuration)
+        for inner in 0..<4 {
+            for outer in 0..<4 {
+                let series = Series(
+                    "shuck_ecn_cells_total",
+                    ["inner": Self.codepoints[inner], "outer": Self.codepoints[outer]])
+                self[series, default: 0] += values.values[values.shape.cells + inner << 2 + outer]
+            }
+        }
+        for (index, name) in configuration.destinationNames.enumerated() {
+            let series = Series("shuck_destination_packets_total", ["destination": name])
+            self[series, default: 0] += values.values[values.shape.destination + index]
+        }
+    }
+
+    private static var codepoints: [String] { ["not-ect", "ect1", "ect0", "ce"] }
+
+    private mutating func addInjected(
+        _ values: CounterValues, _ worker: String, _ configuration: Configuration
+    ) {
+        for (tunnel, name) in configuration.tunnels.map(\.name).enumerated() {
+            for mode in Mode.allCases where configuration.tunnels[tunnel].modes.contains(mode) {
+                for (device, deviceName) in configuration.devices.map(\.name).enumerated() {
+                    let index = values.shape.injectIndex(
+                        tunnel: UInt16(tunnel), mode: mode, device: UInt16(device))
+                    let labels: KeyValuePairs = [
+                        "worker": worker, "tunnel": name, "mode": mode.name, "device": deviceName,
+                    ]
+                    self[Series("shuck_injected_packets_total", labels), default: 0]
+                        += values.values[index]
+                    self[Series("shuck_injected_bytes_total", labels), default: 0]
+                        += values.values[index - values.shape.injected + values.shape.injectedBytes]
+                }
+            }
+        }
+    }
+
+    private mutating func addRefused(
+        _ values: CounterValues, _ worker: String, _ configuration: Configuration
+    ) {
+        for reason in DropReason.allCases where reason != .none {
+            // A drop that names no tunnel (cut before its addresses) has an empty label.
+            for (tunnel, name) in (configuration.tunnels.map(\.name) + [""]).enumerated() {
+                let series = Series(
+                    "shuck_dropped_packets_total",
+                    ["worker": worker, "tunnel": name, "reason": reason.name])
+                let number = tunnel == configuration.tunnels.count
+                    ? Verdict.noIndex : UInt16(tunnel)
+                self[series, default: 0]
+                    += values.values[values.shape.dropIndex(tunnel: number, reason: reason)]
+            }
+            let series = Series(
+                "shuck_replied_packets_total", ["worker": worker, "reason": reason.name])
+            self[series, default: 0]
+                += values.values[values.shape.replied + Int(reason.rawValue)]
+        }
+    }
+
+    func sum(_ name: String, where matches: (Series) -> Bool = { _ in true }) -> UInt64 {
+        reduce(0) { $0 + ($1.key.name == name && matches($1.key) ? $1.value : 0) }
+    }
+}
+
+extension Configuration {
+    /// Label of each destination rule, in the order that verdicts count them.
+    var destinationNames: [String] {
+        tunnels.flatMap { tunnel in
+            tunnel.destinations.map { destination in
+                var name = "\(tunnel.name) \(destination.prefix.text)"
+                if let number = destination.protocolNumber { name += " protocol \(number)" }
+                if !destination.ports.isEmpty {
+                    name += " ports " + destination.ports.map {
+                        $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
+                    }.joined(separator: ",")
+                }
+                return name
+            }
+        }
+    }
+}
+
+enum MetricsPage {
+    private static let help: [(name: String, type: String, help: String)] = [
+        ("shuck_build_info", "gauge", "1; the labels say what is running."),
+        ("shuck_config_generation", "gauge", "Changes of policy, routes or links since the start."),
+        ("shuck_config_last_reload_successful", "gauge", "1 if the last reload was applied."),
+        (
+            "shuck_config_last_reload_success_timestamp_seconds", "gauge",
+            "When a configuration was last applied."
+        ),
+        ("shuck_destination_packets_total", "counter", "Injected packets by destination rule."),
+        ("shuck_dropped_packets_total", "counter", "Frames that were ours and refused."),
+        ("shuck_ecn_cells_total", "counter", "Inner and outer ECN codepoints of judged packets."),
+        ("shuck_held_packets_total", "counter", "Outer fragments kept for their datagram."),
+        ("shuck_injected_bytes_total", "counter", "Bytes of injected inner packets."),
+        ("shuck_injected_packets_total", "counter", "Inner packets that a device took."),
+        ("shuck_injected_writes_total", "counter", "Writes to devices."),
+        ("shuck_mss_clamped_total", "counter", "SYN segments whose MSS was lowered."),
+        ("shuck_mss_unclamped_total", "counter", "SYN segments whose options do not parse."),
+        ("shuck_passed_packets_total", "counter", "Frames that are not ours: left to the kernel."),
+        ("shuck_received_packets_total", "counter", "Frames taken from the rings."),
+        ("shuck_replied_packets_total", "counter", "Refused frames answered with an ICMP error."),
+        (
+            "shuck_ring_dropped_packets_total", "counter",
+            "Frames that the kernel had no room for: never received."
+        ),
+        ("shuck_routes", "gauge", "Routes in the mirror."),
+        ("shuck_worker_busy_seconds_total", "counter", "CPU time of the worker's thread."),
+        (
+            "shuck_worker_last_progress_timestamp_seconds", "gauge",
+            "When the worker last finished a batch, seconds since boot."
+        ),
+        ("process_resident_memory_bytes", "gauge", "Resident memory, rings included."),
+        ("process_cpu_seconds_total", "counter", "CPU time of all threads."),
+        ("process_open_fds", "gauge", "Open file descriptors."),
+        ("process_start_time_seconds", "gauge", "When the process started, Unix time."),
+    ]
+
+    static func text(_ snapshot: Snapshot) -> String {
+        var values = snapshot.totals().mapValues { Double($0) }
+        for (series, value) in snapshot.gauges() { values[series] = value }
+        var page = ""
+        let byName = Dictionary(grouping: values.keys, by: \.name)
+        for entry in help {
+            guard let series = byName[entry.name] else { continue }
+            page += "# HELP \(entry.name) \(entry.help)\n# TYPE \(entry.name) \(entry.type)\n"
+            for one in series.sorted() { page += "\(one.text) \(number(values[one]!))\n" }
+        }
+        return page
+    }
+
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && abs(value) < 1e15 ? "\(Int64(value))" : "\(value)"
+    }
+}

@@ -1,0 +1,177 @@
+// What opens: rings, TUN devices and claims, compared with what a configuration and the links ask for.
+// Privileged; runs on the control thread only. Workers are handed what it holds.
+
+import Forwarding
+import LinuxIO
+import Routing
+import Settings
+
+/// A configured interface that is there: its rings, one a worker, and its claim.
+final class OpenInterface {
+    let link: Link
+    let rings: [PacketRing]
+    var claim: Claim?
+    var claimedRules: [ClaimRule] = []
+
+    init(link: Link, rings: [PacketRing]) {
+        self.link = link
+        self.rings = rings
+    }
+}
+
+/// The descriptors of one configuration. Copies share them; what no copy holds is closed.
+struct Plumbing {
+    var interfaces: [String: OpenInterface] = [:]
+    var devices: [String: TunDevice] = [:]
+    /// Raw sockets, where frames are claimed by them.
+    var socketClaim: Claim?
+    var socketAddresses: [[UInt8]] = []
+    /// What could not be had as asked, for `status`.
+    var notes: [String] = []
+
+    /// Bytes of each ring. By time rather than by bytes: at half a million small packets a
+    /// second, 4096 slots hold what comes in 8 ms.
+    static let ringBytes = 8 << 20
+
+    /// What this configuration needs on these links: keeps what fits, opens what is new.
+    /// Throws without having changed anything that the receiver's old copy uses.
+    func reconciled(
+        with configuration: Configuration, links: [Link], cpus: [Int]
+    ) throws(SystemError) -> Plumbing {
+        var next = Plumbing()
+        for device in configuration.devices {
+            next.devices[device.name] = try opened(device, links, workers: cpus.count)
+        }
+        for name in configuration.interfaces {
+            guard let link = links.first(where: { $0.name == name }) else { continue }
+            if let old = interfaces[name], old.link.index == link.index,
+                old.rings.count == cpus.count
+            {
+                next.interfaces[name] = old
+            } else {
+                next.interfaces[name] = try Self.open(link, cpus: cpus)
+            }
+        }
+        next.notes = configuration.devices.compactMap { device in
+            let offloads = next.devices[device.name]?.offloads ?? []
+            return offloads.contains(.tcp) ? nil
+                : "\(device.name): the kernel takes no TCP segments from it; large packets fail"
+        }
+        return next
+    }
+
+    private func opened(
+        _ device: Configuration.Device, _ links: [Link], workers: Int
+    ) throws(SystemError) -> TunDevice {
+        let tun: TunDevice
+        // One that was deleted under us answers EBADFD for ever: made anew.
+        if let old = devices[device.name], old.queues.count == workers,
+            links.contains(where: { $0.index == old.index && $0.name == old.name })
+        {
+            tun = old
+        } else {
+            tun = try TunDevice(name: device.name, queues: workers)
+        }
+        try tun.configure(
+            mtu: device.mtu,
+            address: (device.address.address.bytes, device.address.length))
+        return tun
+    }
+
+    private static func open(_ link: Link, cpus: [Int]) throws(SystemError) -> OpenInterface {
+        // ARPHRD_ETHER and ARPHRD_LOOPBACK: the link layers that begin with an Ethernet header.
+        guard link.hardwareType == 1 || link.hardwareType == 772 else {
+            throw SystemError(
+                "open", link.name, errno: 95 /* EOPNOTSUPP */,
+                mend: "it is no Ethernet device; name the device below it under interfaces")
+        }
+        let fanout = cpus.count > 1 ? FanoutGroup() : nil
+        var slotSize = 2048
+        // Link-layer header, virtio_net_hdr, slot header and address: below 128 bytes.
+        while slotSize < min(link.mtu + 128, 16_384) { slotSize *= 2 }
+        var rings: [PacketRing] = []
+        for cpu in cpus {
+            rings.append(
+                try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
+                    try PacketRing(
+                        interface: link.name, index: link.index, slotSize: slotSize,
+                        slotCount: ringBytes / slotSize, fanout: fanout)
+                })
+        }
+        return OpenInterface(link: link, rings: rings)
+    }
+
+    /// Lets frames into the rings, then claims them: from then on the kernel is silent.
+    mutating func startReceiving(_ configuration: Configuration) throws(SystemError) {
+        for interface in interfaces.values where interface.claim == nil {
+            for ring in interface.rings { try ring.startReceiving() }
+        }
+        try claim(configuration)
+    }
+
+    func stopReceiving() throws(SystemError) {
+        for interface in interfaces.values {
+            for ring in interface.rings { try ring.stopReceiving() }
+        }
+    }
+
+    /// Brings the claims in line. A new program is attached before the old one goes.
+    private mutating func claim(_ configuration: Configuration) throws(SystemError) {
+        let isOff = configuration.consume == .off || configuration.mode == .shadow
+        var isBySocket = configuration.consume == .socket
+        let policy = configuration.policy
+        for (index, interface) in policy.interfaces.enumerated() {
+            guard let open = interfaces[interface.name] else { continue }
+            if isOff || isBySocket {
+                open.claim = nil
+                open.claimedRules = []
+                continue
+            }
+            let rules = policy.claims(interface: index).map(ClaimRule.init)
+            if open.claim != nil && open.claimedRules == rules { continue }
+            do throws(SystemError) {
+                open.claim = try Claim.byProgram(
+                    rules, interface: interface.name, index: open.link.index,
+                    allowClsact: configuration.consume == .bpf)
+                open.claimedRules = rules
+            } catch {
+                guard configuration.consume == .auto else { throw error }
+                notes.append("consume: raw sockets instead of a program: \(error)")
+                isBySocket = true
+            }
+        }
+        try claimBySockets(isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local))
+    }
+
+    private mutating func claimBySockets(_ local: [Prefix]) throws(SystemError) {
+        let addresses = Set(local.filter(\.isHost)).map(\.address.bytes).sorted {
+            $0.lexicographicallyPrecedes($1)
+        }
+        for prefix in Set(local) where !prefix.isHost {
+            notes.append(
+                """
+                consume: socket claims single addresses only, and \(prefix.text) is not one: \
+                list its addresses under local
+                """)
+        }
+        if addresses == socketAddresses { return }
+        socketClaim = addresses.isEmpty ? nil : try Claim.bySockets(addresses)
+        socketAddresses = addresses
+    }
+}
+
+extension ClaimRule {
+    init(_ claim: Policy.Claim) {
+        func network(_ prefix: Prefix) -> Network {
+            Network(bytes: prefix.address.bytes, length: prefix.length)
+        }
+        switch claim.sources {
+        case .all:
+            self.init(local: network(claim.local), remotes: nil, excluded: [])
+        case .only(let remotes, let excluding):
+            self.init(
+                local: network(claim.local), remotes: remotes.map(network),
+                excluded: excluding.map(network))
+        }
+    }
+}

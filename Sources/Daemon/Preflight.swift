@@ -1,0 +1,61 @@
+// What must hold on this host before anything is opened: each lack with the command that mends it.
+
+import Forwarding
+import LinuxIO
+import Settings
+
+/// Something that this host does not permit or does not have: exit code 3.
+public struct HostProblem: Error, CustomStringConvertible {
+    public let description: String
+}
+
+enum Preflight {
+    /// - Returns: warnings, for the log and for `status`.
+    static func check(_ configuration: Configuration) throws -> [String] {
+        let missing = Host.missingCapabilities()
+        guard missing.isEmpty else {
+            throw HostProblem(
+                description: """
+                    this process lacks \(missing.joined(separator: " and ")): run as root, or \
+                    setcap cap_net_admin,cap_net_raw+ep on the executable, or \
+                    AmbientCapabilities= in the unit
+                    """)
+        }
+        // Made and closed again: a refusal is known before a device exists.
+        _ = try SubmissionRing(entries: 8)
+        if configuration.mode == .shadow { return [] }
+        return try forwarding(configuration)
+    }
+
+    /// The kernel routes inner packets on to the pod, so it must forward. Not ours to switch on.
+    private static func forwarding(_ configuration: Configuration) throws -> [String] {
+        let modes = configuration.tunnels.reduce(into: Set<Mode>()) { $0.formUnion($1.modes) }
+        var warnings: [String] = []
+        if modes.contains(where: \.innerIsIPv4), Host.sysctl("net.ipv4.ip_forward") == "0" {
+            throw HostProblem(
+                description: """
+                    net.ipv4.ip_forward is 0, so the kernel would drop what shuck injects: \
+                    sysctl -w net.ipv4.ip_forward=1
+                    """)
+        }
+        if modes.contains(where: { !$0.innerIsIPv4 }) {
+            switch Host.sysctl("net.ipv6.conf.all.forwarding") {
+            case "0":
+                let problem = """
+                    net.ipv6.conf.all.forwarding is 0, so the kernel would drop inner IPv6: \
+                    sysctl -w net.ipv6.conf.all.forwarding=1, or leave ip6ip and ip6ip6 out of \
+                    modes
+                    """
+                // Nobody who lists IPv6 destinations wants to run without them.
+                let wantsIPv6 = configuration.tunnels.contains {
+                    $0.destinations.contains { !$0.prefix.isIPv4 }
+                }
+                if wantsIPv6 { throw HostProblem(description: problem) }
+                warnings.append(problem)
+            case nil: warnings.append("this host has no IPv6: inner IPv6 goes nowhere")
+            default: break
+            }
+        }
+        return warnings
+    }
+}

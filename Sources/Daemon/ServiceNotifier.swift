@@ -1,0 +1,40 @@
+// systemd's notification protocol (sd_notify(3)): one datagram a change of state.
+
+import Foundation
+import Glibc
+import LinuxIO
+
+enum ServiceNotifier {
+    /// Sends `READY=1` and the like; does nothing when nobody listens.
+    static func notify(_ lines: String...) {
+        guard let path = ProcessInfo.processInfo.environment["NOTIFY_SOCKET"],
+            path.hasPrefix("/") || path.hasPrefix("@")
+        else { return }
+        let number = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard number >= 0 else { return }
+        defer { close(number) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        var bytes = Array(path.utf8)
+        // A leading @ means the abstract namespace.
+        if bytes[0] == UInt8(ascii: "@") { bytes[0] = 0 }
+        let offset = MemoryLayout<sockaddr_un>.offset(of: \.sun_path)!
+        guard bytes.count < MemoryLayout<sockaddr_un>.size - offset else { return }
+        withUnsafeMutableBytes(of: &address) {
+            for (index, byte) in bytes.enumerated() { $0[offset + index] = byte }
+        }
+        let message = Array(lines.joined(separator: "\n").utf8)
+        _ = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                sendto(
+                    number, message, message.count, Int32(MSG_NOSIGNAL), $0,
+                    socklen_t(offset + bytes.count))
+            }
+        }
+    }
+
+    /// `RELOADING=1` wants the time at which it began (`Type=notify-reload`).
+    static func reloading() {
+        notify("RELOADING=1", "MONOTONIC_USEC=\(Host.monotonicNanoseconds() / 1000)")
+    }
+}

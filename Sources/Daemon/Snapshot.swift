@@ -1,0 +1,252 @@
+// What the daemon says of itself: read by the admin endpoint, rendered as status and as metrics.
+
+import Forwarding
+import Foundation
+import LinuxIO
+import Settings
+
+public enum Build {
+    public static let version = "0.1.0"
+}
+
+/// One screen of facts, also `shuck status --json`. Times in seconds.
+public struct StatusReport: Codable, Sendable {
+    public struct Interface: Codable, Sendable {
+        public var name: String
+        /// receiving, down, or absent
+        public var state: String
+        public var mtu: Int
+        public var reversePath: String
+        /// What `consume` asks for, and what holds.
+        public var claimAsked: String
+        public var claimActive: String
+        public var ringSlots: Int
+        public var slotBytes: Int
+    }
+    public struct Device: Codable, Sendable {
+        public var name: String
+        public var state: String
+        public var mtu: Int
+        public var queues: Int
+        public var offloads: [String]
+    }
+    public struct WorkerReport: Codable, Sendable {
+        public var worker: Int
+        public var cpu: Int
+        public var node: Int?
+        public var state: String
+        public var received: UInt64
+        public var ringDropped: UInt64
+        public var cpuSeconds: Double
+    }
+    public struct Packets: Codable, Sendable {
+        public var received: UInt64
+        public var injected: UInt64
+        public var passed: UInt64
+        public var held: UInt64
+        public var dropped: UInt64
+        public var replied: UInt64
+        public var injectedBytes: UInt64
+        public var writes: UInt64
+        public var ringDropped: UInt64
+        public var mssClamped: UInt64
+    }
+    public var version: String
+    public var processID: Int32
+    public var uptime: Double
+    public var mode: String
+    public var configurationFile: String
+    public var generation: UInt64
+    public var lastReloadSuccessful: Bool
+    public var lastReloadProblems: [String]
+    public var engine: String
+    public var joining: String
+    public var interfaces: [Interface]
+    public var devices: [Device]
+    public var tunnels: [String]
+    public var workers: [WorkerReport]
+    public var routesIPv4: Int
+    public var routesIPv6: Int
+    public var packets: Packets
+    public var dropsByReason: [String: UInt64]
+    public var injectedByMode: [String: UInt64]
+    /// Where what is active falls short of what was asked for.
+    public var notes: [String]
+}
+
+/// A view of the daemon at one moment. The admin threads hold it; the control thread makes it.
+struct Snapshot: @unchecked Sendable {
+    // @unchecked: what it refers to is immutable, atomic, or read under the owner's lock.
+    struct WorkerState {
+        let number: Int
+        let cpu: Int
+        let thread: WorkerThread
+        let mailbox: Mailbox
+        let counters: CounterBlock
+    }
+
+    var configurationFile: String
+    var configuration: Configuration
+    var generation: UInt64
+    var world: World
+    var links: [Link]
+    var plumbing: Plumbing
+    var workers: [WorkerState]
+    /// What earlier policies' counters came to.
+    var retired: Totals
+    /// Frames that closed rings lost, by worker.
+    var retiredRingDrops: [Int: UInt64]
+    var startedNanoseconds: UInt64
+    var startedUnix: Double
+    var lastReloadSuccessful = true
+    var lastReloadUnix: Double
+    var lastReloadProblems: [String] = []
+    var warnings: [String]
+    var isStopping = false
+
+    func totals() -> Totals {
+        var totals = retired
+        for worker in workers {
+            let values = worker.counters.read()
+            totals.add(values, worker: worker.number, configuration: configuration)
+            let series = Series("shuck_ring_dropped_packets_total", ["worker": "\(worker.number)"])
+            totals[series, default: 0] += ringDrops(worker.number) + values[.truncated]
+        }
+        return totals
+    }
+
+    private func ringDrops(_ worker: Int) -> UInt64 {
+        plumbing.interfaces.values.reduce(retiredRingDrops[worker] ?? 0) {
+            $0 + $1.rings[worker].droppedByKernel()
+        }
+    }
+
+    func gauges() -> [Series: Double] {
+        var gauges: [Series: Double] = [
+            Series("shuck_build_info", ["version": Build.version, "revision": "release"]): 1,
+            Series("shuck_config_generation"): Double(generation),
+            Series("shuck_config_last_reload_successful"): lastReloadSuccessful ? 1 : 0,
+            Series("shuck_config_last_reload_success_timestamp_seconds"): lastReloadUnix,
+            Series("shuck_routes", ["family": "ipv4"]): Double(world.routes?.countIPv4 ?? 0),
+            Series("shuck_routes", ["family": "ipv6"]): Double(world.routes?.countIPv6 ?? 0),
+            Series("process_start_time_seconds"): startedUnix,
+        ]
+        for worker in workers {
+            let label: KeyValuePairs = ["worker": "\(worker.number)"]
+            gauges[Series("shuck_worker_busy_seconds_total", label)] =
+                Double(worker.thread.cpuNanoseconds()) / 1e9
+            gauges[Series("shuck_worker_last_progress_timestamp_seconds", label)] =
+                Double(worker.counters.read()[.lastProgress]) / 1e9
+        }
+        let usage = Host.processUsage()
+        gauges[Series("process_resident_memory_bytes")] = Double(usage.residentBytes)
+        gauges[Series("process_cpu_seconds_total")] = usage.cpuSeconds
+        gauges[Series("process_open_fds")] = Double(usage.descriptors)
+        return gauges
+    }
+
+    /// Reasons why this instance is not forwarding as asked; empty when it is.
+    func unreadiness() -> [String] {
+        var problems = isStopping ? ["shuck is stopping"] : []
+        for name in configuration.interfaces {
+            guard let link = links.first(where: { $0.name == name }),
+                plumbing.interfaces[name] != nil
+            else {
+                problems.append("interface \(name) is absent")
+                continue
+            }
+            if !link.isUp { problems.append("interface \(name) is down: ip link set \(name) up") }
+        }
+        for device in configuration.devices
+        where !links.contains(where: { $0.name == device.name && $0.isUp }) {
+            problems.append("device \(device.name) is not up: ip link set \(device.name) up")
+        }
+        return problems + unhealthiness()
+    }
+
+    /// Workers that ended or do not take their orders.
+    func unhealthiness() -> [String] {
+        workers.compactMap { worker in
+            if let failure = worker.mailbox.failure.withLock({ $0 }) {
+                return "worker \(worker.number) ended: \(failure)"
+            }
+            return nil
+        }
+    }
+
+    func report() -> StatusReport {
+        let totals = totals()
+        let workers = workers.map { worker in
+            let values = worker.counters.read()
+            return StatusReport.WorkerReport(
+                worker: worker.number, cpu: worker.cpu, node: Placement.node(ofCPU: worker.cpu),
+                state: worker.mailbox.failure.withLock { $0 } ?? "running",
+                received: totals.sum("shuck_received_packets_total") {
+                    $0["worker"] == "\(worker.number)"
+                },
+                ringDropped: ringDrops(worker.number) + values[.truncated],
+                cpuSeconds: Double(worker.thread.cpuNanoseconds()) / 1e9)
+        }
+        var reasons: [String: UInt64] = [:]
+        var modes: [String: UInt64] = [:]
+        for (series, value) in totals where value > 0 {
+            if series.name == "shuck_dropped_packets_total" {
+                reasons[series["reason"]!, default: 0] += value
+            } else if series.name == "shuck_injected_packets_total" {
+                modes[series["mode"]!, default: 0] += value
+            }
+        }
+        return StatusReport(
+            version: Build.version, processID: getpid(),
+            uptime: Double(Host.monotonicNanoseconds() - startedNanoseconds) / 1e9,
+            mode: configuration.mode.rawValue, configurationFile: configurationFile,
+            generation: generation, lastReloadSuccessful: lastReloadSuccessful,
+            lastReloadProblems: lastReloadProblems, engine: "io_uring",
+            joining: "off: this version writes each packet singly",
+            interfaces: configuration.interfaces.map(interface), devices: devices(),
+            tunnels: configuration.tunnels.map(\.name), workers: workers,
+            routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
+            packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
+            notes: warnings + plumbing.notes)
+    }
+
+    private func packets(_ totals: Totals) -> StatusReport.Packets {
+        StatusReport.Packets(
+            received: totals.sum("shuck_received_packets_total"),
+            injected: totals.sum("shuck_injected_packets_total"),
+            passed: totals.sum("shuck_passed_packets_total"),
+            held: totals.sum("shuck_held_packets_total"),
+            dropped: totals.sum("shuck_dropped_packets_total"),
+            replied: totals.sum("shuck_replied_packets_total"),
+            injectedBytes: totals.sum("shuck_injected_bytes_total"),
+            writes: totals.sum("shuck_injected_writes_total"),
+            ringDropped: totals.sum("shuck_ring_dropped_packets_total"),
+            mssClamped: totals.sum("shuck_mss_clamped_total"))
+    }
+
+    private func interface(_ name: String) -> StatusReport.Interface {
+        let link = links.first { $0.name == name }
+        let open = plumbing.interfaces[name]
+        let policy = configuration.policy.interfaces.first { $0.name == name }
+        let socket = plumbing.socketClaim == nil ? "none" : Claim.Means.socket.rawValue
+        return StatusReport.Interface(
+            name: name,
+            state: link == nil || open == nil ? "absent" : link!.isUp ? "receiving" : "down",
+            mtu: link?.mtu ?? 0, reversePath: "\(policy?.reversePath ?? .strict)",
+            claimAsked: configuration.consume.rawValue,
+            claimActive: open?.claim?.means.rawValue ?? socket,
+            ringSlots: open?.rings.first?.slotCount ?? 0,
+            slotBytes: open?.rings.first?.slotSize ?? 0)
+    }
+
+    private func devices() -> [StatusReport.Device] {
+        configuration.devices.map { device in
+            let link = links.first { $0.name == device.name }
+            let open = plumbing.devices[device.name]
+            return StatusReport.Device(
+                name: device.name, state: link.map { $0.isUp ? "up" : "down" } ?? "absent",
+                mtu: link?.mtu ?? device.mtu, queues: open?.queues.count ?? 0,
+                offloads: open?.offloads.names ?? [])
+        }
+    }
+}

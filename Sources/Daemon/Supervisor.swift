@@ -1,0 +1,425 @@
+// The daemon's life on the control thread: start, follow the kernel, reload, drain, remove.
+
+import Forwarding
+import Foundation
+import LinuxIO
+import Logging
+import Routing
+import Settings
+
+public enum Supervisor {
+    /// Runs the daemon in the foreground until SIGTERM or SIGINT.
+    /// To be called on the main thread before any other exists: it blocks signals.
+    /// - Returns: an exit code: 0 stopped as told, 1 bad configuration or a failed worker,
+    ///   3 not permitted or not supported here.
+    public static func run(configurationPath path: String) -> Int32 {
+        let (configuration, problems) = ConfigurationFiles.load(path)
+        for problem in problems { printError("\(problem)") }
+        guard let configuration else { return 1 }
+        let log = configuration.log
+        LoggingSystem.bootstrap { _ in
+            LineLogHandler(level: log.loggerLevel, format: log.format)
+        }
+        do {
+            let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
+            let control = try Control(configuration, path: path)
+            return control.loop(signals)
+        } catch {
+            printError("shuck: \(error)")
+            return 3
+        }
+    }
+
+    private static func printError(_ text: String) {
+        FileHandle.standardError.write(Data((text + "\n").utf8))
+    }
+}
+
+/// The control thread's state. Everything that opens, closes or publishes happens here.
+private final class Control {
+    private let path: String
+    private let log = Logger(label: "shuck")
+    private let lock: InstanceLock
+    private let cpus: [Int]
+    private let netlink: NetlinkSocket
+    private let notices: NetlinkSocket
+    private let admin: AdminState
+    private var server: AdminServer?
+    private var snapshot: Snapshot
+    private var isServing = false
+
+    init(_ configuration: Configuration, path: String) throws {
+        self.path = path
+        let warnings = try Preflight.check(configuration)
+        for warning in warnings { log.warning("\(warning)") }
+        lock = try InstanceLock(socket: configuration.admin.socket)
+        cpus = try Self.cpus(configuration)
+        // Subscribed before the first dump: nothing that changes in between is missed.
+        notices = try NetlinkSocket.notices()
+        netlink = try NetlinkSocket()
+        admin = try AdminState()
+        let plumbing = try Plumbing().reconciled(
+            with: configuration, links: netlink.links(), cpus: cpus)
+        let links = try netlink.links()
+        let tables = PolicyTables(configuration.policy)
+        let world = World(
+            policy: tables, routes: try Self.routeTable(netlink),
+            interfaces: Self.states(configuration, links))
+        snapshot = Snapshot(
+            configurationFile: path, configuration: configuration, generation: 1, world: world,
+            links: links, plumbing: plumbing, workers: [], retired: [:], retiredRingDrops: [:],
+            startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
+            lastReloadUnix: Host.unixSeconds(), warnings: warnings)
+        try startWorkers()
+        try snapshot.plumbing.startReceiving(configuration)
+        share()
+        server = try AdminServer(configuration.admin, state: admin)
+        announce()
+    }
+
+    private static func cpus(_ configuration: Configuration) throws -> [Int] {
+        guard let asked = configuration.workers.cpus else {
+            return Placement.cpus(nearInterface: configuration.interfaces[0])
+        }
+        let allowed = Set(Placement.allowedCPUs())
+        if let missing = asked.first(where: { !allowed.contains($0) }) {
+            throw HostProblem(
+                description: """
+                    workers.cpus: this process may not run on CPU \(missing); it may on \
+                    \(allowed.sorted().map(String.init).joined(separator: ","))
+                    """)
+        }
+        return asked
+    }
+
+    private static func routeTable(_ netlink: NetlinkSocket) throws(SystemError) -> RouteTable {
+        RouteTable(try netlink.routes().compactMap(RouteEntry.init))
+    }
+
+    private static func states(
+        _ configuration: Configuration, _ links: [Link]
+    ) -> [InterfaceState] {
+        configuration.policy.interfaces.map { interface in
+            let link = links.first { $0.name == interface.name }
+            return InterfaceState(
+                index: link?.index ?? 0, mtu: Int32(clamping: link?.mtu ?? 0),
+                reversePath: interface.reversePath)
+        }
+    }
+
+    // MARK: workers
+
+    private func startWorkers() throws {
+        for (number, cpu) in cpus.enumerated() {
+            let mailbox = try Mailbox()
+            let counters = CounterBlock(shape: CounterShape(snapshot.world.policy))
+            let first = assignment(number, counters)
+            let thread = try WorkerThread(name: "shuck-worker-\(number)") {
+                Self.work(cpu: cpu, mailbox: mailbox, first: first)
+            }
+            snapshot.workers.append(
+                Snapshot.WorkerState(
+                    number: number, cpu: cpu, thread: thread, mailbox: mailbox,
+                    counters: counters))
+        }
+        try awaitWorkers()
+    }
+
+    /// A worker's thread, from its first line to its last.
+    private static func work(cpu: Int, mailbox: Mailbox, first: Assignment) {
+        do {
+            do throws(SystemError) {
+                try Placement.pinSelf(to: cpu)
+            } catch {
+                // A cpuset that shrank: it runs elsewhere rather than not at all.
+                Logger(label: "shuck").warning("\(error)")
+            }
+            let worker = try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
+                try Worker(mailbox: mailbox, first: first)
+            }
+            try worker.run()
+        } catch {
+            mailbox.failure.withLock { $0 = "\(error)" }
+            Logger(label: "shuck").critical("worker on CPU \(cpu): \(error)")
+        }
+    }
+
+    private func assignment(
+        _ worker: Int, _ counters: CounterBlock, isLast: Bool = false
+    ) -> Assignment {
+        let configuration = snapshot.configuration
+        let ports = configuration.interfaces.enumerated().compactMap { index, name in
+            snapshot.plumbing.interfaces[name].map {
+                Assignment.Port(interface: UInt16(index), ring: $0.rings[worker])
+            }
+        }
+        return Assignment(
+            generation: snapshot.generation, world: snapshot.world, ports: ports,
+            queues: configuration.devices.map {
+                snapshot.plumbing.devices[$0.name]!.queues[worker]
+            },
+            counters: counters,
+            busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
+            isShadow: configuration.mode == .shadow, isLast: isLast)
+    }
+
+    /// Waits until every worker runs on the newest generation, so that the old one can go.
+    private func awaitWorkers() throws {
+        let deadline = Host.monotonicNanoseconds() + 10_000_000_000
+        for worker in snapshot.workers {
+            while worker.mailbox.taken.load(ordering: .acquiring) < snapshot.generation {
+                if let failure = worker.mailbox.failure.withLock({ $0 }) {
+                    throw HostProblem(description: failure)
+                }
+                guard Host.monotonicNanoseconds() < deadline else {
+                    throw HostProblem(
+                        description: "worker \(worker.number) on CPU \(worker.cpu) is stuck")
+                }
+                usleep(200)
+            }
+        }
+    }
+
+    /// Publishes the snapshot's world and plumbing; `keep` holds what the old one used.
+    private func publish(newCounters: Bool = false) throws {
+        snapshot.generation += 1
+        let old = snapshot.workers
+        if newCounters {
+            let shape = CounterShape(snapshot.world.policy)
+            snapshot.workers = old.map {
+                Snapshot.WorkerState(
+                    number: $0.number, cpu: $0.cpu, thread: $0.thread, mailbox: $0.mailbox,
+                    counters: CounterBlock(shape: shape))
+            }
+        }
+        for worker in snapshot.workers {
+            worker.mailbox.post(assignment(worker.number, worker.counters))
+        }
+        try awaitWorkers()
+    }
+
+    /// Shows the admin threads the new state.
+    private func share() {
+        let snapshot = snapshot
+        admin.snapshot.withLock { $0 = snapshot }
+    }
+
+    // MARK: the loop
+
+    func loop(_ signals: SignalQueue) -> Int32 {
+        while true {
+            let ready = Host.waitReadable(
+                [
+                    signals.descriptor.number, notices.descriptor,
+                    admin.wakeup.descriptor.number,
+                ], milliseconds: 1000)
+            if let failure = snapshot.unhealthiness().first {
+                log.critical("\(failure); stopping")
+                stop()
+                return 1
+            }
+            if ready[1] { followKernel() }
+            if ready[2] {
+                admin.wakeup.clear()
+                for request in admin.takeReloads() { request.succeed(reload()) }
+            }
+            guard ready[0] else { continue }
+            switch signals.next() {
+            case SIGHUP: _ = reload()
+            default:
+                stop()
+                return 0
+            }
+        }
+    }
+
+    /// Takes links and routes anew after any change; notices only say that there was one, for
+    /// the kernel announces not every route that an interface takes with it when it goes down.
+    private func followKernel() {
+        // What changes together is told in many notices: one dump for all.
+        usleep(2_000)
+        guard notices.drainNotices() else { return }
+        do {
+            let links = try netlink.links()
+            let old = snapshot.plumbing
+            var plumbing = old
+            if Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration) {
+                plumbing = try old.reconciled(
+                    with: snapshot.configuration, links: links, cpus: cpus)
+            }
+            retireRings(old, plumbing)
+            snapshot.links = try netlink.links()
+            snapshot.plumbing = plumbing
+            snapshot.world = World(
+                policy: snapshot.world.policy, routes: try Self.routeTable(netlink),
+                interfaces: Self.states(snapshot.configuration, snapshot.links))
+            try publish()
+            try snapshot.plumbing.startReceiving(snapshot.configuration)
+            share()
+            announce()
+        } catch {
+            log.error("the host's links or routes changed and could not be followed: \(error)")
+        }
+    }
+
+    /// Whether a configured interface or a device came, went, or was made again.
+    private static func changesPlumbing(
+        from old: [Link], to new: [Link], _ configuration: Configuration
+    ) -> Bool {
+        let names = configuration.interfaces + configuration.devices.map(\.name)
+        return names.contains { name in
+            old.first { $0.name == name }?.index != new.first { $0.name == name }?.index
+        }
+    }
+
+    /// Keeps what closing rings have lost, so that the counter never goes back.
+    private func retireRings(_ old: Plumbing, _ new: Plumbing) {
+        for (name, interface) in old.interfaces where new.interfaces[name] !== interface {
+            for (worker, ring) in interface.rings.enumerated() {
+                snapshot.retiredRingDrops[worker, default: 0] += ring.droppedByKernel()
+            }
+        }
+    }
+
+    // MARK: reload
+
+    /// Loads, checks, opens what is new, publishes, closes what is gone.
+    /// - Returns: the problems for which the old configuration goes on; none when it was applied.
+    private func reload() -> [String] {
+        ServiceNotifier.reloading()
+        defer { ServiceNotifier.notify("READY=1") }
+        let (loaded, problems) = ConfigurationFiles.load(path)
+        for problem in problems { log.log(level: level(problem), "\(problem)") }
+        var refusals = problems.filter { $0.severity == .error }.map(\.description)
+        if let loaded, refusals.isEmpty { refusals = apply(loaded) }
+        snapshot.lastReloadSuccessful = refusals.isEmpty
+        snapshot.lastReloadProblems = refusals
+        if refusals.isEmpty {
+            snapshot.lastReloadUnix = Host.unixSeconds()
+        } else {
+            log.error("reload refused, the old configuration goes on: \(refusals.joined(separator: "; "))")
+        }
+        share()
+        return refusals
+    }
+
+    private func level(_ problem: Problem) -> Logger.Level {
+        problem.severity == .error ? .error : .warning
+    }
+
+    private func apply(_ next: Configuration) -> [String] {
+        let old = snapshot.configuration
+        let differences = next.differences(from: old)
+        if next.workers.cpus != old.workers.cpus {
+            return ["workers.cpus cannot change while shuck runs: restart it"]
+        }
+        if next.admin != old.admin { return ["admin cannot change while shuck runs: restart it"] }
+        do {
+            let warnings = try Preflight.check(next)
+            let plumbing = try snapshot.plumbing.reconciled(
+                with: next, links: try netlink.links(), cpus: cpus)
+            let tables = PolicyTables(next.policy)
+            let links = try netlink.links()
+            let world = World(
+                policy: tables, routes: snapshot.world.routes,
+                interfaces: Self.states(next, links))
+            switchOver(next, plumbing, world, links)
+            try publishSwitched(from: old)
+            snapshot.warnings = warnings
+            try snapshot.plumbing.startReceiving(next)
+        } catch {
+            return ["\(error)"]
+        }
+        for line in differences { log.notice("reload: \(line)") }
+        log.notice("reload applied", metadata: ["generation": "\(snapshot.generation)"])
+        return []
+    }
+
+    private func switchOver(
+        _ next: Configuration, _ plumbing: Plumbing, _ world: World, _ links: [Link]
+    ) {
+        retireRings(snapshot.plumbing, plumbing)
+        snapshot.configuration = next
+        snapshot.plumbing = plumbing
+        snapshot.world = world
+        snapshot.links = links
+    }
+
+    /// Publishes with new counters and adds up the old ones once no worker writes them.
+    private func publishSwitched(from old: Configuration) throws {
+        let workers = snapshot.workers
+        try publish(newCounters: true)
+        for worker in workers {
+            snapshot.retired.add(
+                worker.counters.read(), worker: worker.number, configuration: old)
+            let truncated = worker.counters.read()[.truncated]
+            snapshot.retiredRingDrops[worker.number, default: 0] += truncated
+        }
+    }
+
+    // MARK: start and stop
+
+    /// Says READY once, when every interface is there.
+    private func announce() {
+        let problems = snapshot.unreadiness()
+        if problems.isEmpty && !isServing {
+            isServing = true
+            log.notice(
+                "forwarding",
+                metadata: [
+                    "interfaces": "\(snapshot.configuration.interfaces.joined(separator: ","))",
+                    "workers": "\(cpus.map(String.init).joined(separator: ","))",
+                    "mode": "\(snapshot.configuration.mode.rawValue)",
+                ])
+            ServiceNotifier.notify("READY=1", "STATUS=forwarding")
+        } else if !problems.isEmpty {
+            for problem in problems { log.warning("waiting: \(problem)") }
+            ServiceNotifier.notify("STATUS=waiting: \(problems[0])")
+        }
+    }
+
+    /// No new frames, all that came before injected, then everything that was made goes.
+    private func stop() {
+        ServiceNotifier.notify("STOPPING=1")
+        snapshot.isStopping = true
+        share()
+        do { try snapshot.plumbing.stopReceiving() } catch { log.error("\(error)") }
+        snapshot.generation += 1
+        for worker in snapshot.workers {
+            worker.mailbox.post(assignment(worker.number, worker.counters, isLast: true))
+        }
+        for worker in snapshot.workers
+        where worker.mailbox.failure.withLock({ $0 }) == nil { worker.thread.join() }
+        let packets = snapshot.report().packets
+        log.notice(
+            "stopped",
+            metadata: [
+                "received": "\(packets.received)", "injected": "\(packets.injected)",
+                "dropped": "\(packets.dropped)", "passed": "\(packets.passed)",
+            ])
+        server?.stop()
+        admin.snapshot.withLock { $0 = nil }
+        snapshot.plumbing = Plumbing()
+    }
+}
+
+extension RouteEntry {
+    /// nil for routes whose kind the kernel never answers a lookup with.
+    init?(_ route: KernelRoute) {
+        let bytes = route.destination.isEmpty
+            ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
+        guard let kind = RouteKind(rawValue: route.type), let address = Address(bytes: bytes),
+            let prefix = Prefix(address, length: route.length)
+        else { return nil }
+        self.init(
+            prefix: prefix, table: route.table, kind: kind, metric: route.metric, tos: route.tos,
+            interfaces: route.interfaces)
+    }
+}
+
+extension Duration {
+    var nanoseconds: UInt64 {
+        UInt64(max(components.seconds, 0)) * 1_000_000_000
+            + UInt64(max(components.attoseconds, 0) / 1_000_000_000)
+    }
+}

@@ -1,0 +1,470 @@
+// A worker's loop: a batch of frames from its rings, judged, written to the TUNs, counted, given back.
+// It is handed descriptors and mappings and opens nothing.
+
+import Forwarding
+import Glibc
+import LinuxIO
+import Synchronization
+
+/// What a worker runs on from one batch border to the next. Immutable.
+final class Assignment: Sendable {
+    struct Port: Sendable {
+        /// Index into the policy's interfaces.
+        let interface: UInt16
+        let ring: PacketRing
+    }
+
+    let generation: UInt64
+    let world: World
+    let ports: [Port]
+    /// This worker's queue of each device, in the policy's order.
+    let queues: [Descriptor]
+    let counters: CounterBlock
+    let busyPollNanoseconds: UInt64
+    /// Judge and count, inject nothing.
+    let isShadow: Bool
+    /// Empty the rings, then end.
+    let isLast: Bool
+
+    init(
+        generation: UInt64, world: World, ports: [Port], queues: [Descriptor],
+        counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
+    ) {
+        self.generation = generation
+        self.world = world
+        self.ports = ports
+        self.queues = queues
+        self.counters = counters
+        self.busyPollNanoseconds = busyPollNanoseconds
+        self.isShadow = isShadow
+        self.isLast = isLast
+    }
+}
+
+/// The way to a worker: the next assignment, taken at a batch border without a lock.
+final class Mailbox: Sendable {
+    /// A retained `Assignment`, or 0.
+    private let next = Atomic<UInt>(0)
+    /// The generation that the worker runs on.
+    let taken = Atomic<UInt64>(0)
+    /// Set when the worker ended; holds whether it ended as it was told to.
+    let failure = Mutex<String?>(nil)
+    let wakeup: Wakeup
+
+    init() throws(SystemError) { wakeup = try Wakeup() }
+
+    deinit { _ = take() }
+
+    func post(_ assignment: Assignment) {
+        let new = UInt(bitPattern: Unmanaged.passRetained(assignment).toOpaque())
+        // One that was never taken is replaced.
+        _ = Self.owned(next.exchange(new, ordering: .acquiringAndReleasing))
+        wakeup.signal()
+    }
+
+    @inline(__always)
+    var isEmpty: Bool { next.load(ordering: .relaxed) == 0 }
+
+    func take() -> Assignment? { Self.owned(next.exchange(0, ordering: .acquiringAndReleasing)) }
+
+    private static func owned(_ bits: UInt) -> Assignment? {
+        UnsafeMutableRawPointer(bitPattern: bits).map {
+            Unmanaged<Assignment>.fromOpaque($0).takeRetainedValue()
+        }
+    }
+}
+
+/// A ring and the place in it, as the loop reads them.
+private struct Port {
+    let slots: Slots
+    let ring: Unmanaged<PacketRing>
+    let descriptor: Int32
+    let interface: UInt16
+    /// The slot that the kernel fills next.
+    var cursor: Int
+    var isPolled: Bool
+
+    var pollTag: UInt64 { Worker.pollTag | UInt64(descriptor) }
+}
+
+/// A frame of the batch on its way: where it lies and what became of its write.
+private struct Entry {
+    var port: UnsafeMutablePointer<Port>
+    var slot: Int
+    var expected: Int32
+    var result: Int32
+    var isQueued: Bool
+}
+
+final class Worker {
+    private static let batch = Limits.batch
+    /// Bytes of an entry's own memory: 6 of padding, `virtio_net_hdr`, rewritten head.
+    private static let scratchBytes = 16 + Limits.headBytes
+    /// Frames of a batch that exceeded their slot.
+    private static let bigFrames = 8
+    // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
+    fileprivate static let pollTag = UInt64(1) << 61
+    private static let ignoredTag = UInt64(1) << 62
+
+    private let mailbox: Mailbox
+    private let submission: SubmissionRing
+    private let queue: SubmissionQueue
+    private var assignment: Assignment
+    private var ports: UnsafeMutablePointer<Port>
+    private var portCount = 0
+    private var writer: CounterBlock.Writer
+    private var isWakePolled = false
+    // Of the assignment, so that a batch counts no references.
+    private var world: UnsafePointer<WorldView>
+    private var isShadow: Bool
+
+    // Sized once; see `Limits`.
+    private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: batch)
+    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: batch)
+    private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: batch)
+    private let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 2 * batch)
+    private let scratch = UnsafeMutableRawPointer.allocate(
+        byteCount: batch * scratchBytes, alignment: 64)
+    private let big = UnsafeMutableRawPointer.allocate(
+        byteCount: bigFrames * PacketRing.frameBytesMax, alignment: 4096)
+
+    /// To be called on the worker's own thread: the ring belongs to the thread that makes it.
+    init(mailbox: Mailbox, first: Assignment) throws(SystemError) {
+        self.mailbox = mailbox
+        submission = try SubmissionRing(entries: UInt32(2 * Self.batch))
+        queue = submission.queue
+        assignment = first
+        writer = first.counters.writer
+        world = first.world.view
+        isShadow = first.isShadow
+        ports = .allocate(capacity: Limits.interfaces)
+        try adopt(first)
+    }
+
+    deinit {
+        ports.deallocate()
+        frames.deallocate()
+        verdicts.deallocate()
+        entries.deallocate()
+        vectors.deallocate()
+        scratch.deallocate()
+        big.deallocate()
+    }
+
+    /// Runs until an assignment says that it is the last and the rings are empty.
+    func run() throws(SystemError) {
+        var idleSince: UInt64 = 0
+        while true {
+            if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
+            let count = step()
+            if count > 0 {
+                idleSince = 0
+                continue
+            }
+            if assignment.isLast { return }
+            if assignment.busyPollNanoseconds > 0 {
+                let now = Host.monotonicNanoseconds()
+                if idleSince == 0 { idleSince = now }
+                if now &- idleSince < assignment.busyPollNanoseconds { continue }
+            }
+            sleep()
+            idleSince = 0
+        }
+    }
+
+    /// Nothing is in flight between two steps, so everything old can go at once.
+    private func adopt(_ next: Assignment) throws(SystemError) {
+        adoptPorts(next.ports)
+        for place in 0..<max(assignment.queues.count, next.queues.count) {
+            let old = place < assignment.queues.count ? assignment.queues[place] : nil
+            let new = place < next.queues.count ? next.queues[place] : nil
+            if next === assignment || old !== new {
+                try submission.register(new?.number ?? -1, at: place)
+            }
+        }
+        assignment = next
+        writer = next.counters.writer
+        world = next.world.view
+        isShadow = next.isShadow
+        mailbox.taken.store(next.generation, ordering: .releasing)
+    }
+
+    /// A ring that stays keeps its cursor: the kernel goes on filling where it is. The poll of
+    /// one that goes is taken back, for it would hold the socket open.
+    private func adoptPorts(_ next: [Assignment.Port]) {
+        let old = (0..<portCount).map { ports[$0] }
+        for (index, port) in next.enumerated() {
+            let ring = Unmanaged.passUnretained(port.ring)
+            let known = old.first { $0.ring.toOpaque() == ring.toOpaque() }
+            (ports + index).initialize(
+                to: Port(
+                    slots: port.ring.slots, ring: ring,
+                    descriptor: port.ring.descriptor.number, interface: port.interface,
+                    cursor: known?.cursor ?? 0, isPolled: known?.isPolled ?? false))
+        }
+        portCount = next.count
+        for port in old where port.isPolled {
+            let stays = next.contains {
+                Unmanaged.passUnretained($0.ring).toOpaque() == port.ring.toOpaque()
+            }
+            if !stays { queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag) }
+        }
+        queue.submit()
+        _ = reap()
+    }
+
+    /// One batch from the rings to the devices.
+    /// - Returns: how many frames it took; 0 when there were none.
+    private func step() -> Int {
+        let count = gather()
+        if count == 0 { return 0 }
+        Judge.judge(frames, into: verdicts, count: count, world: world)
+        inject(count)
+        account(count)
+        return count
+    }
+
+    /// Takes ready slots of all rings in turn.
+    private func gather() -> Int {
+        var count = 0
+        var bigTaken = 0
+        var port = 0
+        while port < portCount {
+            let state = ports + port
+            port &+= 1
+            while count < Self.batch {
+                guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
+                if slot.isCopied && bigTaken == Self.bigFrames { return count }
+                let index = state.pointee.cursor
+                state.pointee.cursor = index &+ 1 == state.pointee.slots.count ? 0 : index &+ 1
+                state.pointee.slots.prefetch(
+                    (index &+ 4) % state.pointee.slots.count)
+                if !take(slot, index, state, count, &bigTaken) { continue }
+                count &+= 1
+            }
+        }
+        return count
+    }
+
+    /// Describes one slot's frame to the judge; false when it is none that could be judged.
+    @inline(__always)
+    private func take(
+        _ slot: Slot, _ index: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int,
+        _ bigTaken: inout Int
+    ) -> Bool {
+        var frame = UnsafeMutableRawPointer(slot.frame)
+        var captured = slot.capturedLength
+        if captured < slot.wireLength {
+            guard slot.isCopied else {
+                // The kernel had no room for the whole: as if the ring had been full.
+                lose(port, index)
+                return false
+            }
+            let buffer = big + bigTaken &* PacketRing.frameBytesMax
+            let length = port.pointee.ring._withUnsafeGuaranteedRef {
+                $0.receive(into: buffer, capacity: PacketRing.frameBytesMax)
+            }
+            guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
+                lose(port, index)
+                return false
+            }
+            bigTaken &+= 1
+            frame = buffer + PacketRing.virtioHeaderBytes
+            captured = length &- PacketRing.virtioHeaderBytes
+        }
+        let link = slot.linkLength
+        let hasLink = link >= 14 && captured >= link
+        (frames + place).initialize(
+            to: Frame(
+                network: UnsafeRawPointer(frame + (hasLink ? link : 0)),
+                head: scratch + (place &* Self.scratchBytes &+ 16),
+                length: hasLink ? captured &- link : 0,
+                wireLength: hasLink ? slot.wireLength &- link : 0, linkLength: link,
+                etherType: hasLink
+                    ? (frame + (link &- 2)).loadUnaligned(as: UInt16.self).bigEndian : 0,
+                interface: port.pointee.interface, isForUs: slot.isForUs,
+                vnet: (frame - PacketRing.virtioHeaderBytes).virtioHeader))
+        (entries + place).initialize(
+            to: Entry(port: port, slot: index, expected: 0, result: 0, isQueued: false))
+        return true
+    }
+
+    private func lose(_ port: UnsafeMutablePointer<Port>, _ index: Int) {
+        writer.begin()
+        writer.add(.truncated)
+        writer.end()
+        port.pointee.slots.release(index)
+    }
+
+    /// Queues a write for each packet that goes on: one submit, and all have completed.
+    private func inject(_ count: Int) {
+        var queued = 0
+        for index in 0..<count {
+            let verdict = verdicts + index
+            guard verdict.pointee.kind == .inject, !isShadow else { continue }
+            queueWrite(index, verdict)
+            queued &+= 1
+        }
+        if queued == 0 { return }
+        var completed = 0
+        queue.submit()
+        while true {
+            completed &+= reap()
+            if completed >= queued { return }
+            // A TUN queue never blocks, so this is for a kernel that defers its completions.
+            queue.submitAndWait()
+        }
+    }
+
+    /// The header and the rewritten head come from the entry's own memory: the slot stays as it
+    /// was received, so that another process could judge it again.
+    @inline(__always)
+    private func queueWrite(_ index: Int, _ verdict: UnsafeMutablePointer<Verdict>) {
+        let own = scratch + index &* Self.scratchBytes
+        let header = own + (16 - VirtioHeader.byteCount)
+        header.virtioHeader = verdict.pointee.vnet
+        let head = Int(verdict.pointee.headLength)
+        let length = Int(verdict.pointee.length)
+        let pair = vectors + 2 &* index
+        pair.initialize(to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ head))
+        let rest = UnsafeMutableRawPointer(mutating: frames[index].network)
+            + (Int(verdict.pointee.offset) &+ head)
+        (pair + 1).initialize(to: iovec(iov_base: rest, iov_len: length &- head))
+        entries[index].isQueued = true
+        entries[index].expected = Int32(truncatingIfNeeded: VirtioHeader.byteCount &+ length)
+        queue.queueWrite(
+            place: Int32(verdict.pointee.device), pair, length == head ? 1 : 2,
+            tag: UInt64(index))
+    }
+
+    /// Takes what has completed.
+    /// - Returns: how many of them were writes.
+    private func reap() -> Int {
+        var writes = 0
+        queue.reap { tag, result in
+            if tag < Self.pollTag {
+                entries[Int(tag)].result = result
+                writes &+= 1
+            } else if tag & Self.ignoredTag == 0 {
+                woken(Int32(truncatingIfNeeded: tag), result)
+            }
+        }
+        return writes
+    }
+
+    private func woken(_ descriptor: Int32, _ events: Int32) {
+        if descriptor == mailbox.wakeup.descriptor.number {
+            isWakePolled = false
+            mailbox.wakeup.clear()
+        }
+        for index in 0..<portCount where ports[index].descriptor == descriptor {
+            ports[index].isPolled = false
+            // A link that went down leaves an error behind; unread, it would wake us for ever.
+            if events < 0 || events & Int32(POLLERR) != 0 {
+                ports[index].ring._withUnsafeGuaranteedRef { $0.clearError() }
+            }
+        }
+    }
+
+    /// Counts every frame of the batch once and gives its slot back.
+    private func account(_ count: Int) {
+        let writer = self.writer
+        writer.begin()
+        writer.add(.received, UInt64(count))
+        for index in 0..<count {
+            let verdict = verdicts + index
+            let entry = entries + index
+            if entry.pointee.isQueued {
+                writer.add(.writes)
+                if entry.pointee.result != entry.pointee.expected {
+                    verdict.pointee.refuseWrite(entry.pointee.result)
+                }
+            }
+            tally(verdict, writer)
+            entry.pointee.port.pointee.slots.release(entry.pointee.slot)
+        }
+        writer.set(.lastProgress, Host.monotonicNanoseconds())
+        writer.end()
+    }
+
+    @inline(__always)
+    private func tally(_ verdict: UnsafeMutablePointer<Verdict>, _ writer: CounterBlock.Writer) {
+        let shape = writer.shape
+        let value = verdict.pointee
+        if value.ecnCell != Verdict.noCell { writer.add(shape.cells &+ Int(value.ecnCell)) }
+        switch value.kind {
+        case .inject:
+            writer.add(.injected)
+            let index = shape.injectIndex(
+                tunnel: value.tunnel, mode: value.mode, device: value.device)
+            writer.add(index)
+            writer.add(
+                index &- shape.injected &+ shape.injectedBytes, UInt64(value.length))
+            if value.destination != Verdict.noIndex {
+                writer.add(shape.destination &+ Int(value.destination))
+            }
+            if value.clampedMSS { writer.add(.clamped) }
+            if value.unclampedMSS { writer.add(.unclamped) }
+        case .pass: writer.add(.passed)
+        case .hold: writer.add(.held)
+        case .drop:
+            writer.add(.dropped)
+            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason))
+        case .reply:
+            writer.add(.replied)
+            writer.add(shape.replied &+ Int(value.reason.rawValue))
+        }
+    }
+
+    /// Arms one poll a ring and the mailbox's, and sleeps: one system call. While the loop is
+    /// busy nothing is armed, so that the kernel wakes nobody for each frame.
+    private func sleep() {
+        for index in 0..<portCount where !ports[index].isPolled {
+            ports[index].isPolled = true
+            queue.queuePoll(ports[index].descriptor, tag: ports[index].pollTag)
+        }
+        if !isWakePolled {
+            isWakePolled = true
+            let descriptor = mailbox.wakeup.descriptor.number
+            queue.queuePoll(descriptor, tag: Self.pollTag | UInt64(descriptor))
+        }
+        queue.submitAndWait()
+        _ = reap()
+    }
+}
+
+extension Verdict {
+    /// Turns an injection that the device refused into a drop. `result` is a negative errno, or
+    /// the bytes of a short write.
+    mutating func refuseWrite(_ result: Int32) {
+        kind = .drop
+        switch -result {
+        case EAGAIN, ENOBUFS, ENOMEM: reason = .deviceFull
+        case EINVAL where vnet.gsoType != VirtioHeader.gsoNone: reason = .gsoInvalid
+        default: reason = .deviceError
+        }
+    }
+}
+
+extension UnsafeMutableRawPointer {
+    /// The ten bytes of a `virtio_net_hdr` at any alignment.
+    @inline(__always)
+    var virtioHeader: VirtioHeader {
+        get {
+            VirtioHeader(
+                flags: load(as: UInt8.self), gsoType: load(fromByteOffset: 1, as: UInt8.self),
+                headerLength: loadUnaligned(fromByteOffset: 2, as: UInt16.self),
+                gsoSize: loadUnaligned(fromByteOffset: 4, as: UInt16.self),
+                checksumStart: loadUnaligned(fromByteOffset: 6, as: UInt16.self),
+                checksumOffset: loadUnaligned(fromByteOffset: 8, as: UInt16.self))
+        }
+        nonmutating set {
+            storeBytes(of: newValue.flags, as: UInt8.self)
+            storeBytes(of: newValue.gsoType, toByteOffset: 1, as: UInt8.self)
+            storeBytes(of: newValue.headerLength, toByteOffset: 2, as: UInt16.self)
+            storeBytes(of: newValue.gsoSize, toByteOffset: 4, as: UInt16.self)
+            storeBytes(of: newValue.checksumStart, toByteOffset: 6, as: UInt16.self)
+            storeBytes(of: newValue.checksumOffset, toByteOffset: 8, as: UInt16.self)
+        }
+    }
+}

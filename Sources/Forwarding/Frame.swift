@@ -1,0 +1,115 @@
+// A received frame as the judge sees it, and how each link layer leads to the network header.
+
+/// linux/virtio_net.h `struct virtio_net_hdr` (virtio 1.2 §5.1.6), host byte order.
+public struct VirtioHeader: BitwiseCopyable, Sendable, Equatable {
+    public var flags: UInt8
+    public var gsoType: UInt8
+    /// Bytes of all headers of a GSO frame.
+    public var headerLength: UInt16
+    /// Payload bytes of each segment of a GSO frame.
+    public var gsoSize: UInt16
+    /// Where the checksum that is still to be finished begins to sum.
+    public var checksumStart: UInt16
+    /// Where it goes, from `checksumStart` on.
+    public var checksumOffset: UInt16
+
+    @inlinable @inline(__always)
+    public init(
+        flags: UInt8 = 0, gsoType: UInt8 = 0, headerLength: UInt16 = 0, gsoSize: UInt16 = 0,
+        checksumStart: UInt16 = 0, checksumOffset: UInt16 = 0
+    ) {
+        self.flags = flags
+        self.gsoType = gsoType
+        self.headerLength = headerLength
+        self.gsoSize = gsoSize
+        self.checksumStart = checksumStart
+        self.checksumOffset = checksumOffset
+    }
+
+    /// On the wire between us and the kernel: without Swift's trailing padding.
+    public static let byteCount = 10
+
+    @inlinable
+    public static var needsChecksum: UInt8 { 1 }
+    @inlinable
+    public static var gsoNone: UInt8 { 0 }
+    @inlinable
+    public static var gsoTCPv4: UInt8 { 1 }
+    @inlinable
+    public static var gsoTCPv6: UInt8 { 4 }
+    @inlinable
+    public static var gsoUDP: UInt8 { 5 }
+    /// Flag beside a TCP type: the first segment carries CWR.
+    @inlinable
+    public static var gsoECN: UInt8 { 0x80 }
+}
+
+public struct Frame {
+    /// The network header: first byte behind the link layer.
+    public var network: UnsafeRawPointer
+    /// Where a rewritten head of the inner packet goes: `Limits.headBytes` writable bytes.
+    public var head: UnsafeMutableRawPointer
+    /// Bytes at hand from `network` on.
+    public var length: Int
+    /// Bytes that were on the wire from `network` on; more than `length` when cut short.
+    public var wireLength: Int
+    /// Bytes of the link-layer header before `network`; `vnet` counts from its start.
+    public var linkLength: Int
+    /// Host byte order; 0 when the link carries none that is known.
+    public var etherType: UInt16
+    /// Index into the policy's interfaces.
+    public var interface: UInt16
+    /// Addressed to this host at the link layer, and without a VLAN tag (`sll_pkttype` HOST).
+    public var isForUs: Bool
+    public var vnet: VirtioHeader
+
+    @inlinable @inline(__always)
+    public init(
+        network: UnsafeRawPointer, head: UnsafeMutableRawPointer, length: Int, wireLength: Int,
+        linkLength: Int, etherType: UInt16, interface: UInt16, isForUs: Bool,
+        vnet: VirtioHeader = VirtioHeader()
+    ) {
+        self.network = network
+        self.head = head
+        self.length = length
+        self.wireLength = wireLength
+        self.linkLength = linkLength
+        self.etherType = etherType
+        self.interface = interface
+        self.isForUs = isForUs
+        self.vnet = vnet
+    }
+}
+
+/// Link layers that captures come in, numbered as pcap's LINKTYPE_ values.
+public enum LinkType: UInt32, Sendable {
+    case ethernet = 1
+    /// LINKTYPE_RAW: begins with an IP header.
+    case raw = 101
+    /// LINKTYPE_LINUX_SLL: `tcpdump -i any`.
+    case linuxCooked = 113
+    case linuxCooked2 = 276
+
+    /// Splits the link layer off.
+    /// - Returns: its length, the ethertype, and whether the frame is for this host; nil when
+    ///   the frame is too short to have one.
+    public func parse(_ frame: UnsafeRawBufferPointer)
+        -> (length: Int, etherType: UInt16, isForUs: Bool)?
+    {
+        func u16(_ offset: Int) -> UInt16 { UInt16(frame[offset]) << 8 | UInt16(frame[offset + 1]) }
+        switch self {
+        case .ethernet:
+            guard frame.count >= 14 else { return nil }
+            return (14, u16(12), true)
+        case .raw:
+            guard let first = frame.first else { return nil }
+            return (0, first >> 4 == 4 ? 0x0800 : first >> 4 == 6 ? 0x86dd : 0, true)
+        case .linuxCooked:
+            guard frame.count >= 16 else { return nil }
+            return (16, u16(14), u16(0) == 0)
+        case .linuxCooked2:
+            guard frame.count >= 20 else { return nil }
+            return (20, u16(0), frame[10] == 0)
+        }
+    }
+}

@@ -1,0 +1,275 @@
+// A frame's verdict: tunnel match, structure, policy. Reads the frame, writes only `Frame.head`.
+// No allocation, no reference counting, no clock, no I/O; one layer is stripped, never two.
+
+import Routing
+
+public enum Judge {
+    /// Judges `count` frames against one world.
+    public static func judge(
+        _ frames: UnsafePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>, count: Int,
+        world: UnsafePointer<WorldView>
+    ) {
+        var index = 0
+        while index < count {
+            verdicts[index] = verdict(frames + index, world)
+            index &+= 1
+        }
+    }
+
+    @inline(__always)
+    private static func verdict(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> Verdict {
+        guard frame.pointee.isForUs else { return .pass }
+        switch frame.pointee.etherType {
+        case 0x0800: return verdictIPv4(frame, world)
+        case 0x86dd: return verdictIPv6(frame, world)
+        default: return .pass
+        }
+    }
+
+    private static func verdictIPv4(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> Verdict {
+        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
+        guard packet.count >= 20 else { return verdictOfShort(packet, protocolAt: 9) }
+        let number = packet.u8(9)
+        guard ProtocolNumber.isTunnel(number) else { return .pass }
+        let source = packet.u32(12)
+        let destination = packet.u32(16)
+        let mode: Mode = number == ProtocolNumber.ipv4 ? .ipip : .ip6ip
+        let isEndpoint = source == destination
+            || world.pointee.policy.sources.lookup(ipv4: source) & SourceClass.endpoint != 0
+        let match = TunnelMatch.find(
+            world, list: world.pointee.policy.locals.lookup(ipv4: destination),
+            interface: frame.pointee.interface, mode: mode, isEndpoint: isEndpoint
+        ) { $0.lookup(ipv4: source) != 0 }
+        guard match.isOurs else { return .pass }
+        return finish(frame, world, packet, .parseIPv4(packet), match, mode)
+    }
+
+    private static func verdictIPv6(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> Verdict {
+        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
+        guard packet.count >= 40 else { return verdictOfShort(packet, protocolAt: 6) }
+        guard ProtocolNumber.isTunnel(packet.u8(6)) || ExtensionHeader.isWalked(packet.u8(6))
+        else { return .pass }
+        let source = Address(high: packet.u64(8), low: packet.u64(16))
+        let destination = Address(high: packet.u64(24), low: packet.u64(32))
+        let list = world.pointee.policy.locals.lookup(ipv6: destination)
+        guard list != 0 else { return .pass }
+        let outer = Outer.parseIPv6(packet)
+        // A chain that could not be walked to its end may lead to a tunnel: refused.
+        let isUnknown = outer.failure != .none && !outer.isFragment
+            && ExtensionHeader.isWalked(outer.protocolNumber)
+        guard isUnknown || ProtocolNumber.isTunnel(outer.protocolNumber) else { return .pass }
+        let mode: Mode = outer.protocolNumber == ProtocolNumber.ipv6 ? .ip6ip6 : .ipip6
+        let isEndpoint = source == destination
+            || world.pointee.policy.sources.lookup(ipv6: source) & SourceClass.endpoint != 0
+        let match = TunnelMatch.find(
+            world, list: list, interface: frame.pointee.interface, mode: mode,
+            isEndpoint: isEndpoint
+        ) { $0.lookup(ipv6: source) != 0 }
+        guard match.isOurs else { return .pass }
+        if isUnknown {
+            return Verdict(
+                kind: .drop, reason: outer.failure, mode: mode, tunnel: match.tunnel)
+        }
+        return finish(frame, world, packet, outer, match, mode)
+    }
+
+    /// Too short for a network header. What is certainly not a tunnel's is not ours to refuse.
+    private static func verdictOfShort(_ packet: Bytes, protocolAt offset: Int) -> Verdict {
+        if packet.count > offset {
+            let number = packet.u8(offset)
+            let mayBeTunnel = ProtocolNumber.isTunnel(number)
+                || (offset == 6 && ExtensionHeader.isWalked(number))
+            if !mayBeTunnel { return .pass }
+        }
+        return Verdict(kind: .drop, reason: .packetTooSmall)
+    }
+
+    @inline(__always)
+    private static func finish(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes,
+        _ header: Outer, _ match: TunnelMatch, _ mode: Mode
+    ) -> Verdict {
+        var outer = header
+        var inner = Inner()
+        if frame.pointee.length < frame.pointee.wireLength { outer.note(.packetTooSmall) }
+        if outer.isReadable {
+            if outer.isFragment {
+                outer.note(.fragmentsDisabled)
+            } else {
+                let bytes = packet.dropFirst(outer.innerOffset, count: outer.innerLength)
+                inner = mode.innerIsIPv4 ? .parseIPv4(bytes) : .parseIPv6(bytes)
+                if inner.failure != .none { outer.note(inner.failure) }
+            }
+        }
+        if match.reason != .none { outer.note(match.reason) }
+        var verdict = Verdict(kind: .inject, mode: mode, tunnel: match.tunnel)
+        if outer.failure == .none {
+            outer.failure = decide(&verdict, frame, world, packet, outer, inner)
+        }
+        if outer.failure != .none {
+            verdict.kind = .drop
+            verdict.reason = outer.failure
+        }
+        return verdict
+    }
+
+    /// Everything behind a whole header: marks, addresses, reverse path, destination, rewriting.
+    @inline(__always)
+    private static func decide(
+        _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>, _ packet: Bytes, _ outer: Outer, _ inner: Inner
+    ) -> DropReason {
+        let policy = world.pointee.policy
+        verdict.ecnCell = (inner.trafficClass & 3) << 2 | outer.trafficClass & 3
+        if policy.ecn == .standard && verdict.ecnCell == ECN.notCapableCongested {
+            return .tunnelECN
+        }
+        switch inner.protocolNumber {
+        case ProtocolNumber.ipv4, ProtocolNumber.ipv6, ProtocolNumber.gre,
+            ProtocolNumber.mplsInIP:
+            return .nestedTunnel
+        default: break
+        }
+        let ttl = policy.ttl == .uniform ? min(inner.ttl, outer.ttl) : inner.ttl
+        if ttl == 0 { return .ttlExpired }
+        let bytes = packet.dropFirst(outer.innerOffset, count: inner.length)
+        let refusal = verdict.mode.innerIsIPv4
+            ? SourceCheck.checkIPv4(bytes.u32(12), frame, world)
+            : SourceCheck.checkIPv6(
+                Address(high: bytes.u64(8), low: bytes.u64(16)), frame, world)
+        if refusal != .none { return refusal }
+        let found = DestinationCheck.find(
+            bytes, inner, verdict.mode, world, policy.tunnels[Int(verdict.tunnel)])
+        guard let rule = found.rule else { return found.refusal }
+        verdict.device = rule.pointee.device
+        verdict.destination = rule.pointee.index
+        verdict.offset = UInt32(truncatingIfNeeded: outer.innerOffset)
+        verdict.length = UInt32(truncatingIfNeeded: inner.length)
+        let offload = Offload.rebase(
+            &verdict.vnet, frame, strip: frame.pointee.linkLength &+ outer.innerOffset, inner,
+            verdict.mode)
+        if offload != .none { return offload }
+        Rewrite.apply(
+            &verdict, frame, world, bytes, inner, rule,
+            trafficClass: trafficClass(policy, inner: inner, outer: outer), ttl: ttl)
+        return .none
+    }
+
+    @inline(__always)
+    private static func trafficClass(
+        _ policy: PolicyView, inner: Inner, outer: Outer
+    ) -> UInt8 {
+        let dscp = (policy.dscp == .uniform ? outer : nil)?.trafficClass ?? inner.trafficClass
+        return dscp & 0xfc
+            | ECN.decapsulated(policy.ecn, inner: inner.trafficClass & 3,
+                outer: outer.trafficClass & 3)
+    }
+}
+
+/// RFC 6040 §4.2, figure 4. Codepoints: 0 Not-ECT, 1 ECT(1), 2 ECT(0), 3 CE.
+enum ECN {
+    /// Cell inner Not-ECT, outer CE: the sender could not learn of the congestion.
+    static let notCapableCongested: UInt8 = 0b0011
+
+    @inline(__always)
+    static func decapsulated(_ mode: ECNMode, inner: UInt8, outer: UInt8) -> UInt8 {
+        switch mode {
+        case .pipe: return inner
+        case .copy: return outer
+        case .standard:
+            // Only an ECN-capable inner packet takes a mark over: CE, or ECT(1) onto ECT(0).
+            if inner == 0 { return 0 }
+            if outer == 3 { return 3 }
+            return inner == 2 && outer == 1 ? 1 : inner
+        }
+    }
+}
+
+/// Which tunnel a frame belongs to: interface, family, protocol, local and remote, all of them.
+struct TunnelMatch {
+    var isOurs = false
+    var reason = DropReason.none
+    var tunnel = Verdict.noIndex
+
+    @inline(__always)
+    static func find(
+        _ world: UnsafePointer<WorldView>, list: UInt32, interface: UInt16, mode: Mode,
+        isEndpoint: Bool, isRemote: (PrefixTable.View) -> Bool
+    ) -> TunnelMatch {
+        var match = TunnelMatch()
+        if list == 0 { return match }
+        let candidates = world.pointee.policy.candidates + Int(list)
+        let count = Int(candidates[0])
+        var index = 1
+        while index <= count {
+            let tunnel = candidates[index]
+            index &+= 1
+            let record = world.pointee.policy.tunnels + Int(tunnel)
+            guard record.pointee.interfaces &>> UInt64(interface) & 1 != 0 else { continue }
+            if !isEndpoint && isRemote(record.pointee.remotes) {
+                if record.pointee.modes &>> mode.rawValue & 1 != 0 {
+                    return TunnelMatch(isOurs: true, reason: .none, tunnel: tunnel)
+                }
+                if match.reason != .modeNotAllowed {
+                    match = TunnelMatch(isOurs: true, reason: .modeNotAllowed, tunnel: tunnel)
+                }
+            } else if match.tunnel == Verdict.noIndex {
+                // The first tunnel of this address speaks for everyone else's frames.
+                match = TunnelMatch(
+                    isOurs: !record.pointee.passOtherRemotes, reason: .remoteNotAllowed,
+                    tunnel: tunnel)
+            }
+        }
+        return match
+    }
+}
+
+/// Martians, spoofed local addresses and the reverse path (RFC 3704, RFC 8704).
+enum SourceCheck {
+    @inline(__always)
+    static func checkIPv4(
+        _ source: UInt32, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> DropReason {
+        let flags = world.pointee.policy.sources.lookup(ipv4: source)
+        let record = world.pointee.routes?.lookup(ipv4: source)
+        return check(flags, record, frame, world)
+    }
+
+    @inline(__always)
+    static func checkIPv6(
+        _ source: Address, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> DropReason {
+        // ::ffff:0:0/96 is only ever an application's way to write IPv4 (RFC 4213 §3.6).
+        if source.isIPv4 && world.pointee.dropMartians { return .invalidSource }
+        let flags = world.pointee.policy.sources.lookup(ipv6: source)
+        let record = world.pointee.routes?.lookup(ipv6: source)
+        return check(flags, record, frame, world)
+    }
+
+    @inline(__always)
+    private static func check(
+        _ flags: UInt32, _ record: RouteRecord?, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
+    ) -> DropReason {
+        if flags & (SourceClass.martian | SourceClass.linkLocal) != 0 { return .invalidSource }
+        if flags & SourceClass.local != 0 { return .localSource }
+        guard let record, let routes = world.pointee.routes else { return .none }
+        if record.kind == .local || record.kind == .anycast { return .localSource }
+        let state = world.pointee.interfaces[Int(frame.pointee.interface)]
+        if state.reversePath == .off || flags & SourceClass.exempt != 0 { return .none }
+        guard record.kind == .unicast else { return .reversePath }
+        let isReachable = switch state.reversePath {
+        case .off, .loose: true
+        case .looseNoDefault: !record.isDefault
+        case .feasible: routes.anyUses(record, interface: state.index)
+        case .strict: routes.bestUses(record, interface: state.index)
+        }
+        return isReachable ? .none : .reversePath
+    }
+}

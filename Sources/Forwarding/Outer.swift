@@ -1,0 +1,218 @@
+// The outer header: is it whole, what does it carry, and where does the inner packet begin?
+
+import Routing
+
+/// IANA protocol numbers that the walk knows.
+enum ProtocolNumber {
+    static let hopByHop: UInt8 = 0
+    static let icmp: UInt8 = 1
+    static let ipv4: UInt8 = 4
+    static let tcp: UInt8 = 6
+    static let udp: UInt8 = 17
+    static let ipv6: UInt8 = 41
+    static let routing: UInt8 = 43
+    static let fragment: UInt8 = 44
+    static let gre: UInt8 = 47
+    static let authentication: UInt8 = 51
+    static let icmpv6: UInt8 = 58
+    static let destinationOptions: UInt8 = 60
+    static let dccp: UInt8 = 33
+    static let sctp: UInt8 = 132
+    static let udplite: UInt8 = 136
+    static let mplsInIP: UInt8 = 137
+
+    @inline(__always)
+    static func isTunnel(_ number: UInt8) -> Bool { number == ipv4 || number == ipv6 }
+
+    @inline(__always)
+    static func hasPorts(_ number: UInt8) -> Bool {
+        number == tcp || number == udp || number == sctp || number == dccp || number == udplite
+    }
+}
+
+/// What the outer header says. `failure` is the first reason in precedence among those found.
+struct Outer {
+    var failure = DropReason.none
+    /// Whether the inner packet can be looked at: the header's structure holds.
+    var isReadable = false
+    var isFragment = false
+    var protocolNumber: UInt8 = 0
+    var trafficClass: UInt8 = 0
+    var ttl: UInt8 = 0
+    /// Where the inner packet begins, and the bytes that the outer length gives it.
+    var innerOffset = 0
+    var innerLength = 0
+
+    @inline(__always)
+    mutating func note(_ reason: DropReason) {
+        if failure == .none || reason < failure { failure = reason }
+    }
+}
+
+extension Outer {
+    /// RFC 1812 §5.2.2 as net/ipv4/ip_input.c `ip_rcv_core` has it. `packet` holds 20 bytes.
+    @inline(__always)
+    static func parseIPv4(_ packet: Bytes) -> Outer {
+        var outer = Outer()
+        let first = packet.u8(0)
+        outer.trafficClass = packet.u8(1)
+        outer.ttl = packet.u8(8)
+        outer.protocolNumber = packet.u8(9)
+        let headerLength = Int(first & 15) << 2
+        let totalLength = Int(packet.u16(2))
+        if totalLength > packet.count { outer.note(.packetTooSmall) }
+        if first >> 4 != 4 || headerLength < 20 || totalLength < headerLength {
+            outer.note(.invalidHeader)
+        }
+        if outer.failure != .none { return outer }
+        if packet.onesComplementSum(length: headerLength) != 0xffff {
+            outer.note(.invalidChecksum)
+        }
+        if headerLength > 20 {
+            let reason = IPv4Options.check(packet.dropFirst(20, count: headerLength &- 20))
+            if reason != .none { outer.note(reason) }
+        }
+        outer.innerOffset = headerLength
+        outer.innerLength = totalLength &- headerLength
+        // More-fragments or an offset: bits 13 and 12…0.
+        outer.isFragment = packet.u16(6) & 0x3fff != 0
+        outer.isReadable = true
+        return outer
+    }
+
+    /// RFC 8200 §4 as net/ipv6/ip6_input.c and exthdrs.c have it. `packet` holds 40 bytes.
+    /// A chain of unknown length ends with `protocolNumber` not a tunnel's, or with a failure.
+    @inline(__always)
+    static func parseIPv6(_ packet: Bytes) -> Outer {
+        var outer = Outer()
+        let first = packet.u32(0)
+        outer.trafficClass = UInt8(truncatingIfNeeded: first >> 20)
+        outer.ttl = packet.u8(7)
+        outer.protocolNumber = packet.u8(6)
+        let totalLength = 40 &+ Int(packet.u16(4))
+        if totalLength > packet.count { outer.note(.packetTooSmall) }
+        if first >> 28 != 6 { outer.note(.invalidHeader) }
+        outer.innerOffset = 40
+        outer.innerLength = max(min(totalLength, packet.count) &- 40, 0)
+        if !ProtocolNumber.isTunnel(outer.protocolNumber) {
+            outer.walkExtensionHeaders(packet)
+        }
+        outer.isReadable = outer.failure > .invalidHeader || outer.failure == .none
+        return outer
+    }
+
+    /// RFC 2473 §3.3: extension headers are processed in order, then the tunnel's protocol.
+    /// Goes on behind a bad header, for only the last one tells whether the frame is ours.
+    private mutating func walkExtensionHeaders(_ packet: Bytes) {
+        let end = innerOffset &+ innerLength
+        var count = 0
+        while true {
+            let header = protocolNumber
+            guard ExtensionHeader.isWalked(header) else { return }
+            count &+= 1
+            guard count <= Limits.extensionHeaders, innerOffset &- 40 < Limits.extensionBytes
+            else { return note(.badExtensionHeader) }
+            guard innerLength >= 8 else { return note(.packetTooSmall) }
+            let length = ExtensionHeader.length(packet, at: innerOffset, header)
+            guard length <= innerLength else { return note(.packetTooSmall) }
+            let bytes = packet.dropFirst(innerOffset, count: length)
+            if header == ProtocolNumber.fragment {
+                // RFC 6946: an atomic fragment is a whole packet.
+                if bytes.u16(2) & 0xfff9 != 0 {
+                    isFragment = true
+                    protocolNumber = bytes.u8(0)
+                    // Behind a later fragment's header lies no header that could be walked.
+                    if bytes.u16(2) & 0xfff8 != 0 { return }
+                }
+            } else if !ExtensionHeader.isAcceptable(bytes, header, isFirst: count == 1) {
+                note(.badExtensionHeader)
+            }
+            protocolNumber = bytes.u8(0)
+            innerOffset &+= length
+            innerLength = end &- innerOffset
+        }
+    }
+}
+
+enum ExtensionHeader {
+    @inline(__always)
+    static func isWalked(_ number: UInt8) -> Bool {
+        number == ProtocolNumber.hopByHop || number == ProtocolNumber.routing
+            || number == ProtocolNumber.fragment || number == ProtocolNumber.destinationOptions
+    }
+
+    @inline(__always)
+    static func length(_ packet: Bytes, at offset: Int, _ header: UInt8) -> Int {
+        header == ProtocolNumber.fragment ? 8 : (Int(packet.u8(offset &+ 1)) &+ 1) << 3
+    }
+
+    /// Whether an end node may skip this header of an outer packet. `bytes` is all of it.
+    static func isAcceptable(_ bytes: Bytes, _ header: UInt8, isFirst: Bool) -> Bool {
+        switch header {
+        case ProtocolNumber.routing:
+            // Segments left: the packet is not yet where it is going.
+            return bytes.u8(3) == 0
+        case ProtocolNumber.hopByHop where !isFirst:
+            return false
+        default:
+            return optionsAreAcceptable(bytes)
+        }
+    }
+
+    /// RFC 8200 §4.2 with the bounds of net/ipv6/exthdrs.c `ip6_parse_tlv`: at most 7 bytes of
+    /// padding in a row and all zero, at most 8 options, and none that we do not know whose
+    /// type says that the packet must then be discarded.
+    private static func optionsAreAcceptable(_ bytes: Bytes) -> Bool {
+        var offset = 2
+        var padding = 0
+        var options = 0
+        while offset < bytes.count {
+            let type = bytes.u8(offset)
+            if type == 0 {
+                padding &+= 1
+                offset &+= 1
+                if padding > 7 { return false }
+                continue
+            }
+            guard offset &+ 2 <= bytes.count else { return false }
+            let length = 2 &+ Int(bytes.u8(offset &+ 1))
+            guard offset &+ length <= bytes.count else { return false }
+            if type == 1 {
+                padding &+= length
+                if padding > 7 { return false }
+                for index in 2..<length where bytes.u8(offset &+ index) != 0 { return false }
+            } else {
+                padding = 0
+                options &+= 1
+                // The encapsulation limit (4) is of interest only to entry points (RFC 2473
+                // §4.1.1); like every other option of action 00 it is skipped.
+                if options > Limits.extensionOptions || type >> 6 != 0 { return false }
+            }
+            offset &+= length
+        }
+        return true
+    }
+}
+
+enum IPv4Options {
+    /// RFC 791 §3.1. Source routes are refused (RFC 6274 §3.13.2.3 and .4), and what does not
+    /// parse, as net/ipv4/ip_options.c does; all else is skipped.
+    static func check(_ options: Bytes) -> DropReason {
+        var found = DropReason.none
+        var offset = 0
+        while offset < options.count {
+            let type = options.u8(offset)
+            if type == 0 { break }
+            if type == 1 {
+                offset &+= 1
+                continue
+            }
+            guard offset &+ 2 <= options.count else { return .invalidHeader }
+            let length = Int(options.u8(offset &+ 1))
+            guard length >= 2, offset &+ length <= options.count else { return .invalidHeader }
+            if type == 131 || type == 137 { found = .sourceRoute }
+            offset &+= length
+        }
+        return found
+    }
+}

@@ -1,0 +1,268 @@
+// A policy compiled to the immutable tables that the judge reads through plain pointers.
+
+import Routing
+
+/// Flags of an inner source address.
+struct SourceClass {
+    static let martian: UInt32 = 1
+    static let linkLocal: UInt32 = 2
+    /// Tunnel endpoint, host destination, or listed in `inner.deny`.
+    static let local: UInt32 = 4
+    /// Its reverse path is not checked.
+    static let exempt: UInt32 = 8
+    /// A tunnel's own host address: no encapsulator may have it (RFC 2473 §4.1.2).
+    static let endpoint: UInt32 = 16
+}
+
+/// One destination rule as the judge reads it.
+struct DestinationRule: BitwiseCopyable {
+    static let anyProtocol: UInt16 = 0xffff
+    /// Values of `mss` beside a fixed number of bytes.
+    static let mssInherited: UInt16 = 0
+    static let mssOff: UInt16 = 1
+    static let mssAuto: UInt16 = 2
+
+    var protocolNumber: UInt16
+    var portCount: UInt16
+    var firstPort: UInt32
+    var device: UInt16
+    var mss: UInt16
+    var index: UInt16
+}
+
+/// The rules that an inner destination address is put to, in order.
+struct DestinationList: BitwiseCopyable {
+    var isMartian: Bool
+    var count: UInt32
+    var first: UInt32
+}
+
+struct TunnelRecord: BitwiseCopyable {
+    var interfaces: UInt64
+    var modes: UInt8
+    var passOtherRemotes: Bool
+    var remotes: PrefixTable.View
+    var destinations: PrefixTable.View
+}
+
+/// Everything the judge reads of a policy: pointers into memory that `PolicyTables` owns.
+public struct PolicyView: @unchecked Sendable, BitwiseCopyable {
+    let locals: PrefixTable.View
+    /// `candidates[locals.lookup(destination)]` is a count, then so many tunnel indices.
+    let candidates: UnsafePointer<UInt16>
+    let tunnels: UnsafePointer<TunnelRecord>
+    let sources: PrefixTable.View
+    let lists: UnsafePointer<DestinationList>
+    let rules: UnsafePointer<DestinationRule>
+    let ports: UnsafePointer<UInt32>
+    let mssIPv4: UInt16
+    let mssIPv6: UInt16
+    let ecn: ECNMode
+    let dscp: FieldMode
+    let ttl: FieldMode
+}
+
+public final class PolicyTables: @unchecked Sendable {
+    // @unchecked: all memory is written only in `init`.
+    public let policy: Policy
+    public let view: PolicyView
+    /// Destination rules of all tunnels together, in order: what `Verdict.destination` counts.
+    public let destinationCount: Int
+
+    private let tables: [PrefixTable]
+    private let release: () -> Void
+
+    public init(_ policy: Policy) {
+        precondition(policy.interfaces.count <= Limits.interfaces)
+        self.policy = policy
+        var build = PolicyCompiler(policy)
+        let locals = build.locals()
+        let sources = PrefixTable(longestMatch: build.sourceClasses())
+        var tables = [locals, sources]
+        var records: [TunnelRecord] = []
+        for tunnel in policy.tunnels {
+            let remotes = PrefixTable(longestMatch: tunnel.remotes.map { ($0, 1) })
+            let destinations = build.destinations(of: tunnel)
+            tables += [remotes, destinations]
+            records.append(
+                TunnelRecord(
+                    interfaces: tunnel.interfaces.reduce(0) { $0 | 1 << UInt64($1) },
+                    modes: tunnel.modes.reduce(0) { $0 | 1 << $1.rawValue },
+                    passOtherRemotes: tunnel.passOtherRemotes,
+                    remotes: remotes.view, destinations: destinations.view))
+        }
+        self.tables = tables
+        destinationCount = build.destinationCount
+        let candidates = copied(build.candidates)
+        let tunnels = copied(records)
+        let lists = copied(build.lists)
+        let rules = copied(build.rules)
+        let ports = copied(build.ports)
+        release = {
+            candidates.deallocate()
+            tunnels.deallocate()
+            lists.deallocate()
+            rules.deallocate()
+            ports.deallocate()
+        }
+        view = PolicyView(
+            locals: locals.view, candidates: UnsafePointer(candidates),
+            tunnels: UnsafePointer(tunnels), sources: sources.view,
+            lists: UnsafePointer(lists), rules: UnsafePointer(rules),
+            ports: UnsafePointer(ports),
+            mssIPv4: PolicyCompiler.encoded(policy.mssIPv4),
+            mssIPv6: PolicyCompiler.encoded(policy.mssIPv6),
+            ecn: policy.ecn, dscp: policy.dscp, ttl: policy.ttl)
+    }
+
+    deinit { release() }
+}
+
+private func copied<T: BitwiseCopyable>(_ values: [T]) -> UnsafeMutablePointer<T> {
+    let memory = UnsafeMutablePointer<T>.allocate(capacity: max(values.count, 1))
+    memory.initialize(from: values, count: values.count)
+    return memory
+}
+
+/// The working state of one compilation.
+private struct PolicyCompiler {
+    let policy: Policy
+    var candidates: [UInt16] = [0]
+    var lists: [DestinationList] = [DestinationList(isMartian: false, count: 0, first: 0)]
+    var rules: [DestinationRule] = []
+    var ports: [UInt32] = []
+    var destinationCount = 0
+    private var tableOfAny: PrefixTable?
+
+    init(_ policy: Policy) { self.policy = policy }
+
+    static func encoded(_ clamp: MSSClamp) -> UInt16 {
+        switch clamp {
+        case .off: DestinationRule.mssOff
+        case .auto: DestinationRule.mssAuto
+        case .fixed(let value): value
+        }
+    }
+
+    mutating func locals() -> PrefixTable {
+        var pairs: [(prefix: Prefix, item: Int)] = []
+        for (index, tunnel) in policy.tunnels.enumerated() {
+            for prefix in Set(tunnel.local) { pairs.append((prefix, index)) }
+        }
+        var known: [[Int]: UInt32] = [:]
+        var entries: [(Prefix, UInt32)] = []
+        for (prefix, tunnels) in coveringItems(pairs) {
+            let unique = Set(tunnels).sorted()
+            if known[unique] == nil {
+                known[unique] = UInt32(candidates.count)
+                candidates.append(UInt16(unique.count))
+                candidates += unique.map { UInt16($0) }
+            }
+            entries.append((prefix, known[unique]!))
+        }
+        return PrefixTable(longestMatch: entries)
+    }
+
+    /// A more specific prefix carries the flags of those that cover it, so that the order of
+    /// the reasons does not depend on which prefix is longer.
+    func sourceClasses() -> [(Prefix, UInt32)] {
+        var flagged: [(prefix: Prefix, item: Int)] = []
+        func add(_ prefixes: [Prefix], _ flag: UInt32) {
+            flagged += prefixes.map { ($0, Int(flag)) }
+        }
+        // Link-local sources are never forwarded, whatever `martians` says (RFC 4291 §2.5.6).
+        add([Martians.linkLocalIPv6], SourceClass.linkLocal)
+        if policy.dropMartians { add(Martians.sources, SourceClass.martian) }
+        add(policy.denySources, SourceClass.local)
+        for tunnel in policy.tunnels {
+            add(tunnel.local.filter { $0.length > 0 }, SourceClass.local)
+            add(tunnel.local.filter(\.isHost), SourceClass.endpoint)
+            add(tunnel.destinations.map(\.prefix).filter(\.isHost), SourceClass.local)
+        }
+        add(policy.exemptSources, SourceClass.exempt)
+        return coveringItems(flagged).map { prefix, flags in
+            (prefix, flags.reduce(0) { $0 | UInt32($1) })
+        }
+    }
+
+    mutating func destinations(of tunnel: Policy.Tunnel) -> PrefixTable {
+        if tunnel.destinations.isEmpty, let shared = tableOfAny { return shared }
+        let firstRule = rules.count
+        if tunnel.destinations.isEmpty {
+            rules.append(
+                DestinationRule(
+                    protocolNumber: DestinationRule.anyProtocol, portCount: 0, firstPort: 0,
+                    device: 0, mss: DestinationRule.mssInherited, index: Verdict.noIndex))
+        }
+        for destination in tunnel.destinations {
+            rules.append(rule(destination))
+        }
+        let ranked = tunnel.destinations.isEmpty
+            ? [(Prefix.allIPv4, firstRule), (Prefix.allIPv6, firstRule)]
+            : tunnel.destinations.enumerated().map { ($1.prefix, firstRule + $0) }
+        let martian = Int.max
+        var pairs: [(prefix: Prefix, item: Int)] = ranked.map { (prefix: $0.0, item: $0.1) }
+        if policy.dropMartians {
+            pairs += Martians.destinations.map { (prefix: $0, item: martian) }
+        }
+        var known: [[Int]: UInt32] = [:]
+        var entries: [(Prefix, UInt32)] = []
+        for (prefix, items) in coveringItems(pairs) {
+            if known[items] == nil { known[items] = list(items, martian: martian) }
+            entries.append((prefix, known[items]!))
+        }
+        let table = PrefixTable(longestMatch: entries)
+        if tunnel.destinations.isEmpty { tableOfAny = table }
+        return table
+    }
+
+    /// Rules of a list must lie side by side: those of nested prefixes are copied.
+    private mutating func list(_ items: [Int], martian: Int) -> UInt32 {
+        let chosen = items.filter { $0 != martian }
+        lists.append(
+            DestinationList(
+                isMartian: items.contains(martian), count: UInt32(chosen.count),
+                first: UInt32(rules.count)))
+        rules += chosen.map { rules[$0] }
+        return UInt32(lists.count - 1)
+    }
+
+    private mutating func rule(_ destination: Policy.Destination) -> DestinationRule {
+        let firstPort = UInt32(ports.count)
+        for range in destination.ports {
+            ports.append(UInt32(range.lowerBound) << 16 | UInt32(range.upperBound))
+        }
+        destinationCount += 1
+        return DestinationRule(
+            protocolNumber: destination.protocolNumber.map(UInt16.init)
+                ?? DestinationRule.anyProtocol,
+            portCount: UInt16(destination.ports.count), firstPort: firstPort,
+            device: UInt16(destination.device),
+            mss: destination.mss.map(Self.encoded) ?? DestinationRule.mssInherited,
+            index: UInt16(clamping: destinationCount - 1))
+    }
+}
+
+/// Addresses that no packet may carry (RFC 1812 §5.3.7, RFC 6890, RFC 4213 §3.6).
+enum Martians {
+    static let linkLocalIPv6 = ipv6(0xfe80 << 48, 0, 10)
+
+    /// 0/8, 127/8, 169.254/16, 224/4, 240/4 with the limited broadcast.
+    private static let ipv4: [Prefix] = [
+        Prefix(Address(ipv4: 0x0000_0000), length: 8)!,
+        Prefix(Address(ipv4: 0x7f00_0000), length: 8)!,
+        Prefix(Address(ipv4: 0xa9fe_0000), length: 16)!,
+        Prefix(Address(ipv4: 0xe000_0000), length: 4)!,
+        Prefix(Address(ipv4: 0xf000_0000), length: 4)!,
+    ]
+    /// ::/96 (with :: and ::1), multicast, site-local. IPv4-mapped addresses are added below.
+    private static let ipv6: [Prefix] = [
+        ipv6(0, 0, 96), ipv6(0xff00 << 48, 0, 8), ipv6(0xfec0 << 48, 0, 10),
+    ]
+    static let sources = ipv4 + ipv6
+    static let destinations = ipv4 + ipv6 + [linkLocalIPv6]
+
+    private static func ipv6(_ high: UInt64, _ low: UInt64, _ length: Int) -> Prefix {
+        Prefix(Address(high: high, low: low), length: length)!
+    }
+}

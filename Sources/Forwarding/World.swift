@@ -1,0 +1,58 @@
+// What a batch is judged against: one policy, one generation of routes, the links as they are now.
+
+import Routing
+
+/// A configured interface as this host has it at the moment.
+public struct InterfaceState: BitwiseCopyable, Sendable {
+    /// 0: absent.
+    public var index: Int32
+    /// Bytes of the largest IP packet on the link; 0 when unknown.
+    public var mtu: Int32
+    public var reversePath: ReversePathMode
+
+    public init(index: Int32, mtu: Int32, reversePath: ReversePathMode) {
+        self.index = index
+        self.mtu = mtu
+        self.reversePath = reversePath
+    }
+}
+
+/// Immutable; a worker takes a new one at a batch border, so no packet is judged by a mixture.
+public final class World: @unchecked Sendable {
+    // @unchecked: all memory is written only in `init`.
+    public let policy: PolicyTables
+    /// nil: the reverse path is not checked (a replay without routes).
+    public let routes: RouteTable?
+    public let interfaces: [InterfaceState]
+    public let view: UnsafePointer<WorldView>
+    private let states: UnsafeMutablePointer<InterfaceState>
+
+    /// `interfaces` stands in the order of the policy's.
+    public init(policy: PolicyTables, routes: RouteTable?, interfaces: [InterfaceState]) {
+        precondition(interfaces.count == policy.policy.interfaces.count)
+        self.policy = policy
+        self.routes = routes
+        self.interfaces = interfaces
+        states = .allocate(capacity: max(interfaces.count, 1))
+        states.initialize(from: interfaces, count: interfaces.count)
+        let memory = UnsafeMutablePointer<WorldView>.allocate(capacity: 1)
+        memory.initialize(
+            to: WorldView(
+                policy: policy.view, routes: routes?.view, interfaces: UnsafePointer(states),
+                dropMartians: policy.policy.dropMartians))
+        view = UnsafePointer(memory)
+    }
+
+    deinit {
+        UnsafeMutablePointer(mutating: view).deallocate()
+        states.deallocate()
+    }
+}
+
+/// What the judge reads. Valid while its `World` lives.
+public struct WorldView: @unchecked Sendable, BitwiseCopyable {
+    let policy: PolicyView
+    let routes: RouteTable.View?
+    let interfaces: UnsafePointer<InterfaceState>
+    let dropMartians: Bool
+}

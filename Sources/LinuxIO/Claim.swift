@@ -1,0 +1,163 @@
+// Keeps the kernel from answering for frames that are ours: a program at ingress, or raw sockets.
+// AF_PACKET is a tap: without a claim the kernel sees each frame too, and refuses it by ICMP.
+
+import CLinux
+import Glibc
+
+/// Held while frames of one interface are claimed; its end ends the claim.
+public final class Claim {
+    public enum Means: String, Sendable {
+        /// A BPF link on the tcx hook, Linux 6.6: it dies with its descriptor.
+        case tcx
+        /// A filter on a clsact queueing discipline: it outlives a killed process.
+        case clsact
+        /// Raw sockets that drop all: they stop the ICMP, not a second delivery.
+        case socket
+    }
+
+    public let means: Means
+    private let descriptors: [Descriptor]
+    private let filter: ClsactFilter?
+
+    private init(means: Means, descriptors: [Descriptor], filter: ClsactFilter? = nil) {
+        self.means = means
+        self.descriptors = descriptors
+        self.filter = filter
+    }
+
+    deinit { filter?.remove() }
+
+    /// Claims by a program: tcx where the kernel has it, else clsact.
+    public static func byProgram(
+        _ rules: [ClaimRule], interface: String, index: Int32, allowClsact: Bool
+    ) throws(SystemError) -> Claim {
+        let program = try ClaimProgram(rules).load(object: interface)
+        do throws(SystemError) {
+            let link = try attachTCX(program, interface, index)
+            return Claim(means: .tcx, descriptors: [program, link])
+        } catch let error {
+            guard allowClsact else { throw error }
+        }
+        return Claim(
+            means: .clsact, descriptors: [program],
+            filter: try ClsactFilter(program, interface: interface, index: index))
+    }
+
+    private static func attachTCX(
+        _ program: Descriptor, _ interface: String, _ index: Int32
+    ) throws(SystemError) -> Descriptor {
+        var attributes = bpf_attr()
+        attributes.link_create.prog_fd = UInt32(program.number)
+        attributes.link_create.target_ifindex = UInt32(index)
+        attributes.link_create.attach_type = UInt32(CLINUX_BPF_TCX_INGRESS)
+        // First in line: an earlier program that accepts would hide our frames from us.
+        attributes.link_create.flags = UInt32(1 << 3)  // BPF_F_BEFORE
+        return Descriptor(
+            try checkNegative(
+                "bpf(BPF_LINK_CREATE tcx)", interface,
+                mend: "Linux 6.6 or newer is needed, or set consume: socket",
+                clinux_bpf(
+                    Int32(BPF_LINK_CREATE.rawValue), &attributes,
+                    UInt32(MemoryLayout<bpf_attr>.size))))
+    }
+
+    /// Claims by raw sockets bound to each address: the IP stack finds a taker and stays silent.
+    /// - Parameter addresses: local addresses, 4 or 16 bytes each, network order.
+    public static func bySockets(_ addresses: [[UInt8]]) throws(SystemError) -> Claim {
+        var descriptors: [Descriptor] = []
+        for address in addresses {
+            for number: Int32 in [4, 41] {
+                descriptors.append(try rawSocket(address, protocolNumber: number))
+            }
+        }
+        return Claim(means: .socket, descriptors: descriptors)
+    }
+
+    private static func rawSocket(
+        _ address: [UInt8], protocolNumber: Int32
+    ) throws(SystemError) -> Descriptor {
+        let isIPv4 = address.count == 4
+        let object = "protocol \(protocolNumber)"
+        let descriptor = Descriptor(
+            try check("socket(SOCK_RAW)", object, mend: "grant CAP_NET_RAW") {
+                socket(
+                    isIPv4 ? AF_INET : AF_INET6,
+                    Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), protocolNumber)
+            })
+        try SocketFilter.attach(SocketFilter.nothing, to: descriptor, object)
+        // The address may come later than we do (a VIP that a routing daemon brings).
+        try descriptor.setOption(
+            isIPv4 ? SOL_IP : SOL_IPV6, isIPv4 ? IP_FREEBIND : 78 /* IPV6_FREEBIND */, Int32(1),
+            "setsockopt(IP_FREEBIND)", object)
+        var storage = sockaddr_storage()
+        let length = withUnsafeMutableBytes(of: &storage) { bytes in
+            bytes.storeBytes(of: UInt16(isIPv4 ? AF_INET : AF_INET6), as: UInt16.self)
+            let offset = isIPv4 ? 4 : 8
+            for (index, byte) in address.enumerated() { bytes[offset + index] = byte }
+            return isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
+        }
+        try check("bind(SOCK_RAW)", object) {
+            withUnsafePointer(to: &storage) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    bind(descriptor.number, $0, socklen_t(length))
+                }
+            }
+        }
+        return descriptor
+    }
+}
+
+/// A direct-action BPF filter on clsact ingress, and the discipline itself where we added it.
+final class ClsactFilter {
+    static let name = "shuck-claim"
+    /// High, so that no other filter of the hook that accepts can come first.
+    static let priority: UInt32 = 1
+    private let interface: String
+    private let index: Int32
+
+    init(_ program: Descriptor, interface: String, index: Int32) throws(SystemError) {
+        self.interface = interface
+        self.index = index
+        let netlink = try NetlinkSocket()
+        do throws(SystemError) {
+            try netlink.request(object: interface) { message in
+                message.begin(
+                    type: RTM_NEWQDISC, flags: UInt16(NLM_F_CREATE | NLM_F_EXCL))
+                message.trafficHeader(
+                    index: index, parent: CLINUX_TC_H_CLSACT, handle: 0xffff_0000,
+                    info: 0)
+                message.attribute(TCA_KIND, text: "clsact")
+            }
+        } catch {
+            // One that is there already is somebody else's.
+            if error.errno != EEXIST { throw error }
+        }
+        try netlink.request(object: interface) { message in
+            message.begin(type: RTM_NEWTFILTER, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
+            self.header(message)
+            message.attribute(TCA_KIND, text: "bpf")
+            message.nest(TCA_OPTIONS) { options in
+                options.attribute(TCA_BPF_FD, UInt32(program.number))
+                options.attribute(TCA_BPF_NAME, text: Self.name)
+                options.attribute(TCA_BPF_FLAGS, UInt32(TCA_BPF_FLAG_ACT_DIRECT))
+            }
+        }
+    }
+
+    private func header(_ message: NetlinkMessage) {
+        message.trafficHeader(
+            index: index, parent: CLINUX_TC_H_MIN_INGRESS_PARENT, handle: 1,
+            info: Self.priority << 16 | UInt32(UInt16(ETH_P_ALL).bigEndian))
+    }
+
+    /// Removes the filter. The discipline stays: others may use it by now, and empty it costs
+    /// nothing.
+    func remove() {
+        guard let netlink = try? NetlinkSocket() else { return }
+        try? netlink.request(object: interface) { message in
+            message.begin(type: RTM_DELTFILTER, flags: 0)
+            self.header(message)
+            message.attribute(TCA_KIND, text: "bpf")
+        }
+    }
+}

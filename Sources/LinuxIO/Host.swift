@@ -1,0 +1,97 @@
+// What the host says of itself: kernel settings, capabilities, clocks, signals.
+
+import CLinux
+import Glibc
+
+public enum Host {
+    /// The text of a small file without its last newline; nil when it cannot be read.
+    public static func read(_ path: String) -> String? {
+        let number = open(path, O_RDONLY | O_CLOEXEC)
+        guard number >= 0 else { return nil }
+        defer { close(number) }
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = Glibc.read(number, &chunk, chunk.count)
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { break }
+            text += chunk[..<count]
+        }
+        if text.last == UInt8(ascii: "\n") { text.removeLast() }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// A sysctl by its dotted name, of this network namespace; nil where the kernel has none.
+    public static func sysctl(_ name: String) -> String? {
+        read("/proc/sys/" + String(name.map { $0 == "." ? "/" : $0 }))
+    }
+
+    /// CAP_* numbers of linux/capability.h that this process lacks, by name.
+    public static func missingCapabilities() -> [String] {
+        var effective: UInt64 = 0
+        guard clinux_capabilities(&effective) == 0 else { return [] }
+        let needed = [("CAP_NET_ADMIN", CAP_NET_ADMIN), ("CAP_NET_RAW", CAP_NET_RAW)]
+        return needed.filter { effective >> UInt64($0.1) & 1 == 0 }.map(\.0)
+    }
+
+    /// CLOCK_MONOTONIC in nanoseconds.
+    @inline(__always)
+    public static func monotonicNanoseconds() -> UInt64 { clinux_monotonic_ns() }
+
+    /// CLOCK_REALTIME in seconds.
+    public static func unixSeconds() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+}
+
+/// Signals as a readable descriptor. Blocks them: make it before any other thread exists.
+public final class SignalQueue: Sendable {
+    public let descriptor: Descriptor
+
+    public init(_ signals: [Int32]) throws(SystemError) {
+        descriptor = Descriptor(
+            try checkNegative(
+                "signalfd", "signals", clinux_signalfd(signals, Int32(signals.count))))
+    }
+
+    /// Waits for one signal: its number.
+    public func next() -> Int32 {
+        var information = signalfd_siginfo()
+        while read(descriptor.number, &information, MemoryLayout<signalfd_siginfo>.size) < 0 {}
+        return Int32(information.ssi_signo)
+    }
+}
+
+extension Host {
+    /// What this process uses, from /proc/self.
+    public static func processUsage() -> (residentBytes: Int, cpuSeconds: Double, descriptors: Int) {
+        let pages = read("/proc/self/statm")?.split(separator: " ").dropFirst().first
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+        var descriptors = 0
+        if let directory = opendir("/proc/self/fd") {
+            while let entry = readdir(directory) {
+                // Not "." and "..", nor the directory's own descriptor.
+                if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { descriptors += 1 }
+            }
+            closedir(directory)
+            descriptors -= 1
+        }
+        return (
+            (pages.flatMap { Int($0) } ?? 0) * Int(getpagesize()),
+            seconds(usage.ru_utime) + seconds(usage.ru_stime), descriptors
+        )
+    }
+
+    /// Sleeps until one of the descriptors can be read, or the time is over.
+    /// - Parameter milliseconds: -1 for ever.
+    /// - Returns: for each descriptor whether it can be read.
+    public static func waitReadable(_ descriptors: [Int32], milliseconds: Int32) -> [Bool] {
+        var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        poll(&polled, nfds_t(polled.count), milliseconds)
+        return polled.map { $0.revents != 0 }
+    }
+}

@@ -1,0 +1,81 @@
+// A system call that failed, said once and loudly: operation, object, errno, and the mend.
+
+import CLinux
+import Glibc
+
+public struct SystemError: Error, CustomStringConvertible, Sendable {
+    /// As the manual names it: `setsockopt(PACKET_RX_RING)`.
+    public let operation: String
+    /// What it was done to: an interface, a path.
+    public let object: String
+    public let errno: Int32
+    /// One sentence that says what to do; nil when there is nothing better than the error.
+    public let mend: String?
+
+    public init(_ operation: String, _ object: String, errno: Int32, mend: String? = nil) {
+        self.operation = operation
+        self.object = object
+        self.errno = errno
+        self.mend = mend
+    }
+
+    public var description: String {
+        let cause = String(cString: strerror(errno))
+        return "\(operation) on \(object): \(cause)" + (mend.map { "; \($0)" } ?? "")
+    }
+
+    /// Missing permission rather than a wrong request.
+    public var isPermission: Bool { errno == EPERM || errno == EACCES }
+}
+
+/// Runs a call that answers -1 and sets errno; retries when a signal interrupted it.
+@discardableResult
+func check(
+    _ operation: String, _ object: String, mend: String? = nil, _ call: () -> Int32
+) throws(SystemError) -> Int32 {
+    while true {
+        let result = call()
+        if result >= 0 { return result }
+        if errno != EINTR {
+            throw SystemError(operation, object, errno: errno, mend: mend ?? mendOf(errno))
+        }
+    }
+}
+
+/// Turns the `-errno` convention of liburing and the shims into an error.
+@discardableResult
+func checkNegative(
+    _ operation: String, _ object: String, mend: String? = nil, _ result: Int32
+) throws(SystemError) -> Int32 {
+    if result >= 0 { return result }
+    throw SystemError(operation, object, errno: -result, mend: mend ?? mendOf(-result))
+}
+
+private func mendOf(_ error: Int32) -> String? {
+    switch error {
+    case EPERM, EACCES:
+        "run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW"
+    case EMFILE: "raise the limit: ulimit -n 65536, or LimitNOFILE= in the unit"
+    case ENOMEM: "free memory, or raise the cgroup's memory.max"
+    default: nil
+    }
+}
+
+/// A descriptor that is closed when its owner goes.
+public final class Descriptor: Sendable {
+    public let number: Int32
+    public init(_ number: Int32) { self.number = number }
+    deinit { close(number) }
+}
+
+extension Descriptor {
+    /// Sets a socket option from a plain value.
+    func setOption<T: BitwiseCopyable>(
+        _ level: Int32, _ name: Int32, _ value: T, _ operation: String, _ object: String
+    ) throws(SystemError) {
+        var value = value
+        try check(operation, object) {
+            setsockopt(number, level, name, &value, socklen_t(MemoryLayout<T>.size))
+        }
+    }
+}

@@ -1,0 +1,118 @@
+// TUN devices: one queue a worker, opened with a virtio_net_hdr so that GSO frames go in whole.
+
+import CLinux
+import Glibc
+
+public final class TunDevice {
+    public let name: String
+    public let index: Int32
+    /// One a worker. Writes to them never block.
+    public let queues: [Descriptor]
+    /// What the kernel agreed to take segments of; the rest must come as single packets.
+    public let offloads: Offloads
+
+    public struct Offloads: OptionSet, Sendable {
+        public let rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+        public static let checksum = Offloads(rawValue: 1)
+        public static let tcp = Offloads(rawValue: 2)
+        /// UDP segmentation, Linux 6.2.
+        public static let udp = Offloads(rawValue: 4)
+
+        public var names: [String] {
+            (contains(.checksum) ? ["checksum"] : []) + (contains(.tcp) ? ["tcp"] : [])
+                + (contains(.udp) ? ["udp"] : [])
+        }
+    }
+
+    /// Creates the device; it goes when its last queue is closed.
+    public init(name: String, queues count: Int) throws(SystemError) {
+        self.name = name
+        var queues: [Descriptor] = []
+        for _ in 0..<count { queues.append(try Self.open(name)) }
+        self.queues = queues
+        let offloads = Self.negotiate(queues[0])
+        for queue in queues.dropFirst() { _ = Self.negotiate(queue) }
+        self.offloads = offloads
+        index = Int32(if_nametoindex(name))
+    }
+
+    private static func open(_ name: String) throws(SystemError) -> Descriptor {
+        let path = "/dev/net/tun"
+        let number = try check(
+            "open", path,
+            mend: """
+                load the driver (modprobe tun), or in a container pass the device \
+                (--device /dev/net/tun)
+                """
+        ) { Glibc.open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK) }
+        let descriptor = Descriptor(number)
+        var request = ifreq()
+        withUnsafeMutableBytes(of: &request.ifr_ifrn) { bytes in
+            for (index, byte) in name.utf8.prefix(Int(IFNAMSIZ) - 1).enumerated() {
+                bytes[index] = byte
+            }
+        }
+        request.ifr_ifru.ifru_flags = Int16(
+            truncatingIfNeeded: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
+        try check("ioctl(TUNSETIFF)", name, mend: tunMend(name)) {
+            ioctl(number, UInt(CLINUX_TUNSETIFF), &request)
+        }
+        var headerBytes = Int32(PacketRing.virtioHeaderBytes)
+        try check("ioctl(TUNSETVNETHDRSZ)", name) {
+            ioctl(number, UInt(CLINUX_TUNSETVNETHDRSZ), &headerBytes)
+        }
+        return descriptor
+    }
+
+    private static func tunMend(_ name: String) -> String? {
+        if if_nametoindex(name) != 0 {
+            return """
+                an interface \(name) is already there: stop its owner, remove it \
+                (ip link del \(name)), or choose another name under devices
+                """
+        }
+        return geteuid() == 0 ? nil : "grant CAP_NET_ADMIN"
+    }
+
+    /// Asks for everything, then for less: `TUNSETOFFLOAD` refuses a set with one unknown flag.
+    private static func negotiate(_ queue: Descriptor) -> Offloads {
+        let tcp = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+        let udp = UInt32(CLINUX_TUN_F_USO4 | CLINUX_TUN_F_USO6)
+        if ioctl(queue.number, UInt(CLINUX_TUNSETOFFLOAD), CInt(tcp | udp)) == 0 {
+            return [.checksum, .tcp, .udp]
+        }
+        if ioctl(queue.number, UInt(CLINUX_TUNSETOFFLOAD), CInt(tcp)) == 0 {
+            return [.checksum, .tcp]
+        }
+        return []
+    }
+
+    /// MTU, a loose reverse-path filter, an address of host scope and up, on this device only.
+    /// A loose filter passes nothing on a device without an address, and the effective one is
+    /// max(all, device), so 2 holds whatever `all` says. By netlink: /proc may be read-only.
+    public func configure(mtu: Int, address: (bytes: [UInt8], length: Int)) throws(SystemError) {
+        let netlink = try NetlinkSocket()
+        try netlink.request(object: name) { message in
+            message.begin(type: RTM_NEWLINK, flags: 0)
+            message.linkHeader(index: self.index, up: true)
+            message.attribute(IFLA_MTU, UInt32(mtu))
+            message.nest(IFLA_AF_SPEC) { message in
+                message.nest(UInt16(AF_INET)) { message in
+                    message.nest(IFLA_INET_CONF) { message in
+                        message.attribute(
+                            UInt16(CLINUX_IPV4_DEVCONF_RP_FILTER), UInt32(2))
+                    }
+                }
+            }
+        }
+        try netlink.request(object: name) { message in
+            message.begin(type: RTM_NEWADDR, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
+            message.addressHeader(
+                index: self.index, family: address.bytes.count == 4 ? AF_INET : AF_INET6,
+                prefixLength: address.length)
+            message.attribute(IFA_LOCAL, address.bytes)
+            message.attribute(IFA_ADDRESS, address.bytes)
+        }
+    }
+}

@@ -1,0 +1,373 @@
+// YAML text as a tree of values that know where they stand. It knows YAML and no key of ours.
+
+import Yams
+
+/// A YAML value and its place. Scalars keep their text: what a text means depends on its key.
+struct Value {
+    enum Content {
+        case null
+        /// `plain`: written without quotes.
+        case scalar(String, plain: Bool)
+        case list([Value])
+        case mapping([Entry])
+        /// Something whose problem has been reported already.
+        case poison
+    }
+
+    struct Entry {
+        var key: String
+        var position: Position
+        var value: Value
+    }
+
+    var position: Position
+    var content: Content
+
+    /// The text of the scalar under `key`, where there is one.
+    func text(of key: String) -> String? {
+        guard case .mapping(let entries) = content,
+            case .scalar(let text, _) = entries.first(where: { $0.key == key })?.value.content
+        else { return nil }
+        return text
+    }
+}
+
+/// What has been found wrong so far.
+final class Report {
+    struct Finding: Hashable {
+        var position: Position
+        var severity: Problem.Severity
+        var message: String
+    }
+
+    let fileNames: [String]
+    private(set) var findings: [Finding] = []
+    /// A file could not be read as YAML: what it may hold is not missed.
+    var isPartial = false
+
+    init(fileNames: [String]) { self.fileNames = fileNames }
+
+    var hasErrors: Bool { findings.contains { $0.severity == .error } }
+
+    func error(_ position: Position, _ message: String) {
+        findings.append(Finding(position: position, severity: .error, message: message))
+    }
+
+    func warning(_ position: Position, _ message: String) {
+        findings.append(Finding(position: position, severity: .warning, message: message))
+    }
+
+    /// `FILE:LINE:COLUMN`, to point at a second place in a message.
+    func place(_ position: Position) -> String {
+        "\(fileNames[position.file]):\(position.line):\(position.column)"
+    }
+
+    /// Every finding once, in the order of the files and of the lines in them.
+    var problems: [Problem] {
+        var seen: Set<Finding> = []
+        let sorted = findings.enumerated().sorted {
+            ($0.element.position, $0.offset) < ($1.element.position, $1.offset)
+        }
+        return sorted.map(\.element).filter { seen.insert($0).inserted }.map {
+            Problem(
+                file: fileNames[$0.position.file], line: $0.position.line,
+                column: $0.position.column, severity: $0.severity, message: $0.message)
+        }
+    }
+}
+
+/// Reads one file. Where libyaml stops at the first problem, the text is patched, column for
+/// column, and read again, so that the ones behind it are found too.
+struct Document {
+    /// Far above any real file: YAML aliases can name more values than memory holds.
+    static let valuesMax = 1_000_000
+    /// The keys need five levels.
+    static let depthMax = 32
+    /// How often a text is patched and read again.
+    static let patchesMax = 200
+    // Private-use characters: they are legal in YAML and stand in no key or value of ours.
+    private static let poison: Unicode.Scalar = "\u{F8FF}"
+    private static let firstRenamed: UInt32 = 0xE000
+
+    private let file: Int
+    private let report: Report
+    private var scalars: [Unicode.Scalar]
+    /// Offset of the first scalar of each line.
+    private var lineStarts: [Int] = [0]
+    /// Keys that were made different from an equal one: where, and what they were.
+    private var renamed: [Position: String] = [:]
+    private var values = 0
+
+    /// nil: the text is empty, or is not YAML at all (then reported).
+    static func read(_ text: String, file: Int, report: Report) -> Value? {
+        var document = Document(text, file: file, report: report)
+        guard !document.reportUnreadable() else {
+            report.isPartial = true
+            return nil
+        }
+        guard let node = document.compose() else { return nil }
+        return document.value(node, path: "", depth: 0)
+    }
+
+    private init(_ text: String, file: Int, report: Report) {
+        self.file = file
+        self.report = report
+        scalars = Array(text.unicodeScalars)
+        if scalars.first == "\u{FEFF}" { scalars.removeFirst() }
+        for index in scalars.indices {
+            // libyaml's line breaks (YAML 1.1 §4.1.4); "\r\n" is one.
+            let isBreak: Bool
+            switch scalars[index] {
+            case "\n", "\u{85}", "\u{2028}", "\u{2029}": isBreak = true
+            case "\r": isBreak = index + 1 == scalars.count || scalars[index + 1] != "\n"
+            default: isBreak = false
+            }
+            if isBreak { lineStarts.append(index + 1) }
+        }
+    }
+
+    /// Reports every character that YAML does not allow (YAML 1.1 §4.1.1).
+    private func reportUnreadable() -> Bool {
+        var found = false
+        for (offset, scalar) in scalars.enumerated() {
+            let problem: String
+            switch scalar.value {
+            case 0x09, 0x0a, 0x0d, 0x20...0x7e, 0x85, 0xa0...0xd7ff: continue
+            case 0xfffd: problem = "the text is not UTF-8 here; save the file as UTF-8"
+            case 0xe000...0xf8ff, 0xfeff, 0xfffe, 0xffff, 0..<0xa0:
+                problem = "character U+\(hex(scalar.value)) is not allowed; remove it"
+            default: continue
+            }
+            report.error(position(at: offset), problem)
+            found = true
+        }
+        return found
+    }
+
+    private func hex(_ value: UInt32) -> String {
+        let digits = String(value, radix: 16, uppercase: true)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+
+    private func position(at offset: Int) -> Position {
+        let line = lineStarts.lastIndex { $0 <= offset } ?? 0
+        return Position(file: file, line: line + 1, column: offset - lineStarts[line] + 1)
+    }
+
+    private func offset(of position: Position) -> Int? {
+        guard lineStarts.indices.contains(position.line - 1) else { return nil }
+        let offset = lineStarts[position.line - 1] + position.column - 1
+        return scalars.indices.contains(offset) ? offset : nil
+    }
+
+    private func position(_ mark: Mark?) -> Position {
+        Position(file: file, line: mark?.line ?? 1, column: mark?.column ?? 1)
+    }
+}
+
+// MARK: - Reading again and again
+
+extension Document {
+    private mutating func compose() -> Node? {
+        for _ in 0..<Self.patchesMax {
+            var text = String.UnicodeScalarView()
+            text.append(contentsOf: scalars)
+            do {
+                // No resolver: keys are compared as they are written, and nothing else is asked.
+                return try Yams.compose(yaml: String(text), .basic)
+            } catch YamlError.duplicatedKeysInMapping(let keys, let context) {
+                guard rename(at: position(context.mark)) else {
+                    report.error(
+                        position(context.mark),
+                        "\(keys.joined(separator: ", ")): written twice in one mapping; remove one")
+                    break
+                }
+            } catch let error as YamlError {
+                guard reportSyntax(error) else { break }
+            } catch {
+                report.error(position(nil), "cannot be read as YAML: \(error)")
+                break
+            }
+        }
+        reportRenamed()
+        report.isPartial = true
+        return nil
+    }
+
+    /// Makes the key that starts here unlike any other. False: it has been tried in vain.
+    private mutating func rename(at place: Position) -> Bool {
+        guard renamed[place] == nil, var offset = offset(of: place),
+            let stand = Unicode.Scalar(Self.firstRenamed + UInt32(renamed.count))
+        else { return false }
+        // The quote of a quoted key must stay.
+        if scalars[offset] == "\"" || scalars[offset] == "'" { offset += 1 }
+        guard scalars.indices.contains(offset), scalars[offset] != "\\" else { return false }
+        renamed[place] = String(scalars[offset])
+        scalars[offset] = stand
+        return true
+    }
+
+    /// The duplicates found before something worse stopped the reading.
+    private func reportRenamed() {
+        for place in renamed.keys {
+            report.error(place, "this key is written twice in one mapping; remove one")
+        }
+    }
+
+    /// Reports a syntax error. True: it has been patched, read on.
+    private mutating func reportSyntax(_ error: YamlError) -> Bool {
+        let context: YamlError.Context?
+        let problem: String
+        let mark: Mark
+        switch error {
+        case .scanner(let at, let text, let place, _), .parser(let at, let text, let place, _),
+            .composer(let at, let text, let place, _):
+            (context, problem, mark) = (at, text, place)
+        default:
+            report.error(position(nil), "cannot be read as YAML: \(error)")
+            return false
+        }
+        var place = position(mark)
+        if let token = unquotedAddress(at: place) {
+            let text = String(String.UnicodeScalarView(scalars[token]))
+            report.error(
+                position(at: token.lowerBound),
+                "YAML reads \(text) as something else; put it in quotes: \"\(text)\"")
+            for offset in token { scalars[offset] = Self.poison }
+            return true
+        }
+        // At the end of the text nothing is to be seen: point at what began there, or the last.
+        if offset(of: place) == nil, let context { place = position(context.mark) }
+        if offset(of: place) == nil,
+            let last = scalars.lastIndex(where: { !" \n\r\t".unicodeScalars.contains($0) })
+        {
+            place = position(at: last)
+        }
+        report.error(place, "not YAML: \(problem)\(mend(problem, context, at: place))")
+        return false
+    }
+
+    private func mend(
+        _ problem: String, _ context: YamlError.Context?, at place: Position
+    ) -> String {
+        let character = offset(of: place).map { scalars[$0] }
+        switch problem {
+        case "found character that cannot start any token":
+            if character == "\t" { return " (a tab); indent with spaces" }
+            return "; put a text that starts with it in quotes"
+        case "mapping values are not allowed in this context":
+            return "; check the indentation, and put a text with \": \" in quotes"
+        case "but found another document": return "; a file holds one, remove this and the rest"
+        case "found undefined alias": return "; put a text that starts with * in quotes"
+        default:
+            guard let context else { return "; check the indentation and the brackets" }
+            return " \(context.text), which starts at line \(context.mark.line), column "
+                + "\(context.mark.column); check the indentation, the brackets and the quotes"
+        }
+    }
+
+    /// The IPv6 address around a place where YAML failed, as in `[2001:db8::, "::1"]`: YAML
+    /// takes a colon before `]`, `,` or `}`, and one at the start, for its own.
+    private func unquotedAddress(at place: Position) -> Range<Int>? {
+        guard let at = offset(of: place) else { return nil }
+        func belongs(_ offset: Int) -> Bool {
+            guard scalars.indices.contains(offset) else { return false }
+            switch scalars[offset] {
+            case "0"..."9", "a"..."f", "A"..."F", ":", ".", "/": return true
+            default: return false
+            }
+        }
+        guard belongs(at) else { return nil }
+        var (first, end) = (at, at + 1)
+        while belongs(first - 1) { first -= 1 }
+        while belongs(end) { end += 1 }
+        let text = String(String.UnicodeScalarView(scalars[first..<end]))
+        guard text.contains("::") || text.filter({ $0 == ":" }).count > 1 else { return nil }
+        // `[::1]:9100` is one text.
+        if first > 0, scalars[first - 1] == "[", end + 1 < scalars.count, scalars[end] == "]",
+            scalars[end + 1] == ":", belongs(end + 2) {
+            (first, end) = (first - 1, end + 2)
+            while belongs(end) { end += 1 }
+        }
+        return first..<end
+    }
+}
+
+// MARK: - From Yams' nodes to values
+
+extension Document {
+    private mutating func value(_ node: Node, path: String, depth: Int) -> Value {
+        let place = position(node.mark)
+        values += 1
+        guard values <= Self.valuesMax, depth <= Self.depthMax else {
+            report.error(
+                place,
+                depth > Self.depthMax
+                    ? "nested more than \(Self.depthMax) deep; the keys need five levels"
+                    : "more than \(Self.valuesMax) values; use fewer aliases")
+            report.isPartial = true
+            return Value(position: place, content: .poison)
+        }
+        switch node {
+        case .scalar(let scalar): return Value(position: place, content: content(scalar, place))
+        case .sequence(let sequence):
+            var items: [Value] = []
+            for item in sequence where values <= Self.valuesMax {
+                items.append(value(item, path: "\(path)[\(items.count)]", depth: depth + 1))
+            }
+            return Value(position: place, content: .list(items))
+        case .mapping(let mapping):
+            let entries = entries(mapping, path: path, depth: depth)
+            return Value(position: place, content: .mapping(entries))
+        case .alias: return Value(position: place, content: .poison)
+        }
+    }
+
+    private func content(_ scalar: Node.Scalar, _ place: Position) -> Value.Content {
+        if scalar.string.unicodeScalars.contains(Self.poison) { return .poison }
+        switch scalar.tag.rawValue {
+        case "" where scalar.style == .plain:
+            let nulls = ["", "~", "null", "Null", "NULL"]
+            return nulls.contains(scalar.string) ? .null : .scalar(scalar.string, plain: true)
+        case "", "!", Tag.Name.str.rawValue: return .scalar(scalar.string, plain: false)
+        default:
+            report.error(place, "the tag \(scalar.tag.rawValue) is not used here; remove it")
+            return .poison
+        }
+    }
+
+    private mutating func entries(
+        _ mapping: Node.Mapping, path: String, depth: Int
+    ) -> [Value.Entry] {
+        var entries: [Value.Entry] = []
+        var first: [String: Position] = [:]
+        for (key, node) in mapping where values <= Self.valuesMax {
+            let place = position(key.mark)
+            guard case .scalar(let scalar) = key else {
+                report.error(place, "a key must be a word; put a text with brackets in quotes")
+                continue
+            }
+            let name = original(scalar.string, at: place)
+            let keyPath = path.isEmpty ? name : "\(path).\(name)"
+            var value = value(node, path: keyPath, depth: depth + 1)
+            // An empty value has no place of its own that an operator would look at.
+            if case .null = value.content { value.position = place }
+            if let earlier = first[name] {
+                report.error(
+                    place,
+                    "\(keyPath): written twice in one mapping, first at line \(earlier.line); "
+                        + "remove one")
+                continue
+            }
+            first[name] = place
+            entries.append(Value.Entry(key: name, position: place, value: value))
+        }
+        return entries
+    }
+
+    /// What a key was before it was made unlike the others.
+    private func original(_ key: String, at place: Position) -> String {
+        guard let character = renamed[place] else { return key }
+        return character + String(key.unicodeScalars.dropFirst())
+    }
+}

@@ -1,0 +1,187 @@
+// The spellings of values: words, durations, sizes, protocols, CPU lists. Text to value and
+// back, with no position and no message.
+
+import Forwarding
+
+extension ReversePathMode {
+    /// The word for it in a configuration.
+    public var text: String {
+        self == .looseNoDefault ? "loose-no-default" : String(describing: self)
+    }
+}
+
+extension MSSClamp {
+    /// `off`, `auto` or a number of bytes.
+    public var text: String {
+        switch self {
+        case .off: "off"
+        case .auto: "auto"
+        case .fixed(let bytes): "\(bytes)"
+        }
+    }
+}
+
+enum Words {
+    /// What YAML 1.1 makes a boolean of (yaml.org/type/bool.html), without its `y` and `n`.
+    static func boolean(_ text: String) -> Bool? {
+        let lower = text.lowercased()
+        guard text == lower || text == text.uppercased() || text.dropFirst() == lower.dropFirst()
+        else { return nil }
+        switch lower {
+        case "on", "yes", "true": return true
+        case "off", "no", "false": return false
+        default: return nil
+        }
+    }
+
+    // MARK: Durations and sizes
+
+    /// The largest first, so that `durationText` finds the shortest text.
+    private static let durationUnits: [(String, Int)] = [
+        ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1),
+    ]
+
+    /// `30s`, `5ms`, `0us`, or `0` alone; nil for anything else.
+    static func duration(_ text: String) -> Duration? {
+        if text == "0" { return .zero }
+        return quantity(text, units: durationUnits).map { Duration.microseconds($0) }
+    }
+
+    static func durationText(_ duration: Duration) -> String {
+        let parts = duration.components
+        let fraction = Int(parts.attoseconds / 1_000_000_000_000)
+        let microseconds = Int(parts.seconds) * 1_000_000 + fraction
+        guard microseconds != 0 else { return "0us" }
+        for (unit, size) in durationUnits where microseconds.isMultiple(of: size) {
+            return "\(microseconds / size)\(unit)"
+        }
+        return "\(microseconds)us"
+    }
+
+    private static let sizeUnits: [(String, Int)] = [
+        ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1),
+    ]
+
+    /// `4MiB`, or a number of bytes; nil for anything else.
+    static func size(_ text: String) -> Int? {
+        if let bytes = decimal(text) { return bytes }
+        return quantity(text, units: sizeUnits)
+    }
+
+    static func sizeText(_ bytes: Int) -> String {
+        guard bytes != 0 else { return "0" }
+        for (unit, size) in sizeUnits where bytes.isMultiple(of: size) && size > 1 {
+            return "\(bytes / size)\(unit)"
+        }
+        return "\(bytes)"
+    }
+
+    private static func quantity(_ text: String, units: [(String, Int)]) -> Int? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = text.dropFirst(digits.count)
+        guard let number = decimal(digits), let size = units.first(where: { $0.0 == unit })?.1
+        else { return nil }
+        let (product, overflow) = number.multipliedReportingOverflow(by: size)
+        return overflow ? nil : product
+    }
+
+    // MARK: Protocols
+
+    /// Names as in IANA's registry and /etc/protocols.
+    static let protocols: [(name: String, number: UInt8)] = [
+        ("icmp", 1), ("igmp", 2), ("ipip", 4), ("tcp", 6), ("udp", 17), ("dccp", 33),
+        ("ipv6", 41), ("gre", 47), ("esp", 50), ("ah", 51), ("icmpv6", 58), ("ospf", 89),
+        ("pim", 103), ("vrrp", 112), ("l2tp", 115), ("sctp", 132), ("udplite", 136), ("mpls", 137),
+    ]
+    /// Those with ports where TCP has them.
+    static let protocolsWithPorts: [UInt8] = [6, 17, 33, 132, 136]
+    /// Refused as inner protocols whatever the destinations say: a tunnel in the tunnel.
+    static let nestedProtocols: [UInt8] = [4, 41, 47, 137]
+
+    static func protocolText(_ number: UInt8?) -> String {
+        guard let number else { return "any" }
+        return protocols.first { $0.number == number }?.name ?? "\(number)"
+    }
+
+    // MARK: Ports and CPUs
+
+    /// `80` or `8000-8010`.
+    static func ports(_ text: String) -> ClosedRange<UInt16>? {
+        guard let range = range(text), range.lowerBound >= 1, range.upperBound <= 65535 else {
+            return nil
+        }
+        return UInt16(range.lowerBound)...UInt16(range.upperBound)
+    }
+
+    static func portsText(_ ports: ClosedRange<UInt16>) -> String {
+        ports.count == 1 ? "\(ports.lowerBound)" : "\(ports.lowerBound)-\(ports.upperBound)"
+    }
+
+    /// The kernel's own bound on CONFIG_NR_CPUS.
+    static let cpuMax = 8191
+
+    /// `0-3,8` (cpuset(7), "List format") in rising order; nil where it is wrong or repeats.
+    static func cpus(_ text: String) -> [Int]? {
+        var cpus: [Int] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            guard let range = range(part), range.upperBound <= cpuMax else { return nil }
+            cpus += range
+        }
+        return Set(cpus).count == cpus.count ? cpus.sorted() : nil
+    }
+
+    static func cpusText(_ cpus: [Int]) -> String {
+        var parts: [ClosedRange<Int>] = []
+        for cpu in cpus.sorted() {
+            if let last = parts.last, last.upperBound + 1 == cpu {
+                parts[parts.count - 1] = last.lowerBound...cpu
+            } else {
+                parts.append(cpu...cpu)
+            }
+        }
+        return parts.map {
+            $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
+        }.joined(separator: ",")
+    }
+
+    private static func range(_ text: some StringProtocol) -> ClosedRange<Int>? {
+        let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { decimal($0) }
+        switch ends.count {
+        case 1: return ends[0].map { $0...$0 }
+        case 2:
+            guard let first = ends[0], let last = ends[1], first <= last else { return nil }
+            return first...last
+        default: return nil
+        }
+    }
+
+    // MARK: Likely meanings
+
+    /// The candidate that `word` is a likely slip for, or short for.
+    static func nearest(_ word: String, among candidates: [String]) -> String? {
+        let bound = min(3, max(1, word.count / 3))
+        let near = candidates.map { ($0, distance(word.lowercased(), $0.lowercased())) }
+            .filter { $0.1 <= bound }.min { $0.1 < $1.1 }?.0
+        return near ?? candidates.first { word.count > 2 && $0.hasPrefix(word) }
+    }
+
+    /// Damerau-Levenshtein distance: insertions, deletions, changes, and swaps of neighbours.
+    private static func distance(_ left: String, _ right: String) -> Int {
+        // A key is short; what is long is no slip for one.
+        let (a, b) = (Array(left.unicodeScalars.prefix(40)), Array(right.unicodeScalars))
+        var rows = [Array(0...b.count)]
+        for i in 1..<(a.count + 1) {
+            var row = [i]
+            for j in 1..<(b.count + 1) {
+                let change = rows[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)
+                var best = min(change, rows[i - 1][j] + 1, row[j - 1] + 1)
+                if i > 1, j > 1, a[i - 1] == b[j - 2], a[i - 2] == b[j - 1] {
+                    best = min(best, rows[i - 2][j - 2] + 1)
+                }
+                row.append(best)
+            }
+            rows.append(row)
+        }
+        return rows[a.count][b.count]
+    }
+}
