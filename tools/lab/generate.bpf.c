@@ -1,0 +1,78 @@
+// The generator: an XDP program run by BPF_PROG_TEST_RUN on live frames, which writes one encapsulated UDP packet and
+// redirects it into the veth. Frames are recycled with whatever the receiver made of them (a moved Ethernet header, a
+// lower TTL), so every header byte is written anew; only the padding behind the 16 marked bytes is left.
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "wire.h"
+
+// Written by user space before the run.
+struct recipe recipe SEC(".data.recipe") = {};
+
+// Where the run stands. One thread runs the program, so plain variables do; counting up needs no division.
+__u32 next_flow = 0, in_burst = 0;
+__u64 base = 0;
+
+static __always_inline void copy(void *to, const void *from, int bytes)
+{
+	int at = 0;
+	for (; at + 8 <= bytes; at += 8)
+		*(volatile __u64 *)(to + at) = *(const __u64 *)(from + at);
+	for (; at + 2 <= bytes; at += 2)
+		*(volatile __u16 *)(to + at) = *(const __u16 *)(from + at);
+}
+
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
+static __always_inline void step(void)
+{
+	if (++in_burst < recipe.burst)
+		return;
+	in_burst = 0;
+	if (++next_flow < recipe.flows)
+		return;
+	next_flow = 0;
+	base += recipe.burst;
+}
+
+static __always_inline int emit(struct xdp_md *context, int outer, int inner)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	int headers = ETHERNET + outer + inner + UDP + sizeof(struct generated);
+	if (data + headers > end)
+		return XDP_ABORTED;
+	__u32 flow = next_flow;
+	__u64 sequence = bpf_cpu_to_be64(base + in_burst);
+	step();
+	copy(data, recipe.template, headers);
+
+	// The flow is in the last byte of the source address (64 hosts) and in the source port. That byte has an odd
+	// offset, so it is the high half of its 16-bit word on a little-endian machine.
+	__u8 *ip = data + ETHERNET + outer;
+	__u8 *udp = ip + inner;
+	__u32 host = flow & 63, port = bpf_htons(1024 + (flow >> 6));
+	ip[inner == IPV4 ? 15 : 23] += host;
+	if (inner == IPV4)
+		*(__u16 *)(ip + 10) = fold((__u64)recipe.ip_sum + (host << 8));
+	*(__u16 *)udp = port;
+	__u32 number = bpf_htonl(flow);
+	*(__u64 *)(udp + UDP) = sequence;
+	*(__u32 *)(udp + UDP + 8) = number;
+	__u64 sum = (__u64)recipe.udp_sum + (host << 8) + port + (sequence >> 32) + (sequence & 0xffffffff) + number;
+	__u16 check = fold(sum);
+	*(__u16 *)(udp + 6) = recipe.udp_zero ? 0 : check ? check : 0xffff;
+	return bpf_redirect(recipe.interface, 0);
+}
+
+SEC("xdp") int ipip(struct xdp_md *context) { return emit(context, IPV4, IPV4); }
+SEC("xdp") int ip6ip(struct xdp_md *context) { return emit(context, IPV4, IPV6); }
+SEC("xdp") int ipip6(struct xdp_md *context) { return emit(context, IPV6, IPV4); }
+SEC("xdp") int ip6ip6(struct xdp_md *context) { return emit(context, IPV6, IPV6); }
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,102 @@
+// The verbs pingpong and echo: the round trip of one UDP datagram at a time.
+#define _GNU_SOURCE
+#include "lab.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+int echo_main(char **argv)
+{
+	uint64_t port = 7;
+	options(argv, (struct option[]){ { "--port", NUMBER, &port }, {} }, NULL, 0, 0);
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), on = 1, off = 0;
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+	if (bind(fd, (struct sockaddr *)&any, sizeof any))
+		fail("port %llu: %s", (unsigned long long)port, strerror(errno));
+	printf("{\"port\":%llu}\n", (unsigned long long)port);
+	fflush(stdout);   // the caller waits for this line
+	for (;;) {
+		static char data[65536], control[256];
+		struct sockaddr_in6 from;
+		struct iovec io = { data, sizeof data };
+		struct msghdr message = { &from, sizeof from, &io, 1, control, sizeof control, 0 };
+		ssize_t n = recvmsg(fd, &message, 0);
+		if (n < 0)
+			continue;
+		io.iov_len = n;
+		// The answer must leave from the VIP, not from the address the route would choose: the packet information goes back
+		// as it came, but without the interface, since the way out is the route's to say.
+		struct cmsghdr *info = CMSG_FIRSTHDR(&message);
+		if (info && info->cmsg_type == IPV6_PKTINFO)
+			memset(CMSG_DATA(info) + offsetof(struct in6_pktinfo, ipi6_ifindex), 0, sizeof(unsigned));
+		sendmsg(fd, &message, 0);
+	}
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double part(const double *sorted, uint64_t count, double share)
+{
+	return count ? sorted[(uint64_t)(share * (count - 1) + 0.5)] : 0;
+}
+
+// One round trip in microseconds; negative when no answer came in time.
+static double round_trip(int fd, char *data, size_t size, uint64_t number, int timeout_ms)
+{
+	uint64_t start = now_ns(), got;
+	memcpy(data, &number, sizeof number);
+	if (send(fd, data, size, 0) < 0 && errno != ECONNREFUSED)
+		fail("sending: %s", strerror(errno));
+	for (;;) {
+		int64_t left = timeout_ms - (int64_t)((now_ns() - start) / 1000000);
+		struct pollfd ready = { fd, POLLIN, 0 };
+		if (left <= 0 || poll(&ready, 1, left) <= 0)
+			return -1;
+		ssize_t n = recv(fd, data, size, 0);
+		memcpy(&got, data, sizeof got);
+		if (n == (ssize_t)size && got == number)   // not a late answer to an earlier one
+			return (now_ns() - start) / 1e3;
+		if (n < 0 && errno == ECONNREFUSED)
+			return -1;
+	}
+}
+
+int pingpong_main(char **argv)
+{
+	uint64_t count = 0, size = 64, interval = 0, timeout = 1000;
+	const char *words[2];
+	options(argv, (struct option[]){ { "--count", NUMBER, &count }, { "--size", NUMBER, &size }, { "--interval-us", NUMBER, &interval },
+		{ "--timeout-ms", NUMBER, &timeout }, {} }, words, 2, 2);
+	if (!count || size < 8 || size > 65000)
+		fail("--count at least 1, --size 8 to 65000");
+	struct sockaddr_in6 to = endpoint(words[0], words[1]);
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (connect(fd, (struct sockaddr *)&to, sizeof to))
+		fail("%s: %s", words[0], strerror(errno));
+	double *times = malloc(count * sizeof *times);
+	char *data = calloc(1, size);
+	if (!times || !data)
+		fail("out of memory");
+	uint64_t answered = 0;
+	for (uint64_t i = 0; i < count; i++) {
+		double took = round_trip(fd, data, size, i, timeout);
+		if (took >= 0)
+			times[answered++] = took;
+		if (interval)
+			sleep_ns(interval * 1000);
+	}
+	qsort(times, answered, sizeof *times, by_size);
+	printf("{\"count\":%llu,\"lost\":%llu,\"size\":%llu,\"min_us\":%.1f,\"median_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
+		(unsigned long long)count, (unsigned long long)(count - answered), (unsigned long long)size, part(times, answered, 0),
+		part(times, answered, 0.5), part(times, answered, 0.9), part(times, answered, 0.99), part(times, answered, 1));
+	return answered == 0;
+}

@@ -1,0 +1,28 @@
+// What the lab's BPF programs and its user-space half agree on: map values, the generator's payload, fixed numbers.
+#ifndef LAB_WIRE_H
+#define LAB_WIRE_H
+#include <linux/types.h>
+
+enum { ETHERNET = 14, IPV4 = 20, IPV6 = 40, UDP = 8, VIPS_MAX = 64, FLOWS_MAX = 1 << 20, CPUS_MAX = 256, DISCARD_PORT = 9 };
+
+// One VIP of the balancer: what its packets are wrapped in. ECN 0xff = copy the inner bits (RFC 6040, normal mode).
+struct outer { __u8 family, ttl, ecn, spare; __u8 local[16], remote[16]; };
+
+// The first bytes of every generated UDP payload, big-endian. Magic is GENERATED_TAG and the whole inner length,
+// so that the sink can tell a cut packet from a short one.
+#define GENERATED_TAG 0x5ca1u
+struct generated { __u64 sequence; __u32 flow; __u16 tag, length; };
+
+// What the generator's program works from. The sums are native-order partial Internet checksums of all that does not
+// change from frame to frame; the template is the frame of flow 0 up to the payload's mark, in words for quick copying.
+#define HEADERS_MAX (ETHERNET + IPV6 + IPV6 + UDP + sizeof(struct generated))
+struct recipe {
+	__u32 interface, flows, burst, ip_sum, udp_sum, udp_zero;
+	__u64 template[(HEADERS_MAX + 7) / 8];
+};
+
+// The sink's counters, one cache line pair a CPU so that CPUs do not share lines.
+struct counters {
+	__u64 packets, bytes, frames, out_of_order, duplicates, wrong_length, unknown, gaps;
+} __attribute__((aligned(128)));
+#endif
