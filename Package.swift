@@ -48,9 +48,13 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "CPcap",
+                "Daemon", "CPcap", "Forwarding", "Routing", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: strict),
+        // One worker over frames that wait: what tools/bench counts instructions of.
+        .executableTarget(
+            name: "worker-bench", dependencies: ["Daemon"], path: "Benchmarks/Worker",
             swiftSettings: strict),
         .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: strict),
         .testTarget(name: "ForwardingTests", dependencies: ["Forwarding"], swiftSettings: strict),
@@ -58,6 +62,8 @@ let package = Package(
         .testTarget(
             name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon"],
             swiftSettings: strict),
+        .testTarget(
+            name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["Settings"], swiftSettings: strict),
     ]
 )

@@ -105,6 +105,8 @@ private final class AdminHandler: ChannelInboundHandler {
                 let data = try? encoder.encode(snapshot.report())
                 return (.ok, "application/json", String(decoding: data ?? Data(), as: UTF8.self) + "\n")
             }
+        case (.GET, "/config"):
+            withSnapshot(context) { (.ok, "application/yaml", $0.configuration.yaml) }
         case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.unhealthiness()) }
         case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.unreadiness()) }
         case (.POST, "/reload"):
@@ -115,12 +117,13 @@ private final class AdminHandler: ChannelInboundHandler {
                     context, problems.isEmpty ? .ok : .conflict, "text/plain",
                     problems.map { $0 + "\n" }.joined())
             }
-        case (_, "/metrics"), (_, "/status"), (_, "/healthz"), (_, "/readyz"), (_, "/reload"):
+        case (_, "/metrics"), (_, "/status"), (_, "/config"), (_, "/healthz"), (_, "/readyz"),
+            (_, "/reload"):
             send(context, .methodNotAllowed, "text/plain", "GET; POST for /reload\n")
         default:
             send(
                 context, .notFound, "text/plain",
-                "there are /metrics /healthz /readyz /status and, by POST, /reload\n")
+                "there are /metrics /healthz /readyz /status /config and, by POST, /reload\n")
         }
     }
 

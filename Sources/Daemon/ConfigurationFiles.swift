@@ -8,7 +8,10 @@ public enum ConfigurationFiles {
 
     /// Reads `path`, then `*.yaml` of the directory of the same name with `.d` for its
     /// extension, in order of name (`/etc/shuck/shuck.yaml`, `/etc/shuck/shuck.d/`).
-    public static func load(_ path: String) -> (configuration: Configuration?, problems: [Problem]) {
+    /// - Parameter hostHas: as `Configuration.load` takes it.
+    public static func load(
+        _ path: String, hostHas: ((String) -> Bool)? = nil
+    ) -> (configuration: Configuration?, problems: [Problem]) {
         var files: [(name: String, text: String)] = []
         for name in [path] + dropIns(of: path) {
             do {
@@ -27,7 +30,7 @@ public enum ConfigurationFiles {
                 )
             }
         }
-        return Configuration.load(files: files)
+        return Configuration.load(files: files, hostHas: hostHas)
     }
 
     private static func dropIns(of path: String) -> [String] {

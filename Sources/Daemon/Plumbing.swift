@@ -30,8 +30,8 @@ struct Plumbing {
     var notes: [String] = []
 
     /// Bytes of each ring. By time rather than by bytes: at half a million small packets a
-    /// second, 4096 slots hold what comes in 8 ms.
-    static let ringBytes = 8 << 20
+    /// second, 8192 slots hold what comes in 16 ms.
+    static let ringBytes = 16 << 20
 
     /// What this configuration needs on these links: keeps what fits, opens what is new.
     /// Throws without having changed anything that the receiver's old copy uses.

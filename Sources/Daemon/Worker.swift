@@ -98,8 +98,9 @@ private struct Entry {
 
 final class Worker {
     private static let batch = Limits.batch
-    /// Bytes of an entry's own memory: 6 of padding, `virtio_net_hdr`, rewritten head.
-    private static let scratchBytes = 16 + Limits.headBytes
+    /// Bytes of an entry's own memory: 6 of padding, `virtio_net_hdr`, rewritten head, and what
+    /// a copy in steps of 16 may write too much.
+    private static let scratchBytes = 16 + Limits.headBytes + 16
     /// Frames of a batch that exceeded their slot.
     private static let bigFrames = 8
     // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
@@ -119,6 +120,7 @@ final class Worker {
     private var isShadow: Bool
 
     // Sized once; see `Limits`.
+    private let cache = OuterCache()
     private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: batch)
     private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: batch)
     private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: batch)
@@ -142,6 +144,7 @@ final class Worker {
     }
 
     deinit {
+        cache.deallocate()
         ports.deallocate()
         frames.deallocate()
         verdicts.deallocate()
@@ -185,6 +188,7 @@ final class Worker {
         assignment = next
         writer = next.counters.writer
         world = next.world.view
+        cache.empty()
         isShadow = next.isShadow
         mailbox.taken.store(next.generation, ordering: .releasing)
     }
@@ -218,7 +222,7 @@ final class Worker {
     private func step() -> Int {
         let count = gather()
         if count == 0 { return 0 }
-        Judge.judge(frames, into: verdicts, count: count, world: world)
+        Judge.judge(frames, into: verdicts, count: count, world: world, cache: cache)
         inject(count)
         account(count)
         return count
@@ -236,9 +240,10 @@ final class Worker {
                 guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
                 if slot.isCopied && bigTaken == Self.bigFrames { return count }
                 let index = state.pointee.cursor
-                state.pointee.cursor = index &+ 1 == state.pointee.slots.count ? 0 : index &+ 1
-                state.pointee.slots.prefetch(
-                    (index &+ 4) % state.pointee.slots.count)
+                // The count of slots is a power of two.
+                let mask = state.pointee.slots.count &- 1
+                state.pointee.cursor = (index &+ 1) & mask
+                state.pointee.slots.prefetch((index &+ 4) & mask)
                 if !take(slot, index, state, count, &bigTaken) { continue }
                 count &+= 1
             }
@@ -325,16 +330,23 @@ final class Worker {
         header.virtioHeader = verdict.pointee.vnet
         let head = Int(verdict.pointee.headLength)
         let length = Int(verdict.pointee.length)
+        let rest = frames[index].network + Int(verdict.pointee.offset)
+        let total = UInt32(truncatingIfNeeded: VirtioHeader.byteCount &+ length)
+        entries[index].isQueued = true
+        entries[index].expected = Int32(bitPattern: total)
+        let place = Int32(verdict.pointee.device)
+        if length <= Limits.headBytes {
+            // A small packet costs less copied here than gathered from two places there.
+            (own + (16 &+ head)).copySmall(from: rest + head, length &- head)
+            queue.queueWrite(place: place, header, total, tag: UInt64(index))
+            return
+        }
         let pair = vectors + 2 &* index
         pair.initialize(to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ head))
-        let rest = UnsafeMutableRawPointer(mutating: frames[index].network)
-            + (Int(verdict.pointee.offset) &+ head)
-        (pair + 1).initialize(to: iovec(iov_base: rest, iov_len: length &- head))
-        entries[index].isQueued = true
-        entries[index].expected = Int32(truncatingIfNeeded: VirtioHeader.byteCount &+ length)
-        queue.queueWrite(
-            place: Int32(verdict.pointee.device), pair, length == head ? 1 : 2,
-            tag: UInt64(index))
+        (pair + 1).initialize(
+            to: iovec(
+                iov_base: UnsafeMutableRawPointer(mutating: rest + head), iov_len: length &- head))
+        queue.queueGather(place: place, pair, 2, tag: UInt64(index))
     }
 
     /// Takes what has completed.
@@ -366,53 +378,67 @@ final class Worker {
         }
     }
 
-    /// Counts every frame of the batch once and gives its slot back.
+    /// Counts every frame of the batch once and gives its slot back. Neighbours of one fate are
+    /// counted together.
     private func account(_ count: Int) {
         let writer = self.writer
         writer.begin()
         writer.add(.received, UInt64(count))
+        var first = 0
+        var writes: UInt64 = 0
+        var bytes: UInt64 = 0
         for index in 0..<count {
             let verdict = verdicts + index
             let entry = entries + index
             if entry.pointee.isQueued {
-                writer.add(.writes)
+                writes &+= 1
                 if entry.pointee.result != entry.pointee.expected {
                     verdict.pointee.refuseWrite(entry.pointee.result)
                 }
             }
-            tally(verdict, writer)
+            if !verdict.pointee.hasFate(of: verdicts + first) {
+                tally(verdicts + first, UInt64(index &- first), bytes, writer)
+                first = index
+                bytes = 0
+            }
+            bytes &+= UInt64(verdict.pointee.length)
             entry.pointee.port.pointee.slots.release(entry.pointee.slot)
         }
+        tally(verdicts + first, UInt64(count &- first), bytes, writer)
+        writer.add(.writes, writes)
         writer.set(.lastProgress, Host.monotonicNanoseconds())
         writer.end()
     }
 
-    @inline(__always)
-    private func tally(_ verdict: UnsafeMutablePointer<Verdict>, _ writer: CounterBlock.Writer) {
+    private func tally(
+        _ verdict: UnsafeMutablePointer<Verdict>, _ count: UInt64, _ bytes: UInt64,
+        _ writer: CounterBlock.Writer
+    ) {
         let shape = writer.shape
         let value = verdict.pointee
-        if value.ecnCell != Verdict.noCell { writer.add(shape.cells &+ Int(value.ecnCell)) }
+        if value.ecnCell != Verdict.noCell {
+            writer.add(shape.cells &+ Int(value.ecnCell), count)
+        }
         switch value.kind {
         case .inject:
-            writer.add(.injected)
+            writer.add(.injected, count)
             let index = shape.injectIndex(
                 tunnel: value.tunnel, mode: value.mode, device: value.device)
-            writer.add(index)
-            writer.add(
-                index &- shape.injected &+ shape.injectedBytes, UInt64(value.length))
+            writer.add(index, count)
+            writer.add(index &- shape.injected &+ shape.injectedBytes, bytes)
             if value.destination != Verdict.noIndex {
-                writer.add(shape.destination &+ Int(value.destination))
+                writer.add(shape.destination &+ Int(value.destination), count)
             }
-            if value.clampedMSS { writer.add(.clamped) }
-            if value.unclampedMSS { writer.add(.unclamped) }
-        case .pass: writer.add(.passed)
-        case .hold: writer.add(.held)
+            if value.clampedMSS { writer.add(.clamped, count) }
+            if value.unclampedMSS { writer.add(.unclamped, count) }
+        case .pass: writer.add(.passed, count)
+        case .hold: writer.add(.held, count)
         case .drop:
-            writer.add(.dropped)
-            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason))
+            writer.add(.dropped, count)
+            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason), count)
         case .reply:
-            writer.add(.replied)
-            writer.add(shape.replied &+ Int(value.reason.rawValue))
+            writer.add(.replied, count)
+            writer.add(shape.replied &+ Int(value.reason.rawValue), count)
         }
     }
 
@@ -434,6 +460,16 @@ final class Worker {
 }
 
 extension Verdict {
+    /// Whether both are counted alike: they differ at most in where the packet lies.
+    @inline(__always)
+    func hasFate(of other: UnsafePointer<Verdict>) -> Bool {
+        kind == other.pointee.kind && reason == other.pointee.reason
+            && mode == other.pointee.mode && ecnCell == other.pointee.ecnCell
+            && clampedMSS == other.pointee.clampedMSS
+            && unclampedMSS == other.pointee.unclampedMSS && tunnel == other.pointee.tunnel
+            && device == other.pointee.device && destination == other.pointee.destination
+    }
+
     /// Turns an injection that the device refused into a drop. `result` is a negative errno, or
     /// the bytes of a short write.
     mutating func refuseWrite(_ result: Int32) {
@@ -447,24 +483,23 @@ extension Verdict {
 }
 
 extension UnsafeMutableRawPointer {
-    /// The ten bytes of a `virtio_net_hdr` at any alignment.
+    /// Copies in steps of 16 bytes, so up to 15 more than asked for: both sides have them, for
+    /// a small packet stands far from its slot's end and the scratch is a multiple of 16.
+    @inline(__always)
+    fileprivate func copySmall(from source: UnsafeRawPointer, _ count: Int) {
+        var offset = 0
+        while offset < count {
+            storeBytes(
+                of: source.loadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self),
+                toByteOffset: offset, as: SIMD16<UInt8>.self)
+            offset &+= 16
+        }
+    }
+
+    /// The ten bytes of a `virtio_net_hdr` at any alignment: the structure has no padding.
     @inline(__always)
     var virtioHeader: VirtioHeader {
-        get {
-            VirtioHeader(
-                flags: load(as: UInt8.self), gsoType: load(fromByteOffset: 1, as: UInt8.self),
-                headerLength: loadUnaligned(fromByteOffset: 2, as: UInt16.self),
-                gsoSize: loadUnaligned(fromByteOffset: 4, as: UInt16.self),
-                checksumStart: loadUnaligned(fromByteOffset: 6, as: UInt16.self),
-                checksumOffset: loadUnaligned(fromByteOffset: 8, as: UInt16.self))
-        }
-        nonmutating set {
-            storeBytes(of: newValue.flags, as: UInt8.self)
-            storeBytes(of: newValue.gsoType, toByteOffset: 1, as: UInt8.self)
-            storeBytes(of: newValue.headerLength, toByteOffset: 2, as: UInt16.self)
-            storeBytes(of: newValue.gsoSize, toByteOffset: 4, as: UInt16.self)
-            storeBytes(of: newValue.checksumStart, toByteOffset: 6, as: UInt16.self)
-            storeBytes(of: newValue.checksumOffset, toByteOffset: 8, as: UInt16.self)
-        }
+        get { loadUnaligned(as: VirtioHeader.self) }
+        nonmutating set { storeBytes(of: newValue, as: VirtioHeader.self) }
     }
 }

@@ -42,6 +42,21 @@ struct Bytes {
         return Bytes(base + length, count: count)
     }
 
+    /// `onesComplementSum` over the 20 bytes of an IPv4 header without options.
+    @inline(__always)
+    func onesComplementSum20() -> UInt16 {
+        assert(count >= 20)
+        func word(_ offset: Int) -> UInt64 {
+            UInt64(base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        }
+        let sum = word(0) &+ word(4) &+ word(8) &+ word(12) &+ word(16)
+        var folded = UInt32(truncatingIfNeeded: sum) & 0xffff
+        folded &+= UInt32(truncatingIfNeeded: sum >> 16) & 0xffff
+        folded &+= UInt32(truncatingIfNeeded: sum >> 32)
+        folded = (folded & 0xffff) &+ (folded >> 16)
+        return UInt16(truncatingIfNeeded: (folded & 0xffff) &+ (folded >> 16))
+    }
+
     /// The sum that RFC 1071 takes over `length` bytes (a multiple of 4), folded to 16 bits.
     /// One's complement sums do not depend on byte order (§2 B), so words are added as they lie.
     @inline(__always)

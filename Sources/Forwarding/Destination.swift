@@ -60,7 +60,8 @@ enum DestinationCheck {
         return contains(rule, port, ports)
     }
 
-    private static func contains(
+    @inline(__always)
+    static func contains(
         _ rule: UnsafePointer<DestinationRule>, _ port: UInt16, _ ports: UnsafePointer<UInt32>
     ) -> Bool {
         let first = Int(rule.pointee.firstPort)

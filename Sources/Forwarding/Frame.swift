@@ -1,6 +1,7 @@
 // A received frame as the judge sees it, and how each link layer leads to the network header.
 
 /// linux/virtio_net.h `struct virtio_net_hdr` (virtio 1.2 §5.1.6), host byte order.
+@frozen
 public struct VirtioHeader: BitwiseCopyable, Sendable, Equatable {
     public var flags: UInt8
     public var gsoType: UInt8
@@ -26,7 +27,7 @@ public struct VirtioHeader: BitwiseCopyable, Sendable, Equatable {
         self.checksumOffset = checksumOffset
     }
 
-    /// On the wire between us and the kernel: without Swift's trailing padding.
+    /// On the wire between us and the kernel; the structure in memory is the same.
     public static let byteCount = 10
 
     @inlinable

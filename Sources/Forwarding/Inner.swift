@@ -37,7 +37,8 @@ struct Inner {
         inner.ttl = packet.u8(8)
         inner.protocolNumber = packet.u8(9)
         let headerLength = Int(first & 15) << 2
-        if inner.length > packet.count { inner.note(.packetTooSmall) }
+        // The lengths of a header of another version are not lengths.
+        if first >> 4 == 4 && inner.length > packet.count { inner.note(.packetTooSmall) }
         if first >> 4 != 4 || headerLength < 20 || inner.length < headerLength {
             inner.note(.invalidHeader)
         }
@@ -71,7 +72,7 @@ struct Inner {
         inner.protocolNumber = packet.u8(6)
         let payload = Int(packet.u16(4))
         inner.length = 40 &+ payload
-        if inner.length > packet.count { inner.note(.packetTooSmall) }
+        if first >> 28 == 6 && inner.length > packet.count { inner.note(.packetTooSmall) }
         if first >> 28 != 6 || (payload == 0 && inner.protocolNumber == ProtocolNumber.hopByHop) {
             inner.note(.invalidHeader)
         }

@@ -5,18 +5,29 @@ import Routing
 
 public enum Judge {
     /// Judges `count` frames against one world.
+    /// - Parameter cache: the worker's, emptied when the world changed; without one every frame
+    ///   takes the long way.
     public static func judge(
         _ frames: UnsafePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>, count: Int,
-        world: UnsafePointer<WorldView>
+        world: UnsafePointer<WorldView>, cache: OuterCache? = nil
     ) {
         var index = 0
         while index < count {
-            verdicts[index] = verdict(frames + index, world)
+            let frame = frames + index
+            if let cache {
+                if !FastPath.accepts(frame, world, cache, verdicts + index) {
+                    verdicts[index] = verdict(frame, world)
+                    if verdicts[index].kind == .inject {
+                        cache.insert(frame, tunnel: verdicts[index].tunnel)
+                    }
+                }
+            } else {
+                verdicts[index] = verdict(frame, world)
+            }
             index &+= 1
         }
     }
 
-    @inline(__always)
     private static func verdict(
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
     ) -> Verdict {
@@ -38,11 +49,11 @@ public enum Judge {
         let source = packet.u32(12)
         let destination = packet.u32(16)
         let mode: Mode = number == ProtocolNumber.ipv4 ? .ipip : .ip6ip
-        let isEndpoint = source == destination
-            || world.pointee.policy.sources.lookup(ipv4: source) & SourceClass.endpoint != 0
         let match = TunnelMatch.find(
             world, list: world.pointee.policy.locals.lookup(ipv4: destination),
-            interface: frame.pointee.interface, mode: mode, isEndpoint: isEndpoint
+            interface: frame.pointee.interface, mode: mode, isSelf: source == destination,
+            isEndpoint: world.pointee.policy.sources.lookup(ipv4: source)
+                & SourceClass.endpoint != 0
         ) { $0.lookup(ipv4: source) != 0 }
         guard match.isOurs else { return .pass }
         return finish(frame, world, packet, .parseIPv4(packet), match, mode)
@@ -60,22 +71,16 @@ public enum Judge {
         let list = world.pointee.policy.locals.lookup(ipv6: destination)
         guard list != 0 else { return .pass }
         let outer = Outer.parseIPv6(packet)
-        // A chain that could not be walked to its end may lead to a tunnel: refused.
-        let isUnknown = outer.failure != .none && !outer.isFragment
-            && ExtensionHeader.isWalked(outer.protocolNumber)
-        guard isUnknown || ProtocolNumber.isTunnel(outer.protocolNumber) else { return .pass }
+        guard outer.isUnfinished || ProtocolNumber.isTunnel(outer.protocolNumber)
+        else { return .pass }
         let mode: Mode = outer.protocolNumber == ProtocolNumber.ipv6 ? .ip6ip6 : .ipip6
-        let isEndpoint = source == destination
-            || world.pointee.policy.sources.lookup(ipv6: source) & SourceClass.endpoint != 0
         let match = TunnelMatch.find(
             world, list: list, interface: frame.pointee.interface, mode: mode,
-            isEndpoint: isEndpoint
+            isSelf: source == destination,
+            isEndpoint: world.pointee.policy.sources.lookup(ipv6: source)
+                & SourceClass.endpoint != 0
         ) { $0.lookup(ipv6: source) != 0 }
         guard match.isOurs else { return .pass }
-        if isUnknown {
-            return Verdict(
-                kind: .drop, reason: outer.failure, mode: mode, tunnel: match.tunnel)
-        }
         return finish(frame, world, packet, outer, match, mode)
     }
 
@@ -197,10 +202,13 @@ struct TunnelMatch {
     var reason = DropReason.none
     var tunnel = Verdict.noIndex
 
+    /// - Parameter isSelf: the frame's source is its destination. Refused where the source is a
+    ///   remote, and not left to the kernel: what a remote sends is ours, as `Claim` has it.
+    /// - Parameter isEndpoint: the source is a tunnel's own host address, so nobody's remote.
     @inline(__always)
     static func find(
         _ world: UnsafePointer<WorldView>, list: UInt32, interface: UInt16, mode: Mode,
-        isEndpoint: Bool, isRemote: (PrefixTable.View) -> Bool
+        isSelf: Bool, isEndpoint: Bool, contains: (PrefixTable.View) -> Bool
     ) -> TunnelMatch {
         var match = TunnelMatch()
         if list == 0 { return match }
@@ -212,18 +220,19 @@ struct TunnelMatch {
             index &+= 1
             let record = world.pointee.policy.tunnels + Int(tunnel)
             guard record.pointee.interfaces &>> UInt64(interface) & 1 != 0 else { continue }
-            if !isEndpoint && isRemote(record.pointee.remotes) {
+            let isRemote = !isEndpoint && contains(record.pointee.remotes)
+            if isRemote && !isSelf {
                 if record.pointee.modes &>> mode.rawValue & 1 != 0 {
                     return TunnelMatch(isOurs: true, reason: .none, tunnel: tunnel)
                 }
                 if match.reason != .modeNotAllowed {
                     match = TunnelMatch(isOurs: true, reason: .modeNotAllowed, tunnel: tunnel)
                 }
-            } else if match.tunnel == Verdict.noIndex {
+            } else if match.tunnel == Verdict.noIndex || (isRemote && !match.isOurs) {
                 // The first tunnel of this address speaks for everyone else's frames.
                 match = TunnelMatch(
-                    isOurs: !record.pointee.passOtherRemotes, reason: .remoteNotAllowed,
-                    tunnel: tunnel)
+                    isOurs: isRemote || !record.pointee.passOtherRemotes,
+                    reason: .remoteNotAllowed, tunnel: tunnel)
             }
         }
         return match

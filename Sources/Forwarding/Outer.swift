@@ -36,6 +36,8 @@ struct Outer {
     /// Whether the inner packet can be looked at: the header's structure holds.
     var isReadable = false
     var isFragment = false
+    /// The walk gave up before an upper-layer header: the chain may lead to a tunnel.
+    var isUnfinished = false
     var protocolNumber: UInt8 = 0
     var trafficClass: UInt8 = 0
     var ttl: UInt8 = 0
@@ -60,7 +62,8 @@ extension Outer {
         outer.protocolNumber = packet.u8(9)
         let headerLength = Int(first & 15) << 2
         let totalLength = Int(packet.u16(2))
-        if totalLength > packet.count { outer.note(.packetTooSmall) }
+        // The lengths of a header of another version are not lengths.
+        if first >> 4 == 4 && totalLength > packet.count { outer.note(.packetTooSmall) }
         if first >> 4 != 4 || headerLength < 20 || totalLength < headerLength {
             outer.note(.invalidHeader)
         }
@@ -81,7 +84,6 @@ extension Outer {
     }
 
     /// RFC 8200 §4 as net/ipv6/ip6_input.c and exthdrs.c have it. `packet` holds 40 bytes.
-    /// A chain of unknown length ends with `protocolNumber` not a tunnel's, or with a failure.
     @inline(__always)
     static func parseIPv6(_ packet: Bytes) -> Outer {
         var outer = Outer()
@@ -90,14 +92,18 @@ extension Outer {
         outer.ttl = packet.u8(7)
         outer.protocolNumber = packet.u8(6)
         let totalLength = 40 &+ Int(packet.u16(4))
-        if totalLength > packet.count { outer.note(.packetTooSmall) }
-        if first >> 28 != 6 { outer.note(.invalidHeader) }
+        if first >> 28 != 6 {
+            outer.note(.invalidHeader)
+        } else if totalLength > packet.count {
+            outer.note(.packetTooSmall)
+        }
         outer.innerOffset = 40
         outer.innerLength = max(min(totalLength, packet.count) &- 40, 0)
         if !ProtocolNumber.isTunnel(outer.protocolNumber) {
             outer.walkExtensionHeaders(packet)
         }
-        outer.isReadable = outer.failure > .invalidHeader || outer.failure == .none
+        outer.isReadable = !outer.isUnfinished
+            && (outer.failure > .invalidHeader || outer.failure == .none)
         return outer
     }
 
@@ -111,10 +117,11 @@ extension Outer {
             guard ExtensionHeader.isWalked(header) else { return }
             count &+= 1
             guard count <= Limits.extensionHeaders, innerOffset &- 40 < Limits.extensionBytes
-            else { return note(.badExtensionHeader) }
-            guard innerLength >= 8 else { return note(.packetTooSmall) }
+            else { return giveUp(.badExtensionHeader) }
+            guard innerLength >= 8 else { return giveUp(.packetTooSmall) }
             let length = ExtensionHeader.length(packet, at: innerOffset, header)
-            guard length <= innerLength else { return note(.packetTooSmall) }
+            guard length <= innerLength else { return giveUp(.packetTooSmall) }
+            if innerOffset &- 40 &+ length > Limits.extensionBytes { note(.badExtensionHeader) }
             let bytes = packet.dropFirst(innerOffset, count: length)
             if header == ProtocolNumber.fragment {
                 // RFC 6946: an atomic fragment is a whole packet.
@@ -131,6 +138,11 @@ extension Outer {
             innerOffset &+= length
             innerLength = end &- innerOffset
         }
+    }
+
+    private mutating func giveUp(_ reason: DropReason) {
+        isUnfinished = true
+        note(reason)
     }
 }
 

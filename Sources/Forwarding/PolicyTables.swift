@@ -55,6 +55,8 @@ public struct PolicyView: @unchecked Sendable, BitwiseCopyable {
     let lists: UnsafePointer<DestinationList>
     let rules: UnsafePointer<DestinationRule>
     let ports: UnsafePointer<UInt32>
+    /// Bit inner ECN << 2 | outer ECN: such a packet's marks and TTL stay as they are.
+    let untouchedCells: UInt16
     let mssIPv4: UInt16
     let mssIPv6: UInt16
     let ecn: ECNMode
@@ -110,6 +112,7 @@ public final class PolicyTables: @unchecked Sendable {
             tunnels: UnsafePointer(tunnels), sources: sources.view,
             lists: UnsafePointer(lists), rules: UnsafePointer(rules),
             ports: UnsafePointer(ports),
+            untouchedCells: PolicyCompiler.untouchedCells(policy),
             mssIPv4: PolicyCompiler.encoded(policy.mssIPv4),
             mssIPv6: PolicyCompiler.encoded(policy.mssIPv6),
             ecn: policy.ecn, dscp: policy.dscp, ttl: policy.ttl)
@@ -141,6 +144,16 @@ private struct PolicyCompiler {
         case .off: DestinationRule.mssOff
         case .auto: DestinationRule.mssAuto
         case .fixed(let value): value
+        }
+    }
+
+    static func untouchedCells(_ policy: Policy) -> UInt16 {
+        guard policy.dscp == .pipe, policy.ttl == .pipe else { return 0 }
+        return (0..<16).reduce(0) { (cells, cell) -> UInt16 in
+            let inner = UInt8(cell >> 2)
+            let isDropped = policy.ecn == .standard && UInt8(cell) == ECN.notCapableCongested
+            let isKept = ECN.decapsulated(policy.ecn, inner: inner, outer: UInt8(cell & 3)) == inner
+            return isKept && !isDropped ? cells | 1 << UInt16(cell) : cells
         }
     }
 

@@ -9,8 +9,10 @@ enum Rewrite {
         _ world: UnsafePointer<WorldView>, _ packet: Bytes, _ inner: Inner,
         _ rule: UnsafePointer<DestinationRule>, trafficClass: UInt8, ttl: UInt8
     ) {
-        if inner.protocolNumber == ProtocolNumber.tcp && inner.transportLength >= 14
-            && packet.u8(inner.transportOffset &+ 13) & TCP.syn != 0
+        // A first fragment too small for the flags may hide a SYN (RFC 1858): counted as one.
+        if inner.protocolNumber == ProtocolNumber.tcp && !inner.isLaterFragment
+            && (inner.transportLength < 14
+                ? inner.isFragment : packet.u8(inner.transportOffset &+ 13) & TCP.syn != 0)
         {
             clamp(&verdict, frame, world, packet, inner, rule)
         }

@@ -83,7 +83,8 @@ public struct Verdict {
     public var ecnCell: UInt8
     /// An MSS option was lowered.
     public var clampedMSS: Bool
-    /// A SYN whose TCP options could not be read, so that its MSS stayed as it was.
+    /// A SYN whose TCP options could not be read, or what may be one in a tiny first fragment,
+    /// so that its MSS stayed as it was.
     public var unclampedMSS: Bool
     /// Index into the policy's tunnels, or `noIndex`.
     public var tunnel: UInt16

@@ -95,3 +95,8 @@ extension Host {
         return polled.map { $0.revents != 0 }
     }
 }
+
+extension Host {
+    /// Sleeps for so long.
+    public static func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
+}

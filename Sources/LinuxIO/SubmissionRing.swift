@@ -84,11 +84,22 @@ public struct SubmissionQueue: BitwiseCopyable {
     /// Queues a gathering write to a registered file. `vectors` must stay until it was submitted,
     /// the bytes until its completion. There must be space.
     @inlinable @inline(__always)
-    public func queueWrite(
+    public func queueGather(
         place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
     ) {
         let entry = io_uring_get_sqe(ring)!
         io_uring_prep_writev(entry, place, vectors, count, 0)
+        entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
+        entry.pointee.user_data = tag
+    }
+
+    /// Queues a write of `count` bytes to a registered file. They must stay until its completion.
+    @inlinable @inline(__always)
+    public func queueWrite(
+        place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
+    ) {
+        let entry = io_uring_get_sqe(ring)!
+        io_uring_prep_write(entry, place, bytes, count, 0)
         entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
         entry.pointee.user_data = tag
     }

@@ -11,12 +11,15 @@ extension Configuration {
     /// `tunnels` and `devices` merge by `name` (a new name is appended), and the
     /// `destinations` of a tunnel are appended. A name may stand only once in one file.
     ///
-    /// - Parameter files: the name of each, as messages shall show it, and its text in YAML.
+    /// - Parameters:
+    ///   - files: the name of each, as messages shall show it, and its text in YAML.
+    ///   - hostHas: whether this host has an interface of that name; one that it lacks is a
+    ///     warning. nil: not looked at, as it may come yet.
     /// - Returns: every problem found, each at the line and column of the file where the value
     ///   stands, in the order of files and lines; and a configuration unless one of them is an
     ///   error. Where a text is not YAML, what it may hold is not reported as missing.
     public static func load(
-        files: [(name: String, text: String)]
+        files: [(name: String, text: String)], hostHas: ((String) -> Bool)? = nil
     ) -> (configuration: Configuration?, problems: [Problem]) {
         guard let main = files.first else {
             let problem = Problem(
@@ -45,6 +48,7 @@ extension Configuration {
             return (nil, report.problems)
         }
         var loader = Loader(reader: Reader(report: report))
+        loader.hostHas = hostHas
         loader.load(merged)
         return (report.hasErrors ? nil : loader.configuration, report.problems)
     }
@@ -58,6 +62,7 @@ struct Loader {
     /// Whether names of interfaces and devices can be looked up.
     var knowsInterfaces = false
     var knowsDevices = true
+    var hostHas: ((String) -> Bool)?
 
     private static let keys = [
         "interfaces", "tunnels", "devices", "reversePath", "mss", "outer", "inner", "icmp",
@@ -110,6 +115,9 @@ struct Loader {
                 reader.error(item, "\"\(name)\" is listed twice; remove one")
             } else {
                 configuration.interfaces.append(name)
+                if let hostHas, !hostHas(name) {
+                    reader.warning(item, "this host has no \"\(name)\"; shuck run waits for it")
+                }
             }
         }
     }

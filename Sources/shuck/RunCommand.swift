@@ -14,11 +14,3 @@ struct RunCommand: ParsableCommand {
         throw ExitCode(Supervisor.run(configurationPath: file.config))
     }
 }
-
-struct ConfigurationOption: ParsableArguments {
-    @Option(
-        help: ArgumentHelp(
-            "Configuration file; *.yaml of its .d directory are merged over it.",
-            valueName: "file"))
-    var config = ConfigurationFiles.defaultPath
-}

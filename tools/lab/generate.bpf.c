@@ -11,7 +11,7 @@ struct recipe recipe SEC(".data.recipe") = {};
 
 // Where the run stands. One thread runs the program, so plain variables do; counting up needs no division.
 __u32 next_flow = 0, in_burst = 0;
-__u64 base = 0;
+__u64 base = 0, due_ps = 0;
 
 static __always_inline void copy(void *to, const void *from, int bytes)
 {
@@ -41,12 +41,29 @@ static __always_inline void step(void)
 	base += recipe.burst;
 }
 
+// Whether the next frame's time has come. What is late by less than a millisecond is caught up, so that the rate holds;
+// more is not, or a pause of this thread would become a flood.
+static __always_inline int is_due(void)
+{
+	if (!recipe.interval_ps)
+		return 1;
+	__u64 now = bpf_ktime_get_ns() * 1000;
+	if (now < due_ps)
+		return 0;
+	if (now - due_ps > 1000000000ull)
+		due_ps = now;
+	due_ps += recipe.interval_ps;
+	return 1;
+}
+
 static __always_inline int emit(struct xdp_md *context, int outer, int inner)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	int headers = ETHERNET + outer + inner + UDP + sizeof(struct generated);
 	if (data + headers > end)
 		return XDP_ABORTED;
+	if (!is_due())
+		return XDP_DROP;
 	__u32 flow = next_flow;
 	__u64 sequence = bpf_cpu_to_be64(base + in_burst);
 	step();

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #ifndef BPF_F_TEST_XDP_LIVE_FRAMES
@@ -102,6 +103,7 @@ static size_t build(const struct plan *p, uint8_t *frame, struct recipe *recipe)
 	recipe->udp_sum = folded(folded(pseudo) + folded(words_sum(udp, length)));
 	recipe->udp_zero = p->no_checksum;
 	recipe->flows = p->flows, recipe->burst = p->burst, recipe->interface = interface_index(p->interface);
+	recipe->interval_ps = p->rate ? 1000000000000ull / p->rate : 0;
 	memcpy(recipe->template, frame, sizeof recipe->template);
 	return udp + length - frame;
 }
@@ -163,29 +165,21 @@ static uint64_t transmitted(const char *interface)
 	return frames;
 }
 
-static uint64_t run(const struct plan *p, int program, const uint8_t *frame, size_t length)
+// One run of the program for the whole time, ended by the alarm: starting and ending a run costs the kernel some 20 ms
+// (it waits for all CPUs to pass by), and traffic in bursts with gaps of that length measures the length of queues.
+static void run(const struct plan *p, int program, const uint8_t *frame, size_t length)
 {
-	uint64_t attempted = 0, start = now_ns(), end = start + p->seconds * 1e9;
-	for (uint64_t now = start; now < end && !stopped; now = now_ns()) {
-		// A run in the kernel cannot be told to end, so one is some 50 ms at full speed, or what is due by now.
-		uint64_t due = 16384;
-		if (p->rate) {
-			uint64_t by_now = (double)(now - start) * p->rate / 1e9;
-			due = by_now > attempted ? by_now - attempted : 0;
-			if (!due) {
-				sleep_ns(200000);
-				continue;
-			}
-			due = due > 16384 ? 16384 : due;
-		}
-		LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length, .repeat = due,
+	struct itimerval time = { .it_value = { .tv_sec = p->seconds, .tv_usec = (p->seconds - (long)p->seconds) * 1e6 } };
+	signal(SIGALRM, stop);
+	if (setitimer(ITIMER_REAL, &time, NULL))
+		fail("the timer: %s", strerror(errno));
+	while (!stopped) {
+		LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length, .repeat = INT32_MAX,
 			.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = p->batch);
 		int result = bpf_prog_test_run_opts(program, &opts);
 		if (result && result != -EINTR)
 			fail("running the generator: %s", strerror(-result));
-		attempted += due;
 	}
-	return attempted;
 }
 
 static void check_plan(struct plan *p, const char *rate, const char *seconds)
@@ -227,13 +221,14 @@ int generate_main(char **argv)
 	struct recipe recipe = {};
 	size_t length = build(&p, frame, &recipe);
 	int program = load(&p, &recipe);
-	uint64_t before = transmitted(p.interface), start = now_ns(), attempted = run(&p, program, frame, length);
+	uint64_t before = transmitted(p.interface), start = now_ns();
+	run(&p, program, frame, length);
 	double took = (now_ns() - start) / 1e9;
 	uint64_t sent = transmitted(p.interface) - before;
-	printf("{\"mode\":\"%s\",\"inner_bytes\":%llu,\"flows\":%llu,\"burst\":%llu,\"attempted\":%llu,\"sent\":%llu,"
+	printf("{\"mode\":\"%s\",\"inner_bytes\":%llu,\"flows\":%llu,\"burst\":%llu,\"sent\":%llu,"
 		"\"seconds\":%.3f,\"pps\":%.0f}\n", mode_names[p.mode], (unsigned long long)p.size, (unsigned long long)p.flows,
-		(unsigned long long)p.burst, (unsigned long long)attempted, (unsigned long long)sent, took, sent / took);
-	if (attempted && !sent)
+		(unsigned long long)p.burst, (unsigned long long)sent, took, sent / took);
+	if (!sent)
 		fail("the other end of %s took no frame: switch GRO on there (ethtool -K eth0 gro on)", p.interface);
 	return 0;
 }

@@ -18,6 +18,7 @@ struct generated { __u64 sequence; __u32 flow; __u16 tag, length; };
 #define HEADERS_MAX (ETHERNET + IPV6 + IPV6 + UDP + sizeof(struct generated))
 struct recipe {
 	__u32 interface, flows, burst, ip_sum, udp_sum, udp_zero;
+	__u64 interval_ps;   // between two frames, in picoseconds; 0: as fast as it goes
 	__u64 template[(HEADERS_MAX + 7) / 8];
 };
 

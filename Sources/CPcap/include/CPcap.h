@@ -3,6 +3,9 @@
 #define SHUCK_CPCAP_H
 
 #include <features.h>
+/* Its struct bpf_insn is classic BPF's; linux/bpf.h, which CLinux brings, has another one. */
+#define bpf_insn pcap_bpf_insn
 #include <pcap/pcap.h>
+#undef bpf_insn
 
 #endif

@@ -1,0 +1,61 @@
+// Runs a worker over frames that already wait in its ring, on the calling thread: for counting what
+// a packet costs in user space, where a second thread or a sleep would blur the count.
+
+import Forwarding
+import Foundation
+import LinuxIO
+import Routing
+import Settings
+
+package enum WorkerBench {
+    /// Opens what `run` would with one worker, lets frames in, waits until `frames` of them lie in
+    /// the first interface's ring, and works them off.
+    /// - Returns: frames received and packets injected.
+    package static func drain(
+        configurationPath path: String, frames: Int, extraRoutes: Int
+    ) throws -> (received: UInt64, injected: UInt64) {
+        let (loaded, problems) = ConfigurationFiles.load(path)
+        guard let configuration = loaded else {
+            throw HostProblem(description: problems.map(\.description).joined(separator: "\n"))
+        }
+        let netlink = try NetlinkSocket()
+        var plumbing = try Plumbing().reconciled(
+            with: configuration, links: netlink.links(), cpus: [Placement.allowedCPUs()[0]])
+        let routes = try netlink.routes().compactMap(RouteEntry.init) + synthetic(extraRoutes)
+        let links = try netlink.links()
+        let world = World(
+            policy: PolicyTables(configuration.policy), routes: RouteTable(routes),
+            interfaces: configuration.policy.interfaces.map { interface in
+                let link = links.first { $0.name == interface.name }
+                return InterfaceState(
+                    index: link?.index ?? 0, mtu: Int32(link?.mtu ?? 0),
+                    reversePath: interface.reversePath)
+            })
+        guard let ring = plumbing.interfaces[configuration.interfaces[0]]?.rings[0] else {
+            throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
+        }
+        try plumbing.startReceiving(configuration)
+        FileHandle.standardOutput.write(Data("ready\n".utf8))
+        while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
+        try plumbing.stopReceiving()
+        let counters = CounterBlock(shape: CounterShape(world.policy))
+        let assignment = Assignment(
+            generation: 1, world: world,
+            ports: [Assignment.Port(interface: 0, ring: ring)],
+            queues: configuration.devices.map { plumbing.devices[$0.name]!.queues[0] },
+            counters: counters, busyPollNanoseconds: 0, isShadow: false, isLast: true)
+        let worker = try Worker(mailbox: Mailbox(), first: assignment)
+        try worker.run()
+        let values = counters.read()
+        return (values[.received], values[.injected])
+    }
+
+    /// Unicast routes through interface 1 that no test address falls into: 11.0.0.0/8 in /24s.
+    private static func synthetic(_ count: Int) -> [RouteEntry] {
+        (0..<count).map { number in
+            let address = Address(ipv4: 0x0b00_0000 &+ UInt32(number) << 8)
+            return RouteEntry(
+                prefix: Prefix(address, length: 24)!, table: RouteEntry.tableMain, interfaces: [1])
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// Captures on disk, through libpcap: read as they came, written as IP packets without a link layer.
+
+import CPcap
+import Foundation
+import Forwarding
+
+/// A packet of a capture. `bytes` is libpcap's and valid until the next one is read.
+struct CapturedPacket {
+    /// `tv_usec` counts nanoseconds where the capture has them.
+    var time: timeval
+    var bytes: UnsafeRawBufferPointer
+    /// Bytes that were on the wire.
+    var wireLength: Int
+}
+
+/// A capture in pcap or pcapng; `-` is standard input.
+final class CaptureReader {
+    let link: LinkType
+    /// Finer than microseconds.
+    let isNanosecond: Bool
+    private let path: String
+    private let capture: OpaquePointer
+    /// Packets read so far.
+    private var count = 0
+
+    init(path: String) throws(Failure) {
+        self.path = path
+        isNanosecond = CapturePrecision.isNanosecond(path)
+        let message = UnsafeMutablePointer<CChar>.allocate(capacity: Int(PCAP_ERRBUF_SIZE))
+        defer { message.deallocate() }
+        let precision = isNanosecond ? PCAP_TSTAMP_PRECISION_NANO : PCAP_TSTAMP_PRECISION_MICRO
+        guard
+            let capture = pcap_open_offline_with_tstamp_precision(
+                path, UInt32(precision), message)
+        else {
+            let said = String(cString: message)
+            throw Failure(message: said.hasPrefix(path) ? said : "\(path): \(said)")
+        }
+        let number = pcap_datalink(capture)
+        guard let link = Self.link(number) else {
+            let name = pcap_datalink_val_to_name(number).map { String(cString: $0) } ?? "unknown"
+            pcap_close(capture)
+            throw Failure(
+                message: """
+                    \(path): link type \(name) (\(number)) is not supported; there are Ethernet, \
+                    RAW, IPV4, IPV6, LINUX_SLL and LINUX_SLL2
+                    """)
+        }
+        self.capture = capture
+        self.link = link
+    }
+
+    deinit { pcap_close(capture) }
+
+    /// From libpcap's DLT_ numbers, which for RAW are not those of files.
+    private static func link(_ number: Int32) -> LinkType? {
+        switch number {
+        case DLT_EN10MB: .ethernet
+        case DLT_RAW, DLT_IPV4, DLT_IPV6: .raw
+        case DLT_LINUX_SLL: .linuxCooked
+        case DLT_LINUX_SLL2: .linuxCooked2
+        default: nil
+        }
+    }
+
+    /// nil at the end of the file.
+    func next() throws(Failure) -> CapturedPacket? {
+        var header: UnsafeMutablePointer<pcap_pkthdr>?
+        var bytes: UnsafePointer<UInt8>?
+        switch pcap_next_ex(capture, &header, &bytes) {
+        case 1:
+            count += 1
+            let header = header!.pointee
+            return CapturedPacket(
+                time: header.ts,
+                bytes: UnsafeRawBufferPointer(start: bytes, count: Int(header.caplen)),
+                wireLength: Int(header.len))
+        case PCAP_ERROR_BREAK: return nil
+        default:
+            throw Failure(
+                message: "\(path): packet \(count): \(String(cString: pcap_geterr(capture)))")
+        }
+    }
+}
+
+/// Whether a file's timestamps are finer than microseconds, which libpcap does not tell.
+enum CapturePrecision {
+    /// Of what is not a regular file the start cannot be read twice: nanoseconds lose nothing.
+    static func isNanosecond(_ path: String) -> Bool {
+        var status = stat()
+        guard path != "-", stat(path, &status) == 0 else { return true }
+        guard status.st_mode & S_IFMT == S_IFREG else { return true }
+        guard let file = FileHandle(forReadingAtPath: path) else { return true }
+        let head = (try? file.read(upToCount: 65536)).flatMap { $0 } ?? Data()
+        return isNanosecond(head: [UInt8](head))
+    }
+
+    /// `head`: the first bytes of the file, in pcapng all interface descriptions before the
+    /// first packet.
+    private static func isNanosecond(head: [UInt8]) -> Bool {
+        guard head.count >= 12 else { return false }
+        switch Array(head[0..<4]) {
+        case [0xa1, 0xb2, 0x3c, 0x4d], [0x4d, 0x3c, 0xb2, 0xa1]: return true
+        case [0x0a, 0x0d, 0x0d, 0x0a]: break
+        default: return false
+        }
+        // draft-ietf-opsawg-pcapng §4.1: the byte-order magic stands behind the first length.
+        let blocks = Blocks(bytes: head, isLittleEndian: head[8] == 0x4d)
+        var offset = 0
+        while offset + 12 <= head.count {
+            let kind = blocks.u32(offset)
+            let length = Int(blocks.u32(offset + 4))
+            guard length >= 12, offset + length <= head.count, kind != 6, kind != 3 else { break }
+            if kind == 1 && blocks.isFine(at: offset, length: length) { return true }
+            offset += length
+        }
+        return false
+    }
+
+    private struct Blocks {
+        let bytes: [UInt8]
+        let isLittleEndian: Bool
+
+        func u16(_ offset: Int) -> UInt16 {
+            let (first, second) = (UInt16(bytes[offset]), UInt16(bytes[offset + 1]))
+            return isLittleEndian ? second << 8 | first : first << 8 | second
+        }
+
+        func u32(_ offset: Int) -> UInt32 {
+            let (first, second) = (UInt32(u16(offset)), UInt32(u16(offset + 2)))
+            return isLittleEndian ? second << 16 | first : first << 16 | second
+        }
+
+        /// §4.2: option 9, `if_tsresol`, is a power of ten or, with the top bit, of two.
+        func isFine(at start: Int, length: Int) -> Bool {
+            var offset = start + 16
+            let end = start + length - 4
+            while offset + 4 <= end {
+                let size = Int(u16(offset + 2))
+                if u16(offset) == 9, size == 1, offset + 5 <= end {
+                    let value = bytes[offset + 4]
+                    return value & 0x80 == 0 ? value > 6 : value & 0x7f > 19
+                }
+                offset += 4 + (size + 3) & ~3
+            }
+            return false
+        }
+    }
+}
+
+/// A pcap file of linktype RAW (101); `-` is standard output.
+final class CaptureWriter {
+    private let path: String
+    private let capture: OpaquePointer
+    private let dump: OpaquePointer
+    private var packet: [UInt8] = []
+    private(set) var count = 0
+
+    init(path: String, isNanosecond: Bool) throws(Failure) {
+        self.path = path
+        let precision = isNanosecond ? PCAP_TSTAMP_PRECISION_NANO : PCAP_TSTAMP_PRECISION_MICRO
+        // libpcap's own bound of a packet, 256 KiB: everything it reads fits.
+        let made = pcap_open_dead_with_tstamp_precision(DLT_RAW, 262_144, UInt32(precision))
+        guard let made else { throw Failure(message: "\(path): no memory") }
+        capture = made
+        guard let dump = pcap_dump_open(capture, path) else {
+            let said = String(cString: pcap_geterr(capture))
+            pcap_close(capture)
+            throw Failure(message: said.hasPrefix(path) ? said : "\(path): \(said)")
+        }
+        self.dump = dump
+    }
+
+    deinit {
+        pcap_dump_close(dump)
+        pcap_close(capture)
+    }
+
+    /// Writes the packet whose first bytes are `head` and whose others are `rest`.
+    func write(_ time: timeval, _ head: UnsafeRawBufferPointer, _ rest: UnsafeRawBufferPointer) {
+        packet.removeAll(keepingCapacity: true)
+        packet.append(contentsOf: head)
+        packet.append(contentsOf: rest)
+        var header = pcap_pkthdr()
+        header.ts = time
+        header.caplen = UInt32(packet.count)
+        header.len = header.caplen
+        // pcap_dump takes its file as the callback's user pointer.
+        let user = UnsafeMutableRawPointer(dump).assumingMemoryBound(to: UInt8.self)
+        pcap_dump(user, &header, packet)
+        count += 1
+    }
+
+    /// Says what a full disk or a closed pipe kept from being written.
+    func flush() throws(Failure) {
+        guard pcap_dump_flush(dump) == 0, ferror(pcap_dump_file(dump)) == 0 else {
+            throw Failure(message: "\(path) could not be written to its end: \(systemMessage())")
+        }
+    }
+}

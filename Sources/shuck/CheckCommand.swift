@@ -1,0 +1,102 @@
+// shuck check: every problem of a configuration, or what it comes to.
+
+import ArgumentParser
+import Daemon
+import Foundation
+import Settings
+
+struct CheckCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check",
+        abstract: "Print every problem of the configuration, or the effective configuration.",
+        discussion: """
+            Problems go to standard output as FILE:LINE:COLUMN: message, with exit code 1; \
+            warnings go to standard error and refuse nothing. An interface that this host lacks \
+            is a warning.
+            """)
+
+    @OptionGroup var file: ConfigurationOption
+
+    @Flag(
+        help: "Print what differs from the running daemon's configuration; nothing when equal.")
+    var diff = false
+
+    @Option(
+        help: ArgumentHelp(
+            "With --diff: the daemon's unix socket (default: \(AdminClient.defaultPath)).",
+            valueName: "path"))
+    var socket: String?
+
+    @OptionGroup var format: JSONOption
+
+    func validate() throws {
+        if socket != nil && !diff { throw ValidationError("--socket is of use only with --diff") }
+    }
+
+    private struct Report: Encodable {
+        struct Entry: Encodable {
+            var file: String
+            var line: Int
+            var column: Int
+            var severity: String
+            var message: String
+        }
+        var problems: [Entry]
+        /// YAML; absent when there is an error, or with `--diff`.
+        var configuration: String?
+        /// Only with `--diff`.
+        var differences: [String]?
+    }
+
+    func run() throws {
+        let (configuration, problems) = ConfigurationFiles.load(file.config) { name in
+            if_nametoindex(name) != 0
+        }
+        var report = Report(
+            problems: problems.map {
+                Report.Entry(
+                    file: $0.file, line: $0.line, column: $0.column,
+                    severity: $0.severity.rawValue, message: $0.message)
+            })
+        if !format.json { show(problems) }
+        if let configuration {
+            if diff {
+                report.differences = configuration.differences(from: try running())
+            } else {
+                report.configuration = configuration.yaml
+            }
+        }
+        if format.json {
+            try Output.json(report)
+        } else {
+            for line in report.differences ?? [] { print(line) }
+            print(report.configuration ?? "", terminator: "")
+        }
+        if configuration == nil { throw ExitCode(1) }
+    }
+
+    private func show(_ problems: [Problem]) {
+        for problem in problems {
+            if problem.severity == .error {
+                print(problem)
+            } else {
+                Output.error("\(problem)")
+            }
+        }
+    }
+
+    private func running() throws -> Configuration {
+        let path = socket ?? AdminClient.defaultPath
+        let text = try AdminClient(socketPath: path).get("/config")
+        let (configuration, problems) = Configuration.load(files: [("running", text)])
+        guard let configuration else {
+            let first = problems.first { $0.severity == .error }
+            throw Failure(
+                message: """
+                    the running configuration cannot be read by this version: \
+                    \(first?.message ?? "it is empty")
+                    """)
+        }
+        return configuration
+    }
+}

@@ -1,0 +1,38 @@
+// shuck reload: what SIGHUP does, but waiting for the outcome.
+
+import ArgumentParser
+
+struct ReloadCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "reload",
+        abstract: "Apply the changed configuration and wait: 0 applied, 1 refused.")
+
+    @OptionGroup var socket: SocketOption
+    @OptionGroup var format: JSONOption
+
+    private struct Outcome: Encodable {
+        var applied: Bool
+        var problems: [String]
+    }
+
+    func run() throws {
+        // A daemon gives up waiting for its workers after 10 s.
+        let answer = try AdminClient(socketPath: socket.socket)
+            .request("POST", "/reload", seconds: 60)
+        guard answer.status == 200 || answer.status == 409 else {
+            throw Failure(
+                message: "the shuck at \(socket.socket) answers \(answer.status) to a reload")
+        }
+        let applied = answer.status == 200
+        let problems = answer.body.split(separator: "\n").map(String.init)
+        if format.json {
+            try Output.json(Outcome(applied: applied, problems: problems))
+        } else if applied {
+            print("applied")
+        } else {
+            for problem in problems { print(problem) }
+            Output.error("shuck: refused; the old configuration goes on")
+        }
+        if !applied { throw ExitCode(1) }
+    }
+}

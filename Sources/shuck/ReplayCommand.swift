@@ -1,0 +1,162 @@
+// shuck replay: a capture through the forwarding code, with no kernel in the way.
+
+import ArgumentParser
+import Daemon
+import Forwarding
+import Foundation
+import Routing
+import Settings
+
+struct ReplayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "replay",
+        abstract: "Put a capture through the same forwarding code that run uses.",
+        discussion: """
+            Needs no privilege and no interface. The same capture gives the same bytes again; \
+            the last line on standard error says what became of the frames.
+            """)
+
+    @Option(
+        name: .customLong("in"),
+        help: ArgumentHelp(
+            "Capture to read, pcap or pcapng: Ethernet, RAW, Linux cooked. - is standard input.",
+            valueName: "pcap"))
+    var input: String
+
+    @Option(
+        name: .customLong("out"),
+        help: ArgumentHelp(
+            "Where the injected inner packets go, pcap of linktype RAW. - is standard output.",
+            valueName: "pcap"))
+    var output: String
+
+    @Option(help: ArgumentHelp("Where the ICMP errors sent go, as --out.", valueName: "pcap"))
+    var replies: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where the verdicts go, a JSON object a line and frame. - is standard output.",
+            valueName: "jsonl"))
+    var verdicts: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Configured interface that the frames came in on (default: the first).",
+            valueName: "name"))
+    var interface: String?
+
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Files of `ip -j route show table all`, `ip -j -6 route show table all`, for the "
+                + "reverse path.",
+            valueName: "json"))
+    var routes: [String] = []
+
+    @OptionGroup var file: ConfigurationOption
+    @OptionGroup var format: JSONOption
+
+    func validate() throws {
+        let outputs = [("--out", output), ("--replies", replies), ("--verdicts", verdicts)]
+            .compactMap { name, path in path.map { (name, Self.identity($0)) } }
+        for (index, (name, path)) in outputs.enumerated() {
+            if let path, path == Self.identity(input), path != "-" {
+                throw ValidationError("\(name) is the file that --in reads; name another one")
+            }
+            if let path, let other = outputs[..<index].first(where: { $0.1 == path }) {
+                throw ValidationError("\(other.0) and \(name) are the same file; name another one")
+            }
+        }
+    }
+
+    /// What two names of one file have in common; nil for what may be written twice, as
+    /// /dev/null.
+    private static func identity(_ path: String) -> String? {
+        var status = stat()
+        guard path != "-", stat(path, &status) == 0 else {
+            return path == "-" ? path : URL(fileURLWithPath: path).standardizedFileURL.path
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return "\(status.st_dev):\(status.st_ino)"
+    }
+
+    func run() throws {
+        let policy = try loadPolicy()
+        let place = try place(in: policy)
+        let world = try world(policy)
+        // Opened before anything is written, so that a wrong name costs no older result.
+        let reader = try CaptureReader(path: input)
+        let writer = try CaptureWriter(path: output, isNanosecond: reader.isNanosecond)
+        let answers = try replies.map {
+            try CaptureWriter(path: $0, isNanosecond: reader.isNanosecond)
+        }
+        let lines = try verdicts.map { try VerdictLines(LineFile(path: $0), policy: policy) }
+        let replay = Replay(
+            world: world, interface: place, link: reader.link, output: writer,
+            verdictLines: lines)
+        var damage: Failure?
+        do throws(Failure) {
+            while let packet = try reader.next() { replay.take(packet) }
+        } catch {
+            // What came before it is judged and written all the same.
+            damage = error
+        }
+        replay.finishBatch()
+        try writer.flush()
+        try answers?.flush()
+        try lines?.close()
+        let counts = replay.counts
+        Output.error(format.json ? try Output.jsonText(counts) : counts.text)
+        guard counts.isConserved, counts.injected == writer.count else {
+            throw Failure(message: "the fates of the frames do not add up; this is a bug in shuck")
+        }
+        if let damage { throw damage }
+    }
+
+    private func loadPolicy() throws -> Policy {
+        let (configuration, problems) = ConfigurationFiles.load(file.config)
+        for problem in problems { Output.error("\(problem)") }
+        guard let configuration else { throw ExitCode(1) }
+        return configuration.policy
+    }
+
+    private func place(in policy: Policy) throws -> Int {
+        guard let interface else { return 0 }
+        let names = policy.interfaces.map(\.name)
+        guard let place = names.firstIndex(of: interface) else {
+            let known = names.joined(separator: ", ")
+            throw ValidationError(
+                "--interface \(interface) is not configured; there are \(known)")
+        }
+        return place
+    }
+
+    private func world(_ policy: Policy) throws -> World {
+        var numbers = InterfaceNumbers(policy.interfaces.map(\.name))
+        let entries = try routes.flatMap { path throws(Failure) in
+            try RouteFile.load(path, &numbers)
+        }
+        if routes.isEmpty {
+            Output.error("shuck: the reverse path is not checked: there are no --routes")
+        } else {
+            warnOfMissingRoutes(entries, policy)
+        }
+        return World(
+            policy: PolicyTables(policy), routes: routes.isEmpty ? nil : RouteTable(entries),
+            interfaces: policy.interfaces.map {
+                InterfaceState(
+                    index: numbers.number($0.name), mtu: 1500, reversePath: $0.reversePath)
+            })
+    }
+
+    /// One family forgotten looks like an attack.
+    private func warnOfMissingRoutes(_ entries: [RouteEntry], _ policy: Policy) {
+        let modes = policy.tunnels.reduce(into: Set<Mode>()) { $0.formUnion($1.modes) }
+        for isIPv4 in [true, false] where modes.contains(where: { $0.innerIsIPv4 == isIPv4 }) {
+            guard !entries.contains(where: { $0.prefix.isIPv4 == isIPv4 }) else { continue }
+            let family = isIPv4 ? "IPv4" : "IPv6"
+            Output.error(
+                "shuck: --routes hold none of \(family): no inner \(family) source has a way back")
+        }
+    }
+}

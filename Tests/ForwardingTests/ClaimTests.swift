@@ -1,0 +1,112 @@
+// The kernel's filter is built from claims: they must say "ours" exactly where the judge does.
+
+import Routing
+import Testing
+
+@testable import Forwarding
+
+@Suite("Claims")
+struct ClaimTests {
+    /// A small world of addresses, so that prefixes nest and meet.
+    static func address(_ isIPv4: Bool, _ random: inout Random) -> Address {
+        let low = UInt64(random.below(16))
+        return isIPv4
+            ? Address(ipv4: 0xc000_0200 | UInt32(low))
+            : Address(high: 0x2001_0db8 << 32, low: low)
+    }
+
+    static func prefixes(_ count: Int, _ random: inout Random) -> [Prefix] {
+        (0..<count).map { _ in
+            let isIPv4 = random.chance(2)
+            let address = address(isIPv4, &random)
+            let length = random.chance(3) ? 4 : random.below(5)
+            if random.chance(25) { return Prefix(address, length: 0)! }
+            return Prefix(address, length: (isIPv4 ? 28 : 124) + length)!
+        }
+    }
+
+    static func policy(_ random: inout Random) -> Policy {
+        var policy = Policy.usual
+        policy.tunnels = (0..<(1 + random.below(5))).map { index in
+            Policy.Tunnel(
+                name: "tunnel\(index)", interfaces: [[0], [1], [0, 1]][random.below(3)],
+                local: prefixes(1 + random.below(3), &random),
+                remotes: prefixes(1 + random.below(3), &random),
+                passOtherRemotes: random.chance(2),
+                modes: Set(Mode.allCases.filter { _ in random.chance(2) }))
+        }
+        return policy
+    }
+
+    static func isOurs(_ claims: [Policy.Claim], source: Address, destination: Address) -> Bool {
+        guard let claim = claims.first(where: { $0.local.contains(destination) }) else {
+            return false
+        }
+        switch claim.sources {
+        case .all: return true
+        case .only(let remotes, let excluded):
+            return remotes.contains { $0.contains(source) }
+                && !excluded.contains { $0.contains(source) }
+        }
+    }
+
+    @Test("claims and verdicts agree", arguments: 1...8)
+    func agreement(seed: Int) {
+        var random = Random(UInt64(seed))
+        var ours = 0
+        for _ in 0..<40 {
+            let policy = Self.policy(&random)
+            let world = ForwardingTests.world { $0 = policy }
+            let claims = [0, 1].map { policy.claims(interface: $0) }
+            for _ in 0..<100 {
+                let packet = Encapsulated(Mode.allCases[random.below(4)]).with {
+                    $0.outer.source = Self.address($0.outer.isIPv4, &random)
+                    $0.outer.destination = Self.address($0.outer.isIPv4, &random)
+                    // Whatever is wrong with it.
+                    if random.chance(4) { $0.inner.ttl = 0 }
+                    if random.chance(4) { $0.outer.checksumError = 1 }
+                    if random.chance(4) { $0.outer.lengthField = 65535 }
+                    if random.chance(4) { $0.outer.fragment = 0x2000 }
+                }
+                let interface = random.below(2)
+                let expected = Self.isOurs(
+                    claims[interface], source: packet.outer.source,
+                    destination: packet.outer.destination)
+                let result = outcome(packet, in: world, Arrival(interface: UInt16(interface)))
+                ours += expected ? 1 : 0
+                if (result != .pass) != expected {
+                    Issue.record(
+                        "seed \(seed): \(result), claimed \(expected): \(hex(packet.packet)), \(policy.tunnels)")
+                    return
+                }
+            }
+        }
+        #expect(ours > 400 && ours < 3_600)
+    }
+
+    @Test("the longest prefix stands first")
+    func order() {
+        var random = Random(77)
+        for _ in 0..<50 {
+            let lengths = Self.policy(&random).claims(interface: 0).map(\.local.length)
+            #expect(lengths == lengths.sorted(by: >))
+        }
+    }
+
+    @Test("what a shared address claims")
+    func sharedAddress() {
+        var policy = Policy.usual
+        policy.tunnels[0].passOtherRemotes = true
+        policy.tunnels[0].interfaces = [1]
+        #expect(policy.claims(interface: 0).isEmpty)
+        let claims = policy.claims(interface: 1)
+        #expect(claims.count == 2)
+        #expect(
+            claims.contains(
+                .init(
+                    local: prefix("192.0.2.2"),
+                    sources: .only([prefix("198.51.100.0/24")], excluding: [prefix("192.0.2.2")]))))
+        policy.tunnels[0].passOtherRemotes = false
+        #expect(policy.claims(interface: 1).allSatisfy { $0.sources == .all })
+    }
+}
