@@ -42,19 +42,18 @@ struct Bytes {
         return Bytes(base + length, count: count)
     }
 
-    /// `onesComplementSum` over the 20 bytes of an IPv4 header without options.
+    /// Whether the 20 bytes of an IPv4 header without options sum to 0xffff (RFC 1071).
+    /// Folding keeps a sum's remainder by 65535, so the sum must be a multiple of it; and a
+    /// number is a multiple of an odd one when its product with the inverse modulo 2^64 is
+    /// small. A sum of 0 would be one too, but no header with a version has it.
     @inline(__always)
-    func onesComplementSum20() -> UInt16 {
+    func hasValidChecksum20() -> Bool {
         assert(count >= 20)
         func word(_ offset: Int) -> UInt64 {
             UInt64(base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
         }
         let sum = word(0) &+ word(4) &+ word(8) &+ word(12) &+ word(16)
-        var folded = UInt32(truncatingIfNeeded: sum) & 0xffff
-        folded &+= UInt32(truncatingIfNeeded: sum >> 16) & 0xffff
-        folded &+= UInt32(truncatingIfNeeded: sum >> 32)
-        folded = (folded & 0xffff) &+ (folded >> 16)
-        return UInt16(truncatingIfNeeded: (folded & 0xffff) &+ (folded >> 16))
+        return sum &* 0xfffe_fffe_fffe_ffff <= UInt64.max / 65_535
     }
 
     /// The sum that RFC 1071 takes over `length` bytes (a multiple of 4), folded to 16 bits.

@@ -104,7 +104,7 @@ enum FastPath {
         let total = Int(packet.u16(2))
         // 20 bytes of header, no more-fragments, no offset.
         guard packet.u8(0) == 0x45, total <= packet.count, total >= 40,
-            packet.u16(6) & 0x3fff == 0, packet.onesComplementSum20() == 0xffff
+            packet.u16(6) & 0x3fff == 0, packet.hasValidChecksum20()
         else { return nil }
         let key = packet.base.loadUnaligned(fromByteOffset: 12, as: UInt64.self)
         let number = packet.u8(9)
@@ -167,7 +167,7 @@ enum FastPath {
             packet.u16(6) & 0x3fff == 0, packet.u8(8) != 0,
             world.pointee.policy.untouchedCells &>> UInt16(cell) & 1 != 0,
             isPlain(packet, number, transport: 20, end: length),
-            packet.onesComplementSum20() == 0xffff
+            packet.hasValidChecksum20()
         else { return false }
         let source = packet.u32(12)
         guard world.pointee.policy.sources.lookup(ipv4: source) == 0,

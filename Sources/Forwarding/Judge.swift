@@ -11,21 +11,32 @@ public enum Judge {
         _ frames: UnsafePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>, count: Int,
         world: UnsafePointer<WorldView>, cache: OuterCache? = nil
     ) {
-        var index = 0
-        while index < count {
-            let frame = frames + index
+        var frame = frames
+        var result = verdicts
+        let end = frames + count
+        while frame < end {
             if let cache {
-                if !FastPath.accepts(frame, world, cache, verdicts + index) {
-                    verdicts[index] = verdict(frame, world)
-                    if verdicts[index].kind == .inject {
-                        cache.insert(frame, tunnel: verdicts[index].tunnel)
+                if !FastPath.accepts(frame, world, cache, result) {
+                    decide(frame, world, into: result)
+                    if result.pointee.kind == .inject {
+                        cache.insert(frame, tunnel: result.pointee.tunnel)
                     }
                 }
             } else {
-                verdicts[index] = verdict(frame, world)
+                decide(frame, world, into: result)
             }
-            index &+= 1
+            frame += 1
+            result += 1
         }
+    }
+
+    /// Out of line: the loop's registers are for the common packet.
+    @inline(never)
+    private static func decide(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        into result: UnsafeMutablePointer<Verdict>
+    ) {
+        result.initialize(to: verdict(frame, world))
     }
 
     private static func verdict(
@@ -266,7 +277,12 @@ enum SourceCheck {
         _ flags: UInt32, _ record: RouteRecord?, _ frame: UnsafePointer<Frame>,
         _ world: UnsafePointer<WorldView>
     ) -> DropReason {
-        if flags & (SourceClass.martian | SourceClass.linkLocal) != 0 { return .invalidSource }
+        // That an address is a network's broadcast address only the routes show.
+        if flags & (SourceClass.martian | SourceClass.linkLocal) != 0
+            || (record?.kind == .broadcast && world.pointee.dropMartians)
+        {
+            return .invalidSource
+        }
         if flags & SourceClass.local != 0 { return .localSource }
         guard let record, let routes = world.pointee.routes else { return .none }
         if record.kind == .local || record.kind == .anycast { return .localSource }

@@ -30,7 +30,6 @@ public final class SubmissionRing {
             result = io_uring_queue_init_params(entries, ring, &parameters)
             isDeferred = false
         }
-        self.isDeferred = isDeferred
         guard result >= 0 else {
             ring.deallocate()
             throw SystemError(
@@ -42,6 +41,8 @@ public final class SubmissionRing {
             ring.deallocate()
             throw SystemError("io_uring_register_files", "worker", errno: -result)
         }
+        // Last: a throw behind it would run `deinit`, too.
+        self.isDeferred = isDeferred
     }
 
     deinit {

@@ -5,7 +5,8 @@
 public final class PrefixTable: @unchecked Sendable {
     // @unchecked: `nodes` is written only in `init`.
 
-    /// Marks an entry as the number of a child node rather than a value.
+    /// Marks an entry as a child rather than a value; the other bits are then the index of the
+    /// child's first entry, a multiple of 256.
     @usableFromInline static let child: UInt32 = 1 << 31
 
     public let view: View
@@ -60,23 +61,24 @@ public final class PrefixTable: @unchecked Sendable {
         @inlinable
         public func lookup(ipv6 address: Address) -> UInt32 {
             var entry = nodes[256 &+ Int(address.high >> 56)]
-            var shift: UInt64 = 48
-            while entry & PrefixTable.child != 0 {
-                entry = step(entry, address.high >> shift)
-                if shift == 0 { break }
-                shift &-= 8
+            var bits = address.high
+            var level = 7
+            while entry & PrefixTable.child != 0 && level != 0 {
+                bits = bits &<< 8
+                entry = step(entry, bits &>> 56)
+                level &-= 1
             }
-            shift = 56
+            bits = address.low
             while entry & PrefixTable.child != 0 {
-                entry = step(entry, address.low >> shift)
-                shift &-= 8
+                entry = step(entry, bits &>> 56)
+                bits = bits &<< 8
             }
             return entry
         }
 
         @inlinable @inline(__always)
         func step(_ entry: UInt32, _ bits: UInt64) -> UInt32 {
-            nodes[Int(entry & ~PrefixTable.child) &<< 8 | Int(truncatingIfNeeded: bits & 255)]
+            nodes[Int(entry & ~PrefixTable.child) | Int(truncatingIfNeeded: bits & 255)]
         }
     }
 
@@ -109,7 +111,7 @@ public final class PrefixTable: @unchecked Sendable {
 
         private mutating func child(of node: Int, at byte: Int) -> Int {
             let entry = nodes[node * 256 + byte]
-            if entry & PrefixTable.child != 0 { return Int(entry & ~PrefixTable.child) }
+            if entry & PrefixTable.child != 0 { return Int(entry & ~PrefixTable.child) / 256 }
             let new: Int
             if let reused = free.popLast() {
                 new = reused
@@ -118,13 +120,13 @@ public final class PrefixTable: @unchecked Sendable {
                 new = nodes.count / 256
                 nodes.append(contentsOf: repeatElement(entry, count: 256))
             }
-            nodes[node * 256 + byte] = UInt32(new) | PrefixTable.child
+            nodes[node * 256 + byte] = UInt32(new * 256) | PrefixTable.child
             return new
         }
 
         private mutating func release(_ entry: UInt32) {
             guard entry & PrefixTable.child != 0 else { return }
-            let node = Int(entry & ~PrefixTable.child)
+            let node = Int(entry & ~PrefixTable.child) / 256
             for index in 0..<256 { release(nodes[node * 256 + index]) }
             free.append(node)
         }

@@ -74,16 +74,21 @@ public final class RouteTable: @unchecked Sendable {
         var others: [Int32]
     }
 
-    /// Entries of other tables than local, main and default are ignored, as are `throw` routes.
+    /// Entries of other tables than local, main and default are ignored.
     public init(_ entries: [RouteEntry]) {
         var answers: [Answer] = [Answer(kind: .none, isDefault: false, best: [], others: [])]
         var known: [Answer: UInt32] = [:]
         var painting: [(Prefix, UInt32)] = []
         for table in [RouteEntry.tableDefault, RouteEntry.tableMain, RouteEntry.tableLocal] {
+            let behind = painting
             let byPrefix = Dictionary(
-                grouping: entries.filter { $0.table == table && $0.kind != .throw }, by: \.prefix)
+                grouping: entries.filter { $0.table == table }, by: \.prefix)
             for (prefix, routes) in byPrefix.sorted(by: { $0.key.length < $1.key.length }) {
                 let answer = Self.answer(prefix, routes)
+                if answer.kind == .throw {
+                    painting += Self.uncovered(behind, prefix)
+                    continue
+                }
                 let index = known[answer] ?? UInt32(answers.count)
                 if index == answers.count {
                     answers.append(answer)
@@ -116,6 +121,15 @@ public final class RouteTable: @unchecked Sendable {
     deinit {
         records.deallocate()
         hops.deallocate()
+    }
+
+    /// What a `throw` route leaves of its prefix to the tables behind its own.
+    private static func uncovered(
+        _ behind: [(Prefix, UInt32)], _ prefix: Prefix
+    ) -> [(Prefix, UInt32)] {
+        let base = behind.lastIndex { $0.0.covers(prefix) }
+        return [(prefix, base.map { behind[$0].1 } ?? 0)]
+            + behind[(base ?? 0)...].filter { prefix.covers($0.0) }
     }
 
     /// The kernel prefers the lowest metric without a TOS. IPv6 keeps the nexthops of one

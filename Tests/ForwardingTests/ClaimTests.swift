@@ -76,7 +76,10 @@ struct ClaimTests {
                 ours += expected ? 1 : 0
                 if (result != .pass) != expected {
                     Issue.record(
-                        "seed \(seed): \(result), claimed \(expected): \(hex(packet.packet)), \(policy.tunnels)")
+                        """
+                        seed \(seed): \(result), claimed \(expected): \(hex(packet.packet)), \
+                        \(policy.tunnels)
+                        """)
                     return
                 }
             }

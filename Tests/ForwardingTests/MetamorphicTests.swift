@@ -93,9 +93,10 @@ struct MetamorphicTests {
             if random.chance(4) { packet.outer.lengthField = UInt16(random.below(200)) }
             packet.padding = []
             let bare = judge(packet, in: world)
-            let padded = judge(packet.with { $0.padding = random.bytes(1 + random.below(60)) }, in: world)
+            let fill = random.bytes(1 + random.below(60))
+            let padded = judge(packet.with { $0.padding = fill }, in: world)
             // A length that reaches beyond the frame may be met by the padding.
-            if bare.outcome == .drop(.packetTooSmall) && packet.outer.lengthField != nil { continue }
+            if bare.outcome == .drop(.packetTooSmall), packet.outer.lengthField != nil { continue }
             if bare.outcome != padded.outcome || bare.verdict.reason != padded.verdict.reason
                 || bare.verdict.destination != padded.verdict.destination
                 || bare.verdict.clampedMSS != padded.verdict.clampedMSS
@@ -111,12 +112,12 @@ struct MetamorphicTests {
         let seed = UInt64(mode.rawValue) + 30
         var random = Random(seed)
         var clamped = 0
+        let world = ForwardingTests.world()
         for _ in 0..<1_500 {
             let packet = Self.random(mode, &random).with {
                 $0.outer.trafficClass = 0
                 $0.outer.ttl = 255
             }
-            let world = ForwardingTests.world()
             let once = judge(packet, in: world)
             guard case .inject(let result) = once.outcome else { continue }
             clamped += once.verdict.clampedMSS ? 1 : 0
@@ -164,7 +165,9 @@ struct MetamorphicTests {
             Self.random(Mode.allCases[index % 4], &random)
         }
         let bytes = packets.map(\.packet)
-        let blocks = bytes.map { UnsafeMutableRawBufferPointer.allocate(byteCount: $0.count, alignment: 1) }
+        let blocks = bytes.map {
+            UnsafeMutableRawBufferPointer.allocate(byteCount: $0.count, alignment: 1)
+        }
         let heads = bytes.map { _ in
             UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.headBytes, alignment: 1)
         }

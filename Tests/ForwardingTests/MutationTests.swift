@@ -55,8 +55,8 @@ struct MutationTests {
             number = inner[6]
             offset = 40
             while [0, 43, 44, 51, 60].contains(number), offset + 8 <= inner.count {
-                let length = number == 44
-                    ? 8 : number == 51 ? (Int(inner[offset + 1]) + 2) * 4 : (Int(inner[offset + 1]) + 1) * 8
+                let units = Int(inner[offset + 1])
+                let length = number == 44 ? 8 : number == 51 ? units * 4 + 8 : units * 8 + 8
                 number = inner[offset]
                 offset += length
             }
@@ -90,7 +90,7 @@ struct MutationTests {
     static func mutate(_ bytes: [UInt8], _ mode: Mode, _ random: inout Random) -> [UInt8] {
         var bytes = bytes
         for _ in 0...random.below(3) {
-            let place = random.chance(2) ? random.below(bytes.count) : random.below(min(110, bytes.count))
+            let place = random.below(random.chance(2) ? bytes.count : min(110, bytes.count))
             switch random.below(6) {
             case 0: bytes[place] ^= 1 << UInt8(random.below(8))
             case 1: bytes[place] = UInt8(truncatingIfNeeded: random.next())
@@ -138,7 +138,8 @@ struct MutationTests {
                 arrival.vnet = VirtioHeader(
                     flags: UInt8(random.below(4)), gsoType: [0, 1, 4, 5][random.below(4)],
                     headerLength: UInt16(random.below(200)), gsoSize: UInt16(random.below(1500)),
-                    checksumStart: UInt16(random.below(200)), checksumOffset: UInt16(random.below(20)))
+                    checksumStart: UInt16(random.below(200)),
+                    checksumOffset: UInt16(random.below(20)))
             }
             let judged = judge(
                 packet, etherType: mode.outerIsIPv4 ? 0x0800 : 0x86dd, in: Self.world, arrival)

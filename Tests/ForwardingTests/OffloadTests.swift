@@ -27,7 +27,8 @@ struct OffloadTests {
         return judge(packet, in: world, Arrival(linkLength: link, vnet: vnet))
     }
 
-    @Test("a checksum to be finished: offsets count from the inner packet", arguments: Mode.allCases)
+    @Test("a checksum to be finished: offsets count from the inner packet",
+        arguments: Mode.allCases)
     func checksum(mode: Mode) {
         for link in [0, 14, 18] {
             let packet = Encapsulated(mode)
@@ -77,7 +78,8 @@ struct OffloadTests {
         }
     }
 
-    @Test("without a checksum or segments to be made nothing is handed on", arguments: Mode.allCases)
+    @Test("without a checksum or segments to be made nothing is handed on",
+        arguments: Mode.allCases)
     func nothing(mode: Mode) {
         let packet = Encapsulated(mode)
         // VIRTIO_NET_HDR_F_DATA_VALID, with remains in the other fields.

@@ -125,7 +125,9 @@ struct OuterTests {
         let other = Mode.allCases.first {
             $0.outerIsIPv4 == mode.outerIsIPv4 && $0.innerIsIPv4 != mode.innerIsIPv4
         }!
-        let packet = Encapsulated(other).with { $0.outer.protocolNumber = mode.innerIsIPv4 ? 4 : 41 }
+        let packet = Encapsulated(other).with {
+            $0.outer.protocolNumber = mode.innerIsIPv4 ? 4 : 41
+        }
         #expect(outcome(packet, in: world) == .drop(.invalidHeader))
     }
 

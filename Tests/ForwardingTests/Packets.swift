@@ -45,7 +45,9 @@ struct Extension {
         var bytes: [UInt8] = [0, 0] + options
         let missing = (8 - bytes.count % 8) % 8
         if missing == 1 { bytes += [0] }
-        if missing > 1 { bytes += [1, UInt8(missing - 2)] + [UInt8](repeating: 0, count: missing - 2) }
+        if missing > 1 {
+            bytes += [1, UInt8(missing - 2)] + [UInt8](repeating: 0, count: missing - 2)
+        }
         bytes[1] = UInt8(bytes.count / 8 - 1)
         return Extension(number: number, bytes: bytes)
     }
@@ -172,7 +174,8 @@ func mss(_ value: UInt16) -> [UInt8] { [2, 4] + word(value) }
 func udp(
     _ header: IPHeader, from source: UInt16 = 40000, to destination: UInt16, _ payload: [UInt8]
 ) -> [UInt8] {
-    var bytes = word(source) + word(destination) + word(UInt16(8 + payload.count)) + [0, 0] + payload
+    var bytes = word(source) + word(destination) + word(UInt16(8 + payload.count)) + [0, 0]
+    bytes += payload
     bytes.replaceSubrange(6..<8, with: word(header.checksum(bytes)))
     return bytes
 }

@@ -1,4 +1,4 @@
-// ICMP errors pass when they quote a packet of an allowed destination: else path MTU discovery dies.
+// ICMP errors pass when they quote a packet of an allowed destination, or path MTU discovery dies.
 
 import Routing
 import Testing
@@ -82,7 +82,8 @@ struct QuoteTests {
         quotes.append(Self.segment(reversed))
         for quote in quotes {
             let packet = Self.error(mode, quoting: quote)
-            #expect(outcome(packet, in: Self.world) == .drop(.destinationNotAllowed), "\(hex(quote))")
+            let result = outcome(packet, in: Self.world)
+            #expect(result == .drop(.destinationNotAllowed), "\(hex(quote))")
         }
     }
 

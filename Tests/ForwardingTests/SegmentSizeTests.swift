@@ -37,7 +37,8 @@ struct SegmentSizeTests {
         }
     }
 
-    @Test("M6 a link whose MTU is unknown or leaves no room clamps nothing", arguments: Mode.allCases)
+    @Test("M6 a link whose MTU is unknown or leaves no room clamps nothing",
+        arguments: Mode.allCases)
     func noRoom(mode: Mode) {
         for mtu: Int32 in [0, 60] {
             let packet = Encapsulated(mode).with { $0.carry(.syn(mss(65535))) }

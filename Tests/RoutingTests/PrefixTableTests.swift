@@ -1,0 +1,138 @@
+// The trie against a walk through a list: longest match, painting, and the covering items.
+
+import Routing
+import Testing
+
+@Suite("Prefix table")
+struct PrefixTableTests {
+    /// 200 tables of each kind in all, 2,000 lookups each.
+    static let seeds = Array(1...20) as [UInt64]
+
+    private static func entries(_ random: inout Random) -> [(Prefix, UInt32)] {
+        (0..<random.below(60)).map { _ in (random.prefix(), UInt32(1 + random.below(1000))) }
+    }
+
+    private static func address(_ entries: [(Prefix, UInt32)], _ random: inout Random) -> Address {
+        guard !entries.isEmpty, !random.chance(20) else {
+            return random.address(isIPv4: random.chance(2))
+        }
+        return random.address(near: entries[random.below(entries.count)].0)
+    }
+
+    /// Every way to ask.
+    private static func answers(_ table: PrefixTable, _ address: Address) -> Set<UInt32> {
+        let view = table.view
+        return address.isIPv4
+            ? [view.lookup(address), view.lookup(ipv4: address.ipv4)]
+            : [view.lookup(address), view.lookup(ipv6: address)]
+    }
+
+    @Test("longest match", arguments: seeds)
+    func longestMatch(seed: UInt64) {
+        var random = Random(seed)
+        for _ in 0..<10 {
+            // No prefix twice: what then counts is another test's matter.
+            var known: Set<Prefix> = []
+            let entries = Self.entries(&random).filter { known.insert($0.0).inserted }
+            let table = PrefixTable(longestMatch: entries)
+            let byLength = entries.sorted { $0.0.length > $1.0.length }
+            for _ in 0..<2_000 {
+                let address = Self.address(entries, &random)
+                let expected = byLength.first { $0.0.contains(address) }?.1 ?? 0
+                if Self.answers(table, address) != [expected] {
+                    Issue.record("seed \(seed): \(text(address)) is not \(expected)")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test("painting: the last that covers an address counts", arguments: seeds)
+    func painting(seed: UInt64) {
+        var random = Random(seed + 1000)
+        for _ in 0..<10 {
+            let entries = Self.entries(&random)
+            let table = PrefixTable(painting: entries)
+            for _ in 0..<2_000 {
+                let address = Self.address(entries, &random)
+                let expected = entries.last { $0.0.contains(address) }?.1 ?? 0
+                if Self.answers(table, address) != [expected] {
+                    Issue.record("seed \(seed) + 1000: \(text(address)) is not \(expected)")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test("of one prefix twice the later counts, and zero erases")
+    func twice() {
+        let net = prefix("10.0.0.0/8")
+        let entries: [(Prefix, UInt32)] = [(net, 1), (prefix("10.1.0.0/16"), 5), (net, 2)]
+        let table = PrefixTable(longestMatch: entries)
+        #expect(table.view.lookup(ip("10.2.0.1")) == 2 && table.view.lookup(ip("10.1.0.1")) == 5)
+        let painted = PrefixTable(painting: entries + [(prefix("10.1.2.0/24"), 0)])
+        #expect(painted.view.lookup(ip("10.1.0.1")) == 2)
+        #expect(painted.view.lookup(ip("10.1.2.1")) == 0)
+    }
+
+    @Test("every length, and the addresses at its edges", arguments: 0...128)
+    func edges(length: Int) {
+        for base in [ip("170.85.170.85"), ip("aa55:aa55:aa55:aa55:aa55:aa55:aa55:aa55")] {
+            let bits = base.isIPv4 ? 32 : 128
+            guard length <= bits else { continue }
+            let table = PrefixTable(longestMatch: [(Prefix(base, length: length)!, 7)])
+            func flipped(_ bit: Int) -> Address {
+                let place = UInt64(bits - 1 - bit)
+                return place < 64
+                    ? Address(high: base.high, low: base.low ^ 1 << place)
+                    : Address(high: base.high ^ 1 << (place - 64), low: base.low)
+            }
+            #expect(table.view.lookup(base) == 7)
+            for bit in 0..<bits {
+                #expect(table.view.lookup(flipped(bit)) == (bit < length ? 0 : 7))
+            }
+        }
+    }
+
+    @Test("the largest value, and none beyond")
+    func values() {
+        let entries: [(Prefix, UInt32)] = [(.allIPv4, UInt32.max >> 1), (prefix("::1"), 3)]
+        let table = PrefixTable(longestMatch: entries)
+        #expect(table.view.lookup(ip("1.2.3.4")) == UInt32.max >> 1)
+        #expect(table.view.lookup(ip("::1")) == 3 && table.view.lookup(ip("::2")) == 0)
+        let empty = PrefixTable(longestMatch: [])
+        #expect(empty.view.lookup(ip("::2")) == 0 && empty.view.lookup(ip("0.0.0.0")) == 0)
+    }
+
+    @Test("nodes that were painted over are used again")
+    func memory() {
+        let host = prefix("2001:db8::1")
+        let once = PrefixTable(longestMatch: [(host, 1)])
+        var entries: [(Prefix, UInt32)] = [(host, 1)]
+        for _ in 0..<100 { entries += [(.allIPv6, 2), (host, 1)] }
+        let often = PrefixTable(painting: entries)
+        #expect(often.byteCount == once.byteCount)
+        #expect(often.view.lookup(ip("2001:db8::1")) == 1)
+        #expect(often.view.lookup(ip("2001:db8::2")) == 2)
+    }
+
+    @Test("covering items", arguments: seeds)
+    func covering(seed: UInt64) {
+        var random = Random(seed + 2000)
+        for _ in 0..<10 {
+            let rules = (0..<random.below(60)).map { index in
+                (prefix: random.prefix(), item: random.chance(4) ? random.below(60) : index)
+            }
+            let result = coveringItems(rules)
+            #expect(Set(result.map(\.0)) == Set(rules.map(\.prefix)))
+            #expect(result.count == Set(rules.map(\.prefix)).count)
+            for (prefix, items) in result {
+                let expected = rules.filter { $0.prefix.covers(prefix) }.map(\.item).sorted()
+                if items != expected {
+                    Issue.record("seed \(seed) + 2000: \(text(prefix.address))/\(prefix.length)")
+                }
+            }
+        }
+        #expect(coveringItems([]).isEmpty)
+    }
+}
