@@ -6,12 +6,10 @@ import LinuxIO
 import Routing
 import Settings
 
-/// A configured interface that is there: its rings, one a worker, and its claim.
+/// A configured interface that is there: its rings, one a worker.
 final class OpenInterface {
     let link: Link
     let rings: [PacketRing]
-    var claim: Claim?
-    var claimedRules: [ClaimRule] = []
 
     init(link: Link, rings: [PacketRing]) {
         self.link = link
@@ -19,10 +17,21 @@ final class OpenInterface {
     }
 }
 
-/// The descriptors of one configuration. Copies share them; what no copy holds is closed.
+/// The descriptors of one configuration. Copies share them; what no copy holds is closed. While
+/// an old and a new one both live, both their claims hold.
 struct Plumbing {
+    struct InterfaceClaim {
+        let claim: Claim
+        let rules: [ClaimRule]
+        let interfaceIndex: Int32
+    }
+
     var interfaces: [String: OpenInterface] = [:]
     var devices: [String: TunDevice] = [:]
+    /// What each device was last set to.
+    var settings: [String: Configuration.Device] = [:]
+    /// By interface, where frames are claimed by a program.
+    var claims: [String: InterfaceClaim] = [:]
     /// Raw sockets, where frames are claimed by them.
     var socketClaim: Claim?
     var socketAddresses: [[UInt8]] = []
@@ -41,6 +50,7 @@ struct Plumbing {
         var next = Plumbing()
         for device in configuration.devices {
             next.devices[device.name] = try opened(device, links, workers: cpus.count)
+            next.settings[device.name] = device
         }
         for name in configuration.interfaces {
             guard let link = links.first(where: { $0.name == name }) else { continue }
@@ -69,6 +79,7 @@ struct Plumbing {
             links.contains(where: { $0.index == old.index && $0.name == old.name })
         {
             tun = old
+            if settings[device.name] == device { return tun }
         } else {
             tun = try TunDevice(name: device.name, queues: workers)
         }
@@ -101,12 +112,15 @@ struct Plumbing {
         return OpenInterface(link: link, rings: rings)
     }
 
-    /// Lets frames into the rings, then claims them: from then on the kernel is silent.
-    mutating func startReceiving(_ configuration: Configuration) throws(SystemError) {
-        for interface in interfaces.values where interface.claim == nil {
+    /// Lets frames into the rings that are not in `old`, then claims what the configuration
+    /// claims: from then on the kernel is silent.
+    mutating func startReceiving(
+        _ configuration: Configuration, unlike old: Plumbing
+    ) throws(SystemError) {
+        for (name, interface) in interfaces where old.interfaces[name] !== interface {
             for ring in interface.rings { try ring.startReceiving() }
         }
-        try claim(configuration)
+        try claim(configuration, old)
     }
 
     func stopReceiving() throws(SystemError) {
@@ -115,36 +129,44 @@ struct Plumbing {
         }
     }
 
-    /// Brings the claims in line. A new program is attached before the old one goes.
-    private mutating func claim(_ configuration: Configuration) throws(SystemError) {
+    /// A claim that stays the same is kept; a new one stands beside the old until that goes.
+    private mutating func claim(
+        _ configuration: Configuration, _ old: Plumbing
+    ) throws(SystemError) {
+        claims = [:]
         let isOff = configuration.consume == .off || configuration.mode == .shadow
         var isBySocket = configuration.consume == .socket
         let policy = configuration.policy
-        for (index, interface) in policy.interfaces.enumerated() {
+        for (number, interface) in policy.interfaces.enumerated() where !isOff && !isBySocket {
             guard let open = interfaces[interface.name] else { continue }
-            if isOff || isBySocket {
-                open.claim = nil
-                open.claimedRules = []
+            let rules = policy.claims(interface: number).map(ClaimRule.init)
+            if let kept = old.claims[interface.name], kept.rules == rules,
+                kept.interfaceIndex == open.link.index
+            {
+                claims[interface.name] = kept
                 continue
             }
-            let rules = policy.claims(interface: index).map(ClaimRule.init)
-            if open.claim != nil && open.claimedRules == rules { continue }
             do throws(SystemError) {
-                open.claim = try Claim.byProgram(
-                    rules, interface: interface.name, index: open.link.index,
-                    allowClsact: configuration.consume == .bpf)
-                open.claimedRules = rules
+                claims[interface.name] = InterfaceClaim(
+                    claim: try Claim.byProgram(
+                        rules, interface: interface.name, index: open.link.index,
+                        allowClsact: configuration.consume == .bpf),
+                    rules: rules, interfaceIndex: open.link.index)
             } catch {
                 guard configuration.consume == .auto else { throw error }
                 notes.append("consume: raw sockets instead of a program: \(error)")
                 isBySocket = true
+                claims = [:]
             }
         }
-        try claimBySockets(isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local))
+        try claimBySockets(
+            isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local), old)
     }
 
-    private mutating func claimBySockets(_ local: [Prefix]) throws(SystemError) {
-        let addresses = Set(local.filter(\.isHost)).map(\.address.bytes).sorted {
+    private mutating func claimBySockets(
+        _ local: [Prefix], _ old: Plumbing
+    ) throws(SystemError) {
+        socketAddresses = Set(local.filter(\.isHost)).map(\.address.bytes).sorted {
             $0.lexicographicallyPrecedes($1)
         }
         for prefix in Set(local) where !prefix.isHost {
@@ -154,9 +176,11 @@ struct Plumbing {
                 list its addresses under local
                 """)
         }
-        if addresses == socketAddresses { return }
-        socketClaim = addresses.isEmpty ? nil : try Claim.bySockets(addresses)
-        socketAddresses = addresses
+        if socketAddresses == old.socketAddresses {
+            socketClaim = old.socketClaim
+        } else {
+            socketClaim = socketAddresses.isEmpty ? nil : try Claim.bySockets(socketAddresses)
+        }
     }
 }
 

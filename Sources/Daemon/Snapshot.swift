@@ -234,7 +234,7 @@ struct Snapshot: @unchecked Sendable {
             state: link == nil || open == nil ? "absent" : link!.isUp ? "receiving" : "down",
             mtu: link?.mtu ?? 0, reversePath: "\(policy?.reversePath ?? .strict)",
             claimAsked: configuration.consume.rawValue,
-            claimActive: open?.claim?.means.rawValue ?? socket,
+            claimActive: plumbing.claims[name]?.claim.means.rawValue ?? socket,
             ringSlots: open?.rings.first?.slotCount ?? 0,
             slotBytes: open?.rings.first?.slotSize ?? 0)
     }

@@ -47,6 +47,8 @@ private final class Control {
     private var server: AdminServer?
     private var snapshot: Snapshot
     private var isServing = false
+    /// What `announce` last complained of.
+    private var announced: [String] = []
 
     init(_ configuration: Configuration, path: String) throws {
         self.path = path
@@ -71,7 +73,7 @@ private final class Control {
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
             lastReloadUnix: Host.unixSeconds(), warnings: warnings)
         try startWorkers()
-        try snapshot.plumbing.startReceiving(configuration)
+        try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing())
         share()
         server = try AdminServer(configuration.admin, state: admin)
         announce()
@@ -246,6 +248,7 @@ private final class Control {
             if Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration) {
                 plumbing = try old.reconciled(
                     with: snapshot.configuration, links: links, cpus: cpus)
+                try plumbing.startReceiving(snapshot.configuration, unlike: old)
             }
             retireRings(old, plumbing)
             snapshot.links = try netlink.links()
@@ -254,7 +257,6 @@ private final class Control {
                 policy: snapshot.world.policy, routes: try Self.routeTable(netlink),
                 interfaces: Self.states(snapshot.configuration, snapshot.links))
             try publish()
-            try snapshot.plumbing.startReceiving(snapshot.configuration)
             share()
             announce()
         } catch {
@@ -316,8 +318,9 @@ private final class Control {
         if next.admin != old.admin { return ["admin cannot change while shuck runs: restart it"] }
         do {
             let warnings = try Preflight.check(next)
-            let plumbing = try snapshot.plumbing.reconciled(
+            var plumbing = try snapshot.plumbing.reconciled(
                 with: next, links: try netlink.links(), cpus: cpus)
+            try plumbing.startReceiving(next, unlike: snapshot.plumbing)
             let tables = PolicyTables(next.policy)
             let links = try netlink.links()
             let world = World(
@@ -326,7 +329,6 @@ private final class Control {
             switchOver(next, plumbing, world, links)
             try publishSwitched(from: old)
             snapshot.warnings = warnings
-            try snapshot.plumbing.startReceiving(next)
         } catch {
             return ["\(error)"]
         }
@@ -372,10 +374,11 @@ private final class Control {
                     "mode": "\(snapshot.configuration.mode.rawValue)",
                 ])
             ServiceNotifier.notify("READY=1", "STATUS=forwarding")
-        } else if !problems.isEmpty {
+        } else if !problems.isEmpty && problems != announced {
             for problem in problems { log.warning("waiting: \(problem)") }
             ServiceNotifier.notify("STATUS=waiting: \(problems[0])")
         }
+        announced = problems
     }
 
     /// No new frames, all that came before injected, then everything that was made goes.

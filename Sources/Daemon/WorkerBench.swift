@@ -34,7 +34,7 @@ package enum WorkerBench {
         guard let ring = plumbing.interfaces[configuration.interfaces[0]]?.rings[0] else {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
-        try plumbing.startReceiving(configuration)
+        try plumbing.startReceiving(configuration, unlike: Plumbing())
         FileHandle.standardOutput.write(Data("ready\n".utf8))
         while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
         try plumbing.stopReceiving()

@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 
 /// Held while frames of one interface are claimed; its end ends the claim.
 public final class Claim {
@@ -110,10 +111,13 @@ public final class Claim {
 /// A direct-action BPF filter on clsact ingress, and the discipline itself where we added it.
 final class ClsactFilter {
     static let name = "shuck-claim"
-    /// High, so that no other filter of the hook that accepts can come first.
+    /// The first, so that no other filter of the hook that accepts can hide our frames.
     static let priority: UInt32 = 1
+    /// Filters of one priority are told apart by handle; an old one may go after a new one came.
+    private static let handles = Atomic<UInt32>(1)
     private let interface: String
     private let index: Int32
+    private let handle = ClsactFilter.handles.wrappingAdd(1, ordering: .relaxed).newValue
 
     init(_ program: Descriptor, interface: String, index: Int32) throws(SystemError) {
         self.interface = interface
@@ -133,7 +137,8 @@ final class ClsactFilter {
             if error.errno != EEXIST { throw error }
         }
         try netlink.request(object: interface) { message in
-            message.begin(type: RTM_NEWTFILTER, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
+            // Takes the place of one that a killed process left behind.
+            message.begin(type: RTM_NEWTFILTER, flags: UInt16(NLM_F_CREATE))
             self.header(message)
             message.attribute(TCA_KIND, text: "bpf")
             message.nest(TCA_OPTIONS) { options in
@@ -146,7 +151,7 @@ final class ClsactFilter {
 
     private func header(_ message: NetlinkMessage) {
         message.trafficHeader(
-            index: index, parent: CLINUX_TC_H_MIN_INGRESS_PARENT, handle: 1,
+            index: index, parent: CLINUX_TC_H_MIN_INGRESS_PARENT, handle: handle,
             info: Self.priority << 16 | UInt32(UInt16(ETH_P_ALL).bigEndian))
     }
 

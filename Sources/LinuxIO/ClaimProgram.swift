@@ -72,6 +72,7 @@ struct ClaimProgram {
         jump(Code.jumpEqual, 0, Int32(UInt16(0x0800).bigEndian), "ipv4")
         jump(Code.jumpEqual, 0, Int32(UInt16(0x86dd).bigEndian), "ipv6")
         label("next")
+        neverJump("claim")
         emit(Code.moveImmediate, to: 0, value: -1)  // TC_ACT_UNSPEC, TCX_NEXT
         emit(Code.exit)
         label("claim")
@@ -183,6 +184,7 @@ struct ClaimProgram {
     private mutating func compare(
         _ network: ClaimRule.Network, _ slot: Int16, _ otherwise: String
     ) {
+        if network.length == 0 { neverJump(otherwise) }
         for word in 0..<(network.bytes.count / 4) {
             let bits = min(max(network.length - word * 32, 0), 32)
             if bits == 0 { return }
@@ -228,6 +230,12 @@ struct ClaimProgram {
     private mutating func jump(_ target: String) {
         jumps.append((words.count, target))
         emit(Code.jumpAlways)
+    }
+
+    /// A jump that is never taken: the verifier refuses a program with code that none leads to.
+    private mutating func neverJump(_ target: String) {
+        emit(Code.moveImmediate, to: 1, value: 0)
+        jump(Code.jumpNotEqual, 1, 0, target)
     }
 
     private mutating func label(_ name: String) { labels[name] = words.count }

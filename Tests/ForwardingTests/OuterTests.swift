@@ -33,6 +33,24 @@ struct OuterTests {
                 == (isGood ? .inject(packet.innerPacket) : .drop(.invalidHeader)))
     }
 
+    @Test("O1 the length of a header of another version is no length", arguments: Mode.allCases)
+    func versionBeforeLength(mode: Mode) {
+        for (version, length) in [(5, 65535), (0, 65535), (5, 0), (7, 1000)] {
+            let outer = Encapsulated(mode).with {
+                $0.outer.version = UInt8(version)
+                $0.outer.lengthField = UInt16(length)
+            }
+            #expect(outcome(outer, in: world) == .drop(.invalidHeader))
+            let inner = Encapsulated(mode).with {
+                $0.inner.version = UInt8(version)
+                $0.inner.lengthField = UInt16(length)
+            }
+            #expect(outcome(inner, in: world) == .drop(.invalidHeader))
+            // What the capture lost comes before it.
+            #expect(outcome(outer, in: world, Arrival(cut: 1)) == .drop(.packetTooSmall))
+        }
+    }
+
     @Test("O1 header length below five words", arguments: overIPv4, 0...4)
     func headerLength(mode: Mode, words: Int) {
         let packet = Encapsulated(mode).with { $0.outer.headerWords = UInt8(words) }

@@ -1,0 +1,89 @@
+// The judge over a batch of one packet, and route lookups: what a function costs, in ratios to one another.
+
+import Benchmark
+import Forwarding
+import Routing
+
+/// A 64-byte UDP packet in IPv4, from 198.51.100.2 through 192.0.2.1 to 203.0.113.4.
+private func packet() -> [UInt8] {
+    func header(_ number: UInt8, _ length: UInt8, _ source: [UInt8], _ target: [UInt8]) -> [UInt8] {
+        var bytes: [UInt8] = [0x45, 0, 0, length, 0, 0, 0, 0, 64, number, 0, 0] + source + target
+        var sum: UInt32 = 0
+        for index in stride(from: 0, to: 20, by: 2) {
+            sum += UInt32(bytes[index]) << 8 | UInt32(bytes[index + 1])
+        }
+        while sum >> 16 != 0 { sum = sum & 0xffff + sum >> 16 }
+        bytes[10] = UInt8(~sum >> 8 & 0xff)
+        bytes[11] = UInt8(~sum & 0xff)
+        return bytes
+    }
+    let inner = header(17, 64, [198, 51, 100, 2], [203, 0, 113, 4])
+        + [0x04, 0x00, 0x00, 0x09, 0, 44, 0, 0] + [UInt8](repeating: 0, count: 36)
+    return header(4, 84, [192, 0, 2, 1], [192, 0, 2, 2]) + inner
+}
+
+private func ipv4(_ a: UInt32, _ b: UInt32, _ c: UInt32, _ d: UInt32) -> Address {
+    Address(ipv4: a << 24 | b << 16 | c << 8 | d)
+}
+
+private func world() -> World {
+    let routes = (0..<100_000).map { number in
+        RouteEntry(
+            prefix: Prefix(Address(ipv4: 0x0b00_0000 &+ UInt32(number) << 8), length: 24)!,
+            table: RouteEntry.tableMain, interfaces: [3])
+    }
+    let policy = Policy(
+        interfaces: [.init(name: "eth0", reversePath: .strict)],
+        tunnels: [
+            .init(
+                name: "lvs", interfaces: [0], local: [Prefix(host: ipv4(192, 0, 2, 2))],
+                remotes: [Prefix(ipv4(192, 0, 2, 0), length: 24)!],
+                destinations: [.init(prefix: Prefix(host: ipv4(203, 0, 113, 4)))])
+        ])
+    let way = RouteEntry(prefix: .allIPv4, table: RouteEntry.tableMain, interfaces: [2])
+    return World(
+        policy: PolicyTables(policy), routes: RouteTable(routes + [way]),
+        interfaces: [InterfaceState(index: 2, mtu: 1500, reversePath: .strict)])
+}
+
+let benchmarks: @Sendable () -> Void = {
+    Benchmark.defaultConfiguration = .init(metrics: [.wallClock, .cpuTotal], scalingFactor: .kilo)
+    for (name, isCached) in [("judge ipip, known outer pair", true), ("judge ipip, long way", false)] {
+        Benchmark(name) { benchmark in
+            let world = world()
+            let bytes = packet()
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 64)
+            memory.copyMemory(from: bytes, byteCount: bytes.count)
+            let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
+            let cache = OuterCache()
+            defer {
+                memory.deallocate()
+                verdicts.deallocate()
+                cache.deallocate()
+            }
+            var frame = Frame(
+                network: UnsafeRawPointer(memory), head: memory + 2048, length: bytes.count,
+                wireLength: bytes.count, linkLength: 14, etherType: 0x0800, interface: 0,
+                isForUs: true)
+            benchmark.startMeasurement()
+            for _ in benchmark.scaledIterations {
+                Judge.judge(
+                    &frame, into: verdicts, count: 1, world: world.view,
+                    cache: isCached ? cache : nil)
+            }
+            benchmark.stopMeasurement()
+            precondition(verdicts.pointee.kind == .inject)
+        }
+    }
+    Benchmark("route lookup, 100,001 routes") { benchmark in
+        let world = world()
+        let routes = world.routes!.view
+        var address: UInt32 = 0x0b00_0000
+        benchmark.startMeasurement()
+        for _ in benchmark.scaledIterations {
+            address = address &* 1_664_525 &+ 1_013_904_223
+            blackHole(routes.lookup(ipv4: address))
+        }
+        benchmark.stopMeasurement()
+    }
+}

@@ -1,0 +1,218 @@
+// shuck run on the rig's node: started, asked, and ended.
+
+import Foundation
+import Testing
+
+/// The parts of /status that the tests look at.
+struct Status: Decodable {
+    struct Interface: Decodable {
+        let name: String
+        let state: String
+        let claimActive: String
+    }
+    struct Device: Decodable {
+        let name: String
+        let state: String
+        let queues: Int
+    }
+    struct Worker: Decodable {
+        let worker: Int
+        let received: Int
+    }
+    let processID: pid_t
+    let mode: String
+    let generation: Int
+    let lastReloadSuccessful: Bool
+    let lastReloadProblems: [String]
+    let interfaces: [Interface]
+    let devices: [Device]
+    let tunnels: [String]
+    let workers: [Worker]
+    let packets: [String: Int]
+    let dropsByReason: [String: Int]
+    let injectedByMode: [String: Int]
+    let notes: [String]
+}
+
+/// A page of /metrics, by series as they stand there.
+struct Metrics {
+    let values: [String: Double]
+
+    init(_ page: String) {
+        var values: [String: Double] = [:]
+        for line in page.split(separator: "\n") where !line.hasPrefix("#") {
+            guard let space = line.lastIndex(of: " ") else { continue }
+            values[String(line[..<space])] = Double(line[line.index(after: space)...])
+        }
+        self.values = values
+    }
+
+    /// The sum over all series of a name that have this label.
+    func sum(_ name: String, _ label: String = "") -> Int {
+        let matching = values.filter { series, _ in
+            (series == name || series.hasPrefix(name + "{"))
+                && (label.isEmpty || series.contains(label))
+        }
+        return Int(matching.values.reduce(0, +))
+    }
+
+    /// Refused frames by reason, without the reasons that never came.
+    var drops: [String: Int] {
+        var drops: [String: Int] = [:]
+        for (series, value) in values
+        where series.hasPrefix("shuck_dropped_packets_total{") && value > 0 {
+            let behind = series.components(separatedBy: "reason=\"").last ?? ""
+            drops[behind.components(separatedBy: "\"")[0], default: 0] += Int(value)
+        }
+        return drops
+    }
+}
+
+final class Daemon {
+    let process: RunningCommand
+    let socket: String
+    let configurationPath: String
+
+    /// - Parameters:
+    ///   - wrapper: a command that runs it.
+    ///   - name: for a second one beside the first.
+    init(
+        _ rig: Rig, _ configuration: Setup = Setup(), wrapper: [String] = [], name: String = "shuck"
+    ) throws {
+        socket = "\(rig.directory)/\(name).sock"
+        configurationPath = "\(rig.directory)/\(name).yaml"
+        try Self.write(configuration.text(socket: socket), configurationPath)
+        process = try rig.start(
+            .node, wrapper + [Tools.shuck, "run", "--config", configurationPath])
+    }
+
+    private static func write(_ text: String, _ path: String) throws {
+        try text.write(toFile: path, atomically: false, encoding: .utf8)
+    }
+
+    /// Starts one and waits until it forwards.
+    static func ready(_ rig: Rig, _ configuration: Setup = Setup()) throws -> Daemon {
+        let daemon = try Daemon(rig, configuration)
+        try daemon.waitUntilReady()
+        return daemon
+    }
+
+    func waitUntilReady() throws {
+        try eventually("shuck to be ready") {
+            guard process.isRunning else { throw Failure("shuck ended: \(process.errors)") }
+            return isReady
+        }
+    }
+
+    var isReady: Bool { AdminClient.ask(socket, "GET", "/readyz")?.status == 200 }
+
+    /// Puts another configuration where it looks for one.
+    func configure(_ configuration: Setup) throws {
+        try Self.write(configuration.text(socket: socket), configurationPath)
+    }
+
+    func configure(text: String) throws { try Self.write(text, configurationPath) }
+
+    func reload() throws -> AdminAnswer {
+        guard let answer = AdminClient.ask(socket, "POST", "/reload") else {
+            throw Failure("no answer to a reload: \(process.errors)")
+        }
+        return answer
+    }
+
+    func status() throws -> Status {
+        try JSONDecoder().decode(Status.self, from: Data(try page("/status").utf8))
+    }
+
+    func metrics() throws -> Metrics { Metrics(try page("/metrics")) }
+
+    private func page(_ path: String) throws -> String {
+        guard let answer = AdminClient.ask(socket, "GET", path), answer.status == 200 else {
+            throw Failure("no \(path): \(process.errors)")
+        }
+        return answer.body
+    }
+
+    /// Ends it as a service manager does.
+    func stop() throws -> CommandResult {
+        process.signal(SIGTERM)
+        return try process.wait(seconds: 20)
+    }
+
+    /// Every frame that came has one fate, in both places where the daemon says so.
+    func expectConservation(sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let packets = try status().packets
+        let fates = ["injected", "passed", "dropped", "replied", "held"]
+        #expect(
+            packets["received"] == fates.reduce(0) { $0 + packets[$1, default: 0] },
+            "status: \(packets)", sourceLocation: sourceLocation)
+        let metrics = try metrics()
+        for name in fates + ["received"] {
+            #expect(
+                metrics.values.keys.contains { $0.hasPrefix("shuck_\(name)_packets_total") },
+                "no series for \(name)", sourceLocation: sourceLocation)
+        }
+        let sums = fates.map { metrics.sum("shuck_\($0)_packets_total") }
+        #expect(
+            metrics.sum("shuck_received_packets_total") == sums.reduce(0, +),
+            "metrics: \(fates) \(sums)", sourceLocation: sourceLocation)
+    }
+}
+
+/// A configuration for the rig's node.
+struct Setup {
+    struct Tunnel {
+        var name = "lvs"
+        var local = [Rig.node4, Rig.node6]
+        var remotes = [Rig.balancer4, Rig.balancer6]
+        var destinations = Mode.allCases.map(\.vip)
+        /// Further keys, one a line.
+        var more: [String] = []
+    }
+    var interfaces = ["eth0"]
+    var tunnels = [Tunnel()]
+    var workers = 1
+    /// Further keys, one a line.
+    var more: [String] = []
+
+    func text(socket: String) -> String {
+        func list(_ items: [String]) -> String {
+            "[" + items.map { "\"\($0)\"" }.joined(separator: ", ") + "]"
+        }
+        var lines = ["interfaces: \(list(interfaces))", "tunnels:"]
+        for tunnel in tunnels {
+            lines.append("  - name: \(tunnel.name)")
+            lines.append("    local: \(list(tunnel.local))")
+            lines.append("    remotes: \(list(tunnel.remotes))")
+            lines.append("    destinations:")
+            lines += tunnel.destinations.map { "      - prefix: \"\($0)\"" }
+            lines += tunnel.more.map { "    " + $0 }
+        }
+        lines.append("workers: {cpus: \"\(workers == 1 ? "0" : "0-\(workers - 1)")\"}")
+        lines.append("admin: {socket: \"\(socket)\"}")
+        return (lines + more).joined(separator: "\n") + "\n"
+    }
+}
+
+/// The four encapsulations, and the rig's address that is reached by each.
+enum Mode: String, CaseIterable, Sendable {
+    case ipip, ip6ip, ipip6, ip6ip6
+
+    var outerIsIPv4: Bool { self == .ipip || self == .ip6ip }
+    var innerIsIPv4: Bool { self == .ipip || self == .ipip6 }
+
+    /// As a destination's prefix, too.
+    var vip: String {
+        switch self {
+        case .ipip: "203.0.113.4"
+        case .ipip6: "203.0.113.6"
+        case .ip6ip: "2001:db8:f::4"
+        case .ip6ip6: "2001:db8:f::6"
+        }
+    }
+
+    /// 1500 bytes of link less the outer header, the inner one, and TCP's 20.
+    var clampedMSS: Int {
+        1500 - (outerIsIPv4 ? 20 : 40) - (innerIsIPv4 ? 20 : 40) - 20
+    }
+}
