@@ -257,8 +257,13 @@ struct ClaimProgram {
             attributes.insn_cnt = UInt32(instructions.count)
             attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
             attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
-            return clinux_bpf(
-                Int32(BPF_PROG_LOAD.rawValue), &attributes, UInt32(MemoryLayout<bpf_attr>.size))
+            // A signal, or the kernel's own work for this thread, ends the verifier's with EAGAIN.
+            var result = -EAGAIN
+            for _ in 0..<5 where result == -EAGAIN {
+                result = clinux_bpf(
+                    Int32(BPF_PROG_LOAD.rawValue), &attributes, UInt32(MemoryLayout<bpf_attr>.size))
+            }
+            return result
         }
         return Descriptor(
             try checkNegative(
