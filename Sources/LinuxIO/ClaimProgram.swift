@@ -250,10 +250,19 @@ struct ClaimProgram {
 
     /// Loads it as a traffic-control classifier. Needs CAP_BPF, or CAP_SYS_ADMIN before 5.8.
     func load(object: String) throws(SystemError) -> Descriptor {
+        try Self.load(
+            words, type: BPF_PROG_TYPE_SCHED_CLS, object: object,
+            mend: "grant CAP_BPF and CAP_NET_ADMIN, or set consume: socket")
+    }
+
+    /// Loads instructions as a program of a type.
+    static func load(
+        _ words: [UInt64], type: bpf_prog_type, object: String, mend: String
+    ) throws(SystemError) -> Descriptor {
         var attributes = bpf_attr()
         let license: StaticString = "Apache-2.0"
         let result = words.withUnsafeBufferPointer { instructions in
-            attributes.prog_type = UInt32(BPF_PROG_TYPE_SCHED_CLS.rawValue)
+            attributes.prog_type = UInt32(type.rawValue)
             attributes.insn_cnt = UInt32(instructions.count)
             attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
             attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
@@ -265,10 +274,7 @@ struct ClaimProgram {
             }
             return result
         }
-        return Descriptor(
-            try checkNegative(
-                "bpf(BPF_PROG_LOAD)", object,
-                mend: "grant CAP_BPF and CAP_NET_ADMIN, or set consume: socket", result))
+        return Descriptor(try checkNegative("bpf(BPF_PROG_LOAD)", object, mend: mend, result))
     }
 
     /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`): its return value.

@@ -35,6 +35,20 @@ public final class TunDevice {
         for queue in queues.dropFirst() { _ = Self.negotiate(queue) }
         self.offloads = offloads
         index = Int32(if_nametoindex(name))
+        if count > 1 { Self.skipFlowTable(queues[0], name) }
+    }
+
+    /// With several queues the kernel hashes each packet that we write, to learn which queue its
+    /// answers should take (drivers/net/tun.c `tun_flow_update`). No answer comes this way: a
+    /// steering program that always picks the first queue spares the hash. Without CAP_BPF the
+    /// kernel goes on learning.
+    private static func skipFlowTable(_ queue: Descriptor, _ name: String) {
+        // r0 = 0; exit
+        let program = try? ClaimProgram.load(
+            [0xb7, 0x95], type: BPF_PROG_TYPE_SOCKET_FILTER, object: name, mend: "grant CAP_BPF")
+        guard let program else { return }
+        var number = program.number
+        _ = ioctl(queue.number, UInt(CLINUX_TUNSETSTEERINGEBPF), &number)
     }
 
     private static func open(_ name: String) throws(SystemError) -> Descriptor {

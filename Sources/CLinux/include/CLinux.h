@@ -44,6 +44,7 @@
 static const unsigned long CLINUX_TUNSETIFF = TUNSETIFF;
 static const unsigned long CLINUX_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long CLINUX_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
+static const unsigned long CLINUX_TUNSETSTEERINGEBPF = TUNSETSTEERINGEBPF;
 
 // Newer than Debian 12's headers (Linux 6.1).
 enum {
