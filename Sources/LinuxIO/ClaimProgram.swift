@@ -51,7 +51,6 @@ struct ClaimProgram {
         static let jumpEqual: UInt8 = 0x16  // JMP32 | JEQ | K
         static let jumpNotEqual: UInt8 = 0x56  // JMP32 | JNE | K
         static let jumpGreaterEqual: UInt8 = 0x36  // JMP32 | JGE | K
-        static let jumpNotEqualRegister: UInt8 = 0x5e  // JMP32 | JNE | X
         static let exit: UInt8 = 0x95  // JMP | EXIT
     }
 
@@ -91,7 +90,7 @@ struct ClaimProgram {
         label("ipv4 tunnel")
         storeWords(16, Self.destinationSlot, count: 1)
         storeWords(12, Self.sourceSlot, count: 1)
-        match(rules, words: 1, "4")
+        match(rules, "4")
     }
 
     /// Walks extension headers as the judge does: at most 8, at most 256 bytes, unrolled.
@@ -137,16 +136,21 @@ struct ClaimProgram {
         label("ipv6 tunnel")
         storeWords(24, Self.destinationSlot, count: 4)
         storeWords(8, Self.sourceSlot, count: 4)
-        match(rules, words: 4, "6")
+        match(rules, "6")
     }
 
     /// The first rule whose prefix holds the destination decides.
-    private mutating func match(_ rules: [ClaimRule], words: Int, _ family: String) {
+    private mutating func match(_ rules: [ClaimRule], _ family: String) {
         for (index, rule) in rules.enumerated() {
             let otherwise = "rule \(family) \(index)"
             compare(rule.local, Self.destinationSlot, otherwise)
             if let remotes = rule.remotes {
-                notOwn(rule.excluded, words, "own \(family) \(index)")
+                for (number, own) in rule.excluded.enumerated() {
+                    let miss = "own \(family) \(index) \(number)"
+                    compare(own, Self.sourceSlot, miss)
+                    jump("next")
+                    label(miss)
+                }
                 for (number, remote) in remotes.enumerated() {
                     let miss = "remote \(family) \(index) \(number)"
                     compare(remote, Self.sourceSlot, miss)
@@ -160,24 +164,6 @@ struct ClaimProgram {
             label(otherwise)
         }
         jump("next")
-    }
-
-    /// Leaves for "next" when the source is one of our own addresses, or the destination itself.
-    private mutating func notOwn(_ excluded: [ClaimRule.Network], _ words: Int, _ name: String) {
-        for (number, own) in excluded.enumerated() {
-            compare(own, Self.sourceSlot, "\(name) \(number)")
-            jump("next")
-            label("\(name) \(number)")
-        }
-        for word in 0..<words {
-            let offset = Int16(word * 4)
-            emit(Code.loadContext, to: 1, from: 10, offset: Self.destinationSlot + offset)
-            emit(Code.loadContext, to: 2, from: 10, offset: Self.sourceSlot + offset)
-            jumps.append((at: self.words.count, to: "\(name) other"))
-            emit(Code.jumpNotEqualRegister, to: 1, from: 2)
-        }
-        jump("next")
-        label("\(name) other")
     }
 
     /// Goes on when the address in the slot lies in the network; else jumps to `otherwise`.

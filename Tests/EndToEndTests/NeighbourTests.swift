@@ -26,7 +26,9 @@ extension EndToEnd {
                 try rig.set(.node, "net.ipv4.conf.all.rp_filter", all)
                 try rig.set(.node, "net.ipv4.conf.default.rp_filter", other)
                 let names = ["all", "default", "eth0", "cali0", "lo"]
-                let values = { try names.map { try rig.get(.node, "net.ipv4.conf.\($0).rp_filter") } }
+                let values = {
+                    try names.map { try rig.get(.node, "net.ipv4.conf.\($0).rp_filter") }
+                }
                 let before = try values()
                 try rig.serve(.pod, "echo")
                 let daemon = try Daemon.ready(rig)

@@ -120,6 +120,18 @@ extension EndToEnd {
             }
         }
 
+        @Test func theNameOfTheDeviceIsTaken() throws {
+            try Rig.with { rig in
+                try rig.ip(.node, "link add shuck0 type veth peer name other0\n")
+                let daemon = try Daemon(rig)
+                let result = try daemon.process.wait(seconds: 20)
+                #expect(result.status == 3)
+                #expect(result.errors.contains("ip link del shuck0"), "\(result.errors)")
+                let left = try rig.run(.node, "ip", "-details", "link", "show", "shuck0")
+                #expect(left.contains("veth"), "\(left)")
+            }
+        }
+
         @Test func theConfigurationIsMissing() throws {
             try Rig.with { rig in
                 let path = rig.directory + "/none.yaml"

@@ -13,7 +13,7 @@ enum AdminClient {
     static func ask(_ socketPath: String, _ method: String, _ path: String) -> AdminAnswer? {
         let stream = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         defer { close(stream) }
-        var patience = timeval(tv_sec: 20, tv_usec: 0)
+        var patience = timeval(tv_sec: 60, tv_usec: 0)
         setsockopt(
             stream, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         guard connectTo(socketPath, stream) else { return nil }

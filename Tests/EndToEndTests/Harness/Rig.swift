@@ -39,6 +39,12 @@ final class Rig {
         // Every refused frame is answered, so that silence proves something.
         try rig.set(.node, "net.ipv4.icmp_ratelimit", "0")
         try rig.set(.node, "net.ipv6.icmp.ratelimit", "0")
+        try eventually("the carrier of all links") {
+            let states = try [Place.client, .balancer, .node, .pod].map {
+                try rig.run($0, "ip", "-brief", "link", "show")
+            }
+            return states.joined().components(separatedBy: " UP ").count == 1 + 6
+        }
         try body(rig)
     }
 

@@ -129,7 +129,7 @@ final class RunningCommand {
 
 /// Waits until something holds; that it never does is an error.
 func eventually(
-    _ what: String, _ seconds: Double = 10, _ holds: () throws -> Bool
+    _ what: String, _ seconds: Double = 30, _ holds: () throws -> Bool
 ) throws {
     let end = DispatchTime.now() + seconds
     var pause: UInt32 = 500

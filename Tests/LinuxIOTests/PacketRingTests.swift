@@ -1,0 +1,174 @@
+// Receive rings on a veth: order, what is let in, frames larger than a slot, and overruns.
+
+import CLinux
+import Glibc
+import Testing
+
+@testable import LinuxIO
+
+extension OnHost {
+    @Suite struct PacketRingTests {
+        /// Waits for the next slot's frame, without its link-layer header.
+        private static func next(_ slots: Slots, _ index: Int) throws -> Slot {
+            try Network.eventually("slot \(index)") { slots.slot(at: index) != nil }
+            return slots.slot(at: index)!
+        }
+
+        private static func bytes(_ slot: Slot) -> [UInt8] {
+            Array(UnsafeRawBufferPointer(start: slot.frame, count: slot.capturedLength))
+        }
+
+        private static func ring(
+            _ network: Network, slots: Int = 256, fanout: FanoutGroup? = nil
+        ) throws -> PacketRing {
+            try PacketRing(
+                interface: "near", index: network.near, slotSize: 2048, slotCount: slots,
+                fanout: fanout)
+        }
+
+        @Test func framesComeInOrderAndWhole() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network)
+                try network.send([Frames.numbered(999)])  // before anything is let in
+                try ring.startReceiving()
+                let slots = ring.slots
+                var index = 0
+                // Three times around.
+                for round in 0..<8 {
+                    let frames = (0..<100).map { Frames.numbered(round * 100 + $0) }
+                    try network.send(frames)
+                    for frame in frames {
+                        let slot = try Self.next(slots, index)
+                        #expect(Self.bytes(slot) == frame)
+                        #expect(slot.wireLength == frame.count && slot.linkLength == 14)
+                        #expect(slot.isForUs && !slot.isCopied)
+                        let header = UnsafeRawBufferPointer(
+                            start: slot.frame - PacketRing.virtioHeaderBytes, count: 2)
+                        #expect(Array(header) == [0, 0])
+                        slots.release(index)
+                        index = (index + 1) % slots.count
+                    }
+                }
+                #expect(ring.droppedByKernel() == 0)
+                try ring.stopReceiving()
+                try network.send([Frames.numbered(1)])
+                usleep(20_000)
+                #expect(slots.slot(at: index) == nil)
+            }
+        }
+
+        @Test func onlyTunnelFramesForUsAreLetIn() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let payload = [UInt8](repeating: 0, count: 40)
+                func four(_ number: UInt8) -> [UInt8] {
+                    Frames.ethernet(
+                        Network.nearAddress, 0x0800,
+                        Frames.ipv4(number, from: Frames.four(1), to: Frames.four(2), payload))
+                }
+                func six(_ number: UInt8) -> [UInt8] {
+                    Frames.ethernet(
+                        Network.nearAddress, 0x86dd,
+                        Frames.ipv6(number, from: Frames.six(1), to: Frames.six(2), payload))
+                }
+                let stranger = Array([2, 9, 9, 9, 9, 9] + four(4)[6...])
+                let tagged = Array(four(4)[..<12]) + [0x81, 0, 0, 5] + Array(four(4)[12...])
+                let arp = Frames.ethernet(Network.nearAddress, 0x0806, payload)
+                let refused = [6, 17, 47, 50, 58].map { four($0) } + [6, 17, 58, 59].map { six($0) }
+                let accepted = [4, 41].map { four($0) } + [4, 41, 0, 43, 44, 60].map { six($0) }
+                try network.send(refused + [stranger, tagged, arp] + accepted)
+                for (index, frame) in accepted.enumerated() {
+                    #expect(Self.bytes(try Self.next(ring.slots, index)) == frame)
+                }
+                #expect(ring.slots.slot(at: accepted.count) == nil)
+            }
+        }
+
+        @Test func aFrameBeyondItsSlotComesByTheSocket() throws {
+            try Network.with(mtu: 9000) { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let frames = [
+                    Frames.numbered(1), Frames.numbered(2, bytes: 4000), Frames.numbered(3),
+                    Frames.numbered(4, bytes: 8900),
+                ]
+                try network.send(frames)
+                var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
+                for (index, frame) in frames.enumerated() {
+                    let slot = try Self.next(ring.slots, index)
+                    #expect(slot.wireLength == frame.count)
+                    #expect(slot.isCopied == (frame.count > 2048))
+                    guard slot.isCopied else {
+                        #expect(Self.bytes(slot) == frame)
+                        continue
+                    }
+                    #expect(Self.bytes(slot) == Array(frame[..<slot.capturedLength]))
+                    let count = ring.receive(into: &buffer, capacity: buffer.count)
+                    #expect(count == PacketRing.virtioHeaderBytes + frame.count)
+                    #expect(Array(buffer[PacketRing.virtioHeaderBytes..<count]) == frame)
+                }
+                #expect(ring.receive(into: &buffer, capacity: buffer.count) == 0)
+            }
+        }
+
+        @Test func anOverrunIsCounted() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network, slots: 128)
+                try ring.startReceiving()
+                try network.send((0..<200).map { Frames.numbered($0) })
+                try Network.eventually("72 drops") { ring.droppedByKernel() >= 72 }
+                #expect(ring.droppedByKernel() == 72)
+                let slots = ring.slots
+                for index in 0..<128 {
+                    #expect(Self.bytes(try Self.next(slots, index)) == Frames.numbered(index))
+                    slots.release(index)
+                }
+                // And on from where it began.
+                try network.send([Frames.numbered(500)])
+                #expect(Self.bytes(try Self.next(slots, 0)) == Frames.numbered(500))
+                #expect(ring.droppedByKernel() == 72)
+            }
+        }
+
+        /// Spread by the inner flow, each flow to one ring, nothing lost between two.
+        @Test func aGroupSharesFlows() throws {
+            try Network.with { network in
+                let group = FanoutGroup()
+                let rings = try (0..<2).map { _ in try Self.ring(network, fanout: group) }
+                for ring in rings { try ring.startReceiving() }
+                // Flow and round: the source port tells flows apart.
+                let flows = 40
+                for _ in 0..<3 { try network.send((0..<flows).map { Frames.numbered($0) }) }
+                var found: [[[UInt8]]] = [[], []]
+                try Network.eventually("all frames") {
+                    for (number, ring) in rings.enumerated() {
+                        while let slot = ring.slots.slot(at: found[number].count) {
+                            found[number].append(Self.bytes(slot))
+                        }
+                    }
+                    return found[0].count + found[1].count >= 3 * flows
+                }
+                #expect(found[0].count + found[1].count == 3 * flows)
+                #expect(!found[0].isEmpty && !found[1].isEmpty)
+                #expect(Set(found[0]).isDisjoint(with: Set(found[1])))
+            }
+        }
+
+        @Test func aLinkThatWentDownCanBeHeardAgain() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                try Network.run("ip link set near down")
+                var state = pollfd(fd: ring.descriptor.number, events: Int16(POLLIN), revents: 0)
+                #expect(poll(&state, 1, 0) == 1 && state.revents & Int16(POLLERR) != 0)
+                ring.clearError()
+                #expect(poll(&state, 1, 0) == 0)
+                try Network.run("ip link set near up")
+                try Network.waitForCarrier()
+                try network.send([Frames.numbered(7)])
+                #expect(Self.bytes(try Self.next(ring.slots, 0)) == Frames.numbered(7))
+            }
+        }
+    }
+}
