@@ -33,6 +33,7 @@ final class Rig {
 
     /// Runs a test on a rig of its own. Nothing of it is left, whatever happens.
     static func with(offloads: Offloads = .gro, _ body: (Rig) throws -> Void) throws {
+        try withoutStale.get()
         let rig = try Rig(name: "shucktest\(getpid())")
         defer { rig.remove() }
         try rig.script("up", "--offloads", offloads.rawValue)
@@ -54,8 +55,11 @@ final class Rig {
         try? FileManager.default.removeItem(atPath: directory)
     }
 
+    private static let withoutStale = Result { try removeStale() }
+
     /// Removes rigs of test processes that were killed.
-    static func removeStale() throws {
+    private static func removeStale() throws {
+        guard FileManager.default.fileExists(atPath: "/run/netns") else { return }
         let listed = try FileManager.default.contentsOfDirectory(atPath: "/run/netns")
         let names = Set(listed.compactMap { $0.split(separator: "-").first.map(String.init) })
         for name in names where name.hasPrefix("shucktest") {

@@ -23,13 +23,17 @@ enum Tools {
         "ip", "tc", "ethtool", "tcpdump", "nft", "ping", "setpriv", "unshare", "mount", "sysctl",
     ]
 
-    /// Why the tests cannot run here; nil when they can.
+    /// Why the tests cannot run here; nil when they can. Asked in every run of any test, so that
+    /// it only looks.
     static let missing: String? = {
         if geteuid() != 0 { return "network namespaces need root" }
         if !FileManager.default.fileExists(atPath: "/dev/net/tun") {
             return "there is no /dev/net/tun: modprobe tun"
         }
         if !FileManager.default.isExecutableFile(atPath: shuck) { return "no \(shuck)" }
+        if !FileManager.default.isExecutableFile(atPath: lab) {
+            return "no \(lab): tools/lab/build makes it"
+        }
         let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin"
         let directories = path.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"]
         for program in programs
@@ -37,24 +41,8 @@ enum Tools {
             FileManager.default.isExecutableFile(atPath: "\($0)/\(program)")
         }) { return "the program \(program) is not installed" }
         if ProcessInfo.processInfo.activeProcessorCount < 2 { return "two CPUs are needed" }
-        return prepare()
+        return nil
     }()
-
-    /// Builds the lab where it is missing, and clears away what killed tests left.
-    private static func prepare() -> String? {
-        do {
-            if ProcessInfo.processInfo.environment["SHUCK_LAB"] == nil {
-                let directory = NSTemporaryDirectory() + "shucktest\(getpid())-build"
-                defer { try? FileManager.default.removeItem(atPath: directory) }
-                let build = try RunningCommand([root + "/tools/lab/build"], directory: directory)
-                _ = try build.wait(seconds: 300).get()
-            }
-            if FileManager.default.fileExists(atPath: "/run/netns") { try Rig.removeStale() }
-            return nil
-        } catch {
-            return "the lab cannot be built: \(error)"
-        }
-    }
 }
 
 extension String {
