@@ -58,6 +58,15 @@ extension Totals {
         for (name, single) in singles {
             self[Series(name, ["worker": worker]), default: 0] += values[single]
         }
+        let failures: [(String, CounterBlock.Single)] = [
+            (DropReason.fragmentOverlap.name, .reassemblyOverlap),
+            (DropReason.fragmentMemoryLimit.name, .reassemblyMemory),
+            ("frag_reasm_timeout", .reassemblyTimeout),
+        ]
+        for (reason, single) in failures {
+            let series = Series("shuck_reassembly_failures_total", ["reason": reason])
+            self[series, default: 0] += values[single]
+        }
         addInjected(values, worker, configuration)
         addRefused(values, worker, configuration)
         for inner in 0..<4 {
@@ -159,6 +168,10 @@ enum MetricsPage {
         ("shuck_mss_clamped_total", "counter", "SYN segments whose MSS was lowered."),
         ("shuck_mss_unclamped_total", "counter", "SYN segments whose options do not parse."),
         ("shuck_passed_packets_total", "counter", "Frames that are not ours: left to the kernel."),
+        (
+            "shuck_reassembly_failures_total", "counter",
+            "Outer datagrams given up before they were whole."
+        ),
         ("shuck_received_packets_total", "counter", "Frames taken from the rings."),
         ("shuck_replied_packets_total", "counter", "Refused frames answered with an ICMP error."),
         (

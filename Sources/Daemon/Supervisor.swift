@@ -156,7 +156,8 @@ private final class Control {
             }
         }
         return Assignment(
-            generation: snapshot.generation, world: snapshot.world, ports: ports,
+            generation: snapshot.generation, world: snapshot.world,
+            fragments: configuration.outer.fragments, ports: ports,
             queues: configuration.devices.map {
                 snapshot.plumbing.devices[$0.name]!.queues[worker]
             },
@@ -420,9 +421,3 @@ extension RouteEntry {
     }
 }
 
-extension Duration {
-    var nanoseconds: UInt64 {
-        UInt64(max(components.seconds, 0)) * 1_000_000_000
-            + UInt64(max(components.attoseconds, 0) / 1_000_000_000)
-    }
-}

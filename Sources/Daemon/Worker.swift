@@ -4,6 +4,7 @@
 import Forwarding
 import Glibc
 import LinuxIO
+import Settings
 import Synchronization
 
 /// What a worker runs on from one batch border to the next. Immutable.
@@ -16,6 +17,7 @@ final class Assignment: Sendable {
 
     let generation: UInt64
     let world: World
+    let fragments: Configuration.Fragments
     let ports: [Port]
     /// This worker's queue of each device, in the policy's order.
     let queues: [Descriptor]
@@ -27,11 +29,13 @@ final class Assignment: Sendable {
     let isLast: Bool
 
     init(
-        generation: UInt64, world: World, ports: [Port], queues: [Descriptor],
+        generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
+        queues: [Descriptor],
         counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation
         self.world = world
+        self.fragments = fragments
         self.ports = ports
         self.queues = queues
         self.counters = counters
@@ -106,6 +110,7 @@ final class Worker {
     // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
     fileprivate static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
+    private static let timerTag = UInt64(1) << 63
 
     private let mailbox: Mailbox
     private let submission: SubmissionRing
@@ -115,6 +120,11 @@ final class Worker {
     private var portCount = 0
     private var writer: CounterBlock.Writer
     private var isWakePolled = false
+    private var reassembler: Reassembler?
+    /// Those of the reassembler that the counters already hold.
+    private var countedFailures = Reassembler.Failures()
+    private let timer: SubmissionTimer
+    private var isTimerArmed = false
     // Of the assignment, so that a batch counts no references.
     private var world: UnsafePointer<WorldView>
     private var isShadow: Bool
@@ -135,6 +145,7 @@ final class Worker {
         self.mailbox = mailbox
         submission = try SubmissionRing(entries: UInt32(2 * Self.batch))
         queue = submission.queue
+        timer = SubmissionTimer()
         assignment = first
         writer = first.counters.writer
         world = first.world.view
@@ -145,6 +156,7 @@ final class Worker {
 
     deinit {
         cache.deallocate()
+        timer.deallocate()
         ports.deallocate()
         frames.deallocate()
         verdicts.deallocate()
@@ -165,6 +177,7 @@ final class Worker {
                 continue
             }
             if assignment.isLast { return }
+            expireFragments()
             if assignment.busyPollNanoseconds > 0 {
                 let now = Host.monotonicNanoseconds()
                 if idleSince == 0 { idleSince = now }
@@ -185,12 +198,40 @@ final class Worker {
                 try submission.register(new?.number ?? -1, at: place)
             }
         }
+        if next.fragments != assignment.fragments || reassembler == nil {
+            reassembler = Self.reassembler(next.fragments)
+            countedFailures = Reassembler.Failures()
+        }
         assignment = next
         writer = next.counters.writer
         world = next.world.view
         cache.empty()
         isShadow = next.isShadow
         mailbox.taken.store(next.generation, ordering: .releasing)
+    }
+
+    /// The hash must not be known to who sends fragments, so its seed is the kernel's.
+    private static func reassembler(_ fragments: Configuration.Fragments) -> Reassembler? {
+        guard fragments.memory > 0 else { return nil }
+        return Reassembler(
+            memory: fragments.memory, timeout: fragments.timeout.nanoseconds,
+            seed: UInt64.random(in: .min ... .max))
+    }
+
+    private func expireFragments() {
+        guard let reassembler, !reassembler.isEmpty else { return }
+        reassembler.expire(now: Host.monotonicNanoseconds())
+        guard reassembler.failures != countedFailures else { return }
+        writer.begin()
+        countFailures(reassembler.failures)
+        writer.end()
+    }
+
+    private func countFailures(_ failures: Reassembler.Failures) {
+        writer.add(.reassemblyOverlap, failures.overlap &- countedFailures.overlap)
+        writer.add(.reassemblyMemory, failures.memory &- countedFailures.memory)
+        writer.add(.reassemblyTimeout, failures.timeout &- countedFailures.timeout)
+        countedFailures = failures
     }
 
     /// A ring that stays keeps its cursor: the kernel goes on filling where it is. The poll of
@@ -222,9 +263,12 @@ final class Worker {
     private func step() -> Int {
         let count = gather()
         if count == 0 { return 0 }
-        Judge.judge(frames, into: verdicts, count: count, world: world, cache: cache)
+        let now = Host.monotonicNanoseconds()
+        Judge.judge(
+            frames, into: verdicts, count: count, world: world, cache: cache,
+            reassembler: reassembler, now: now)
         inject(count)
-        account(count)
+        account(count, now)
         return count
     }
 
@@ -357,6 +401,8 @@ final class Worker {
             if tag < Self.pollTag {
                 entries[Int(tag)].result = result
                 writes &+= 1
+            } else if tag == Self.timerTag {
+                isTimerArmed = false
             } else if tag & Self.ignoredTag == 0 {
                 woken(Int32(truncatingIfNeeded: tag), result)
             }
@@ -380,7 +426,7 @@ final class Worker {
 
     /// Counts every frame of the batch once and gives its slot back. Neighbours of one fate are
     /// counted together.
-    private func account(_ count: Int) {
+    private func account(_ count: Int, _ now: UInt64) {
         let writer = self.writer
         writer.begin()
         writer.add(.received, UInt64(count))
@@ -406,7 +452,10 @@ final class Worker {
         }
         tally(verdicts + first, UInt64(count &- first), bytes, writer)
         writer.add(.writes, writes)
-        writer.set(.lastProgress, Host.monotonicNanoseconds())
+        writer.set(.lastProgress, now)
+        if let reassembler, reassembler.failures != countedFailures {
+            countFailures(reassembler.failures)
+        }
         writer.end()
     }
 
@@ -453,6 +502,11 @@ final class Worker {
             isWakePolled = true
             let descriptor = mailbox.wakeup.descriptor.number
             queue.queuePoll(descriptor, tag: Self.pollTag | UInt64(descriptor))
+        }
+        // What waits for its rest is given up in time, also when nothing else comes.
+        if !isTimerArmed, let deadline = reassembler?.deadline {
+            isTimerArmed = true
+            queue.queueTimer(timer, at: deadline, tag: Self.timerTag)
         }
         queue.submitAndWait()
         _ = reap()

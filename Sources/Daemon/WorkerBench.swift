@@ -41,6 +41,7 @@ package enum WorkerBench {
         let counters = CounterBlock(shape: CounterShape(world.policy))
         let assignment = Assignment(
             generation: 1, world: world,
+            fragments: configuration.outer.fragments,
             ports: [Assignment.Port(interface: 0, ring: ring)],
             queues: configuration.devices.map { plumbing.devices[$0.name]!.queues[0] },
             counters: counters, busyPollNanoseconds: 0, isShadow: false, isLast: true)

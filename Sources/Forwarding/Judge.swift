@@ -4,26 +4,32 @@
 import Routing
 
 public enum Judge {
-    /// Judges `count` frames against one world.
+    /// Judges `count` frames against one world, at most `Limits.batch`.
     /// - Parameter cache: the worker's, emptied when the world changed; without one every frame
     ///   takes the long way.
+    /// - Parameter reassembler: the worker's; without one outer fragments are refused. The frame
+    ///   that completes a datagram is replaced by it, in memory that stays until the next call.
+    /// - Parameter now: nanoseconds of a clock that does not go back, for the reassembler.
     public static func judge(
-        _ frames: UnsafePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>, count: Int,
-        world: UnsafePointer<WorldView>, cache: OuterCache? = nil
+        _ frames: UnsafeMutablePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>,
+        count: Int, world: UnsafePointer<WorldView>, cache: OuterCache? = nil,
+        reassembler: Reassembler? = nil, now: UInt64 = 0
     ) {
+        if let reassembler, !reassembler.isEmpty { reassembler.expire(now: now) }
+        reassembler?.recycle()
         var frame = frames
         var result = verdicts
         let end = frames + count
         while frame < end {
             if let cache {
                 if !FastPath.accepts(frame, world, cache, result) {
-                    decide(frame, world, into: result)
+                    decide(frame, world, reassembler, now, into: result)
                     if result.pointee.kind == .inject {
                         cache.insert(frame, tunnel: result.pointee.tunnel)
                     }
                 }
             } else {
-                decide(frame, world, into: result)
+                decide(frame, world, reassembler, now, into: result)
             }
             frame += 1
             result += 1
@@ -33,25 +39,63 @@ public enum Judge {
     /// Out of line: the loop's registers are for the common packet.
     @inline(never)
     private static func decide(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
-        into result: UnsafeMutablePointer<Verdict>
+        _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
     ) {
-        result.initialize(to: verdict(frame, world))
+        result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
+        guard result.pointee.kind == .hold, let reassembler else { return }
+        switch reassembler.insert(fragment(frame), now: now) {
+        case .held: break
+        case .refused(let reason):
+            result.pointee.kind = .drop
+            result.pointee.reason = reason
+        case .whole(let datagram, let length):
+            frame.pointee.network = datagram
+            frame.pointee.length = length
+            frame.pointee.wireLength = length
+            result.initialize(to: verdict(frame, world, keepsFragments: true))
+        }
+    }
+
+    /// Describes a frame that was judged `hold`.
+    private static func fragment(_ frame: UnsafePointer<Frame>) -> Fragment {
+        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
+        let isIPv4 = frame.pointee.etherType == 0x0800
+        let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
+        let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
+        let header = outer.isLaterFragment
+            ? 0 : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- 8
+        let key = isIPv4
+            ? DatagramKey(
+                source: Address(ipv4: packet.u32(12)), destination: Address(ipv4: packet.u32(16)),
+                identification: outer.identification,
+                protocolNumber: UInt16(outer.protocolNumber))
+            : DatagramKey(
+                source: Address(high: packet.u64(8), low: packet.u64(16)),
+                destination: Address(high: packet.u64(24), low: packet.u64(32)),
+                identification: outer.identification, protocolNumber: DatagramKey.ipv6)
+        return Fragment(
+            key: key, offset: outer.fragmentOffset,
+            payload: packet.dropFirst(
+                outer.fragmentPayload, count: total &- outer.fragmentPayload),
+            moreFragments: outer.moreFragments, ecn: outer.trafficClass & 3,
+            header: packet.dropFirst(0, count: header), nextHeaderAt: outer.fragmentNamedAt,
+            nextHeader: isIPv4 ? 0 : packet.u8(outer.fragmentPayload &- 8))
     }
 
     private static func verdict(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, keepsFragments: Bool
     ) -> Verdict {
         guard frame.pointee.isForUs else { return .pass }
         switch frame.pointee.etherType {
-        case 0x0800: return verdictIPv4(frame, world)
-        case 0x86dd: return verdictIPv6(frame, world)
+        case 0x0800: return verdictIPv4(frame, world, keepsFragments)
+        case 0x86dd: return verdictIPv6(frame, world, keepsFragments)
         default: return .pass
         }
     }
 
     private static func verdictIPv4(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ keepsFragments: Bool
     ) -> Verdict {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
         guard packet.count >= 20 else { return verdictOfShort(packet, protocolAt: 9) }
@@ -62,16 +106,17 @@ public enum Judge {
         let mode: Mode = number == ProtocolNumber.ipv4 ? .ipip : .ip6ip
         let match = TunnelMatch.find(
             world, list: world.pointee.policy.locals.lookup(ipv4: destination),
-            interface: frame.pointee.interface, mode: mode, isSelf: source == destination,
+            interface: frame.pointee.interface, modes: 1 &<< mode.rawValue,
+            isSelf: source == destination,
             isEndpoint: world.pointee.policy.sources.lookup(ipv4: source)
                 & SourceClass.endpoint != 0
         ) { $0.lookup(ipv4: source) != 0 }
         guard match.isOurs else { return .pass }
-        return finish(frame, world, packet, .parseIPv4(packet), match, mode)
+        return finish(frame, world, packet, .parseIPv4(packet), match, mode, keepsFragments)
     }
 
     private static func verdictIPv6(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ keepsFragments: Bool
     ) -> Verdict {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
         guard packet.count >= 40 else { return verdictOfShort(packet, protocolAt: 6) }
@@ -82,17 +127,24 @@ public enum Judge {
         let list = world.pointee.policy.locals.lookup(ipv6: destination)
         guard list != 0 else { return .pass }
         let outer = Outer.parseIPv6(packet)
-        guard outer.isUnfinished || ProtocolNumber.isTunnel(outer.protocolNumber)
+        // Headers may stand between the fragment header and the tunnel's protocol, as Linux's
+        // own encapsulation limit does: only the first fragment shows what they lead to.
+        let mayBeTunnel = outer.isLaterFragment
+            && ExtensionHeader.isWalked(outer.protocolNumber)
+        guard outer.isUnfinished || mayBeTunnel
+            || ProtocolNumber.isTunnel(outer.protocolNumber)
         else { return .pass }
         let mode: Mode = outer.protocolNumber == ProtocolNumber.ipv6 ? .ip6ip6 : .ipip6
         let match = TunnelMatch.find(
-            world, list: list, interface: frame.pointee.interface, mode: mode,
+            world, list: list, interface: frame.pointee.interface,
+            modes: mayBeTunnel ? Mode.overIPv6 : 1 &<< mode.rawValue,
             isSelf: source == destination,
             isEndpoint: world.pointee.policy.sources.lookup(ipv6: source)
                 & SourceClass.endpoint != 0
         ) { $0.lookup(ipv6: source) != 0 }
         guard match.isOurs else { return .pass }
-        return finish(frame, world, packet, outer, match, mode)
+        let verdict = finish(frame, world, packet, outer, match, mode, keepsFragments)
+        return mayBeTunnel && verdict.kind != .hold ? .pass : verdict
     }
 
     /// Too short for a network header. What is certainly not a tunnel's is not ours to refuse.
@@ -109,14 +161,20 @@ public enum Judge {
     @inline(__always)
     private static func finish(
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes,
-        _ header: Outer, _ match: TunnelMatch, _ mode: Mode
+        _ header: Outer, _ match: TunnelMatch, _ mode: Mode, _ keepsFragments: Bool
     ) -> Verdict {
         var outer = header
         var inner = Inner()
         if frame.pointee.length < frame.pointee.wireLength { outer.note(.packetTooSmall) }
         if outer.isReadable {
             if outer.isFragment {
-                outer.note(.fragmentsDisabled)
+                if !keepsFragments { outer.note(.fragmentsDisabled) }
+                // Its checksum would cover what is not there.
+                if frame.pointee.vnet.flags & VirtioHeader.needsChecksum != 0
+                    || frame.pointee.vnet.gsoType != VirtioHeader.gsoNone
+                {
+                    outer.note(.gsoInvalid)
+                }
             } else {
                 let bytes = packet.dropFirst(outer.innerOffset, count: outer.innerLength)
                 inner = mode.innerIsIPv4 ? .parseIPv4(bytes) : .parseIPv6(bytes)
@@ -126,6 +184,10 @@ public enum Judge {
         if match.reason != .none { outer.note(match.reason) }
         var verdict = Verdict(kind: .inject, mode: mode, tunnel: match.tunnel)
         if outer.failure == .none {
+            if outer.isFragment {
+                verdict.kind = .hold
+                return verdict
+            }
             outer.failure = decide(&verdict, frame, world, packet, outer, inner)
         }
         if outer.failure != .none {
@@ -213,12 +275,13 @@ struct TunnelMatch {
     var reason = DropReason.none
     var tunnel = Verdict.noIndex
 
+    /// - Parameter modes: bit n: the mode of raw value n; more than one where it is not yet known.
     /// - Parameter isSelf: the frame's source is its destination. Refused where the source is a
     ///   remote, and not left to the kernel: what a remote sends is ours, as `Claim` has it.
     /// - Parameter isEndpoint: the source is a tunnel's own host address, so nobody's remote.
     @inline(__always)
     static func find(
-        _ world: UnsafePointer<WorldView>, list: UInt32, interface: UInt16, mode: Mode,
+        _ world: UnsafePointer<WorldView>, list: UInt32, interface: UInt16, modes: UInt8,
         isSelf: Bool, isEndpoint: Bool, contains: (PrefixTable.View) -> Bool
     ) -> TunnelMatch {
         var match = TunnelMatch()
@@ -233,7 +296,7 @@ struct TunnelMatch {
             guard record.pointee.interfaces &>> UInt64(interface) & 1 != 0 else { continue }
             let isRemote = !isEndpoint && contains(record.pointee.remotes)
             if isRemote && !isSelf {
-                if record.pointee.modes &>> mode.rawValue & 1 != 0 {
+                if record.pointee.modes & modes != 0 {
                     return TunnelMatch(isOurs: true, reason: .none, tunnel: tunnel)
                 }
                 if match.reason != .modeNotAllowed {

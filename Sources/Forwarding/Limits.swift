@@ -7,6 +7,8 @@ public enum Limits {
     public static let extensionBytes = 256
     /// Options of one hop-by-hop or destination header (net/ipv6 `max_hbh_opts_number`).
     public static let extensionOptions = 8
+    /// Fragments of one outer datagram: 64 KB in packets of the smallest IPv6 MTU are 54.
+    public static let fragments = 64
     /// Bytes of an inner packet's head that may be rewritten: IP header and TCP header.
     public static let headBytes = 240
     /// Interfaces of a configuration: a tunnel holds them as a bit set.

@@ -36,6 +36,16 @@ struct Outer {
     /// Whether the inner packet can be looked at: the header's structure holds.
     var isReadable = false
     var isFragment = false
+    /// A fragment other than the first.
+    var isLaterFragment = false
+    var moreFragments = false
+    /// Of its payload in the datagram's, in bytes.
+    var fragmentOffset = 0
+    var identification: UInt32 = 0
+    /// Where the fragment's payload begins: behind the IPv4 header or the fragment header.
+    var fragmentPayload = 0
+    /// IPv6: where the fragment header's number stands.
+    var fragmentNamedAt = 6
     /// The walk gave up before an upper-layer header: the chain may lead to a tunnel.
     var isUnfinished = false
     var protocolNumber: UInt8 = 0
@@ -78,9 +88,32 @@ extension Outer {
         outer.innerOffset = headerLength
         outer.innerLength = totalLength &- headerLength
         // More-fragments or an offset: bits 13 and 12…0.
-        outer.isFragment = packet.u16(6) & 0x3fff != 0
+        let field = packet.u16(6)
+        if field & 0x3fff != 0 {
+            outer.identification = UInt32(packet.u16(4))
+            outer.fragmentPayload = headerLength
+            outer.noteFragment(
+                offset: Int(field & 0x1fff) << 3, moreFragments: field & 0x2000 != 0,
+                end: totalLength, header: headerLength)
+        }
         outer.isReadable = true
         return outer
+    }
+
+    /// RFC 791 §3.2, RFC 8200 §4.5: all but the last carry a multiple of 8 bytes, none is empty,
+    /// and none reaches beyond what a length field can say (the ping of death).
+    private mutating func noteFragment(
+        offset: Int, moreFragments more: Bool, end: Int, header: Int
+    ) {
+        isFragment = true
+        isLaterFragment = offset != 0
+        moreFragments = more
+        fragmentOffset = offset
+        let length = end &- fragmentPayload
+        if length <= 0 { return note(.packetTooSmall) }
+        if (more && length & 7 != 0) || header &+ offset &+ length > 65_535 {
+            note(.invalidHeader)
+        }
     }
 
     /// RFC 8200 §4 as net/ipv6/ip6_input.c and exthdrs.c have it. `packet` holds 40 bytes.
@@ -111,6 +144,7 @@ extension Outer {
     /// Goes on behind a bad header, for only the last one tells whether the frame is ours.
     private mutating func walkExtensionHeaders(_ packet: Bytes) {
         let end = innerOffset &+ innerLength
+        var namedAt = 6
         var count = 0
         while true {
             let header = protocolNumber
@@ -118,23 +152,33 @@ extension Outer {
             count &+= 1
             guard count <= Limits.extensionHeaders, innerOffset &- 40 < Limits.extensionBytes
             else { return giveUp(.badExtensionHeader) }
-            guard innerLength >= 8 else { return giveUp(.packetTooSmall) }
+            // RFC 7112: a first fragment holds the whole chain.
+            let short = isFragment ? DropReason.badExtensionHeader : .packetTooSmall
+            guard innerLength >= 8 else { return giveUp(short) }
             let length = ExtensionHeader.length(packet, at: innerOffset, header)
-            guard length <= innerLength else { return giveUp(.packetTooSmall) }
+            guard length <= innerLength else { return giveUp(short) }
             if innerOffset &- 40 &+ length > Limits.extensionBytes { note(.badExtensionHeader) }
             let bytes = packet.dropFirst(innerOffset, count: length)
             if header == ProtocolNumber.fragment {
                 // RFC 6946: an atomic fragment is a whole packet.
                 if bytes.u16(2) & 0xfff9 != 0 {
-                    isFragment = true
+                    if isFragment { note(.badExtensionHeader) }
                     protocolNumber = bytes.u8(0)
+                    identification = bytes.u32(4)
+                    fragmentPayload = innerOffset &+ 8
+                    fragmentNamedAt = namedAt
+                    let field = bytes.u16(2)
+                    noteFragment(
+                        offset: Int(field & 0xfff8), moreFragments: field & 1 != 0, end: end,
+                        header: 0)
                     // Behind a later fragment's header lies no header that could be walked.
-                    if bytes.u16(2) & 0xfff8 != 0 { return }
+                    if isLaterFragment { return }
                 }
             } else if !ExtensionHeader.isAcceptable(bytes, header, isFirst: count == 1) {
                 note(.badExtensionHeader)
             }
             protocolNumber = bytes.u8(0)
+            namedAt = innerOffset
             innerOffset &+= length
             innerLength = end &- innerOffset
         }

@@ -17,6 +17,8 @@ public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     public var name: String { String(describing: self) }
     public var outerIsIPv4: Bool { self == .ipip || self == .ip6ip }
     public var innerIsIPv4: Bool { self == .ipip || self == .ipip6 }
+    /// `ipip6` and `ip6ip6`, as a set of bits by raw value.
+    static let overIPv6: UInt8 = 0b1100
 }
 
 /// Reverse-path modes (RFC 3704 §2, and the kernel's rp_filter 0/1/2).

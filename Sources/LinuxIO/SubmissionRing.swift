@@ -121,6 +121,16 @@ public struct SubmissionQueue: BitwiseCopyable {
         entry.pointee.user_data = tag
     }
 
+    /// Queues a wakeup for a time of CLOCK_MONOTONIC, in nanoseconds.
+    @inlinable
+    public func queueTimer(_ timer: SubmissionTimer, at nanoseconds: UInt64, tag: UInt64) {
+        timer.time.pointee = __kernel_timespec(
+            tv_sec: Int64(nanoseconds / 1_000_000_000), tv_nsec: Int64(nanoseconds % 1_000_000_000))
+        let entry = io_uring_get_sqe(ring)!
+        io_uring_prep_timeout(entry, timer.time, 0, UInt32(IORING_TIMEOUT_ABS))
+        entry.pointee.user_data = tag
+    }
+
     /// Hands what is queued to the kernel: one system call. Completions of TUN writes are there
     /// when it returns.
     @inlinable @inline(__always)
@@ -145,4 +155,16 @@ public struct SubmissionQueue: BitwiseCopyable {
         }
         if index != head { io_uring_cq_advance(ring, index &- head) }
     }
+}
+
+/// Where the kernel reads the time of a timer from; one for each that is armed.
+public struct SubmissionTimer: @unchecked Sendable, BitwiseCopyable {
+    @usableFromInline let time: UnsafeMutablePointer<__kernel_timespec>
+
+    public init() {
+        time = .allocate(capacity: 1)
+        time.initialize(to: __kernel_timespec())
+    }
+
+    public func deallocate() { time.deallocate() }
 }

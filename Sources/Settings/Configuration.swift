@@ -238,3 +238,10 @@ extension Configuration {
         public enum Format: String, Sendable, CaseIterable { case auto, text, json, journal }
     }
 }
+
+extension Duration {
+    /// Whole nanoseconds; for the lengths that a configuration may hold.
+    package var nanoseconds: UInt64 {
+        UInt64(components.seconds) * 1_000_000_000 + UInt64(components.attoseconds / 1_000_000_000)
+    }
+}

@@ -262,10 +262,9 @@ struct Loader {
                 field, "is not a size; write 0, bytes, or a number with KiB, MiB or GiB, as 4MiB")
         }
         // The longest datagram must fit.
-        guard bytes == 0 || (64 << 10...1 << 30).contains(bytes) else {
-            return reader.wrong(field, "is out of range; write 0, or 64KiB to 1GiB")
+        guard bytes == 0 || (256 << 10...1 << 30).contains(bytes) else {
+            return reader.wrong(field, "is out of range; write 0, or 256KiB to 1GiB")
         }
-        warnOfFragments(field, memory: bytes)
         return bytes
     }
 

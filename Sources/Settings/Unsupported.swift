@@ -38,12 +38,4 @@ extension Loader {
             "\(path): \(value) is not supported by this version; "
                 + "remove it or set it to \(noEffect)")
     }
-
-    /// Outer fragments are counted and dropped: whoever gives them memory should know.
-    func warnOfFragments(_ field: Field, memory: Int) {
-        guard memory > 0 else { return }
-        reader.warning(
-            field,
-            "\(field.shown) is not used by this version, which drops outer fragments; set it to 0")
-    }
 }

@@ -1,8 +1,9 @@
-// The second driver of the judge: frames of a capture in batches, inner packets to another one.
-// Knows no kernel and no clock, so that the same capture gives the same bytes again.
+// The second driver of the judge: frames of a capture one by one, inner packets to another one.
+// Its clock is the capture's and its chance has a fixed seed: the same bytes again each time.
 
 import Forwarding
 import Foundation
+import Settings
 
 /// What became of the frames, for the last line.
 struct ReplayCounts: Encodable {
@@ -33,18 +34,6 @@ struct ReplayCounts: Encodable {
 }
 
 final class Replay {
-    /// A frame that waits for its batch to be full.
-    private struct Waiting {
-        var time: timeval
-        /// Where its network header stands in `bytes`.
-        var start: Int
-        var length: Int
-        var wireLength: Int
-        var linkLength: Int
-        var etherType: UInt16
-        var isForUs: Bool
-    }
-
     private(set) var counts = ReplayCounts()
     private let world: World
     private let interface: UInt16
@@ -52,64 +41,53 @@ final class Replay {
     private let output: CaptureWriter
     private let verdictLines: VerdictLines?
 
-    private var waiting: [Waiting] = []
-    /// The frames of the batch, one behind the other. Never empty, so that it has an address.
-    private var bytes: [UInt8] = [0]
-    private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: Limits.batch)
-    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: Limits.batch)
-    private let heads = UnsafeMutableRawPointer.allocate(
-        byteCount: Limits.batch * Limits.headBytes, alignment: 64)
+    private let reassembler: Reassembler?
+    private let nanosecondsPerTick: UInt64
+    private let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
+    private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
+    private let head = UnsafeMutableRawPointer.allocate(
+        byteCount: Limits.headBytes, alignment: 64)
 
+    /// - Parameter isNanosecond: what the capture's times count behind the seconds.
     init(
-        world: World, interface: Int, link: LinkType, output: CaptureWriter,
-        verdictLines: VerdictLines?
+        world: World, fragments: Configuration.Fragments, interface: Int, link: LinkType,
+        isNanosecond: Bool, output: CaptureWriter, verdictLines: VerdictLines?
     ) {
         self.world = world
         self.interface = UInt16(interface)
         self.link = link
         self.output = output
         self.verdictLines = verdictLines
+        nanosecondsPerTick = isNanosecond ? 1 : 1000
+        reassembler = fragments.memory == 0
+            ? nil
+            : Reassembler(
+                memory: fragments.memory, timeout: fragments.timeout.nanoseconds, seed: 1)
     }
 
     deinit {
-        frames.deallocate()
-        verdicts.deallocate()
-        heads.deallocate()
+        frame.deallocate()
+        verdict.deallocate()
+        head.deallocate()
     }
 
-    /// Judges the packet with the others of its batch.
     func take(_ packet: CapturedPacket) {
         // Too short for its link layer: as a frame of a protocol that is not ours.
         let parsed = link.parse(packet.bytes) ?? (packet.bytes.count, 0, false)
-        waiting.append(
-            Waiting(
-                time: packet.time, start: bytes.count + parsed.length,
+        // A packet of no bytes has no address.
+        let base = packet.bytes.baseAddress ?? UnsafeRawPointer(head)
+        frame.initialize(
+            to: Frame(
+                network: base + parsed.length, head: head,
                 length: packet.bytes.count - parsed.length,
                 wireLength: packet.wireLength - parsed.length, linkLength: parsed.length,
-                etherType: parsed.etherType, isForUs: parsed.isForUs))
-        bytes.append(contentsOf: packet.bytes)
-        if waiting.count == Limits.batch { finishBatch() }
-    }
-
-    /// Judges what waits, also when there is less than a batch of it.
-    func finishBatch() {
-        bytes.withUnsafeBytes { bytes in
-            let base = bytes.baseAddress!
-            for (index, frame) in waiting.enumerated() {
-                (frames + index).initialize(
-                    to: Frame(
-                        network: base + frame.start, head: heads + index * Limits.headBytes,
-                        length: frame.length, wireLength: frame.wireLength,
-                        linkLength: frame.linkLength, etherType: frame.etherType,
-                        interface: interface, isForUs: frame.isForUs))
-            }
-            Judge.judge(frames, into: verdicts, count: waiting.count, world: world.view)
-            for (index, frame) in waiting.enumerated() {
-                record(frames[index], verdicts[index], frame.time)
-            }
-        }
-        waiting.removeAll(keepingCapacity: true)
-        bytes.removeLast(bytes.count - 1)
+                etherType: parsed.etherType, interface: interface, isForUs: parsed.isForUs))
+        let seconds = UInt64(max(packet.time.tv_sec, 0))
+        let now = seconds * 1_000_000_000
+            + UInt64(max(packet.time.tv_usec, 0)) * nanosecondsPerTick
+        Judge.judge(
+            frame, into: verdict, count: 1, world: world.view, reassembler: reassembler, now: now)
+        record(frame.pointee, verdict.pointee, packet.time)
     }
 
     private func record(_ frame: Frame, _ verdict: Verdict, _ time: timeval) {

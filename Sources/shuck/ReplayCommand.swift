@@ -81,7 +81,8 @@ struct ReplayCommand: ParsableCommand {
     }
 
     func run() throws {
-        let policy = try loadPolicy()
+        let configuration = try load()
+        let policy = configuration.policy
         let place = try place(in: policy)
         let world = try world(policy)
         // Opened before anything is written, so that a wrong name costs no older result.
@@ -92,16 +93,16 @@ struct ReplayCommand: ParsableCommand {
         }
         let lines = try verdicts.map { try VerdictLines(LineFile(path: $0), policy: policy) }
         let replay = Replay(
-            world: world, interface: place, link: reader.link, output: writer,
+            world: world, fragments: configuration.outer.fragments, interface: place,
+            link: reader.link, isNanosecond: reader.isNanosecond, output: writer,
             verdictLines: lines)
         var damage: Failure?
         do throws(Failure) {
             while let packet = try reader.next() { replay.take(packet) }
         } catch {
-            // What came before it is judged and written all the same.
+            // What came before it was judged and is written all the same.
             damage = error
         }
-        replay.finishBatch()
         try writer.flush()
         try answers?.flush()
         try lines?.close()
@@ -113,11 +114,11 @@ struct ReplayCommand: ParsableCommand {
         if let damage { throw damage }
     }
 
-    private func loadPolicy() throws -> Policy {
+    private func load() throws -> Configuration {
         let (configuration, problems) = ConfigurationFiles.load(file.config)
         for problem in problems { Output.error("\(problem)") }
         guard let configuration else { throw ExitCode(1) }
-        return configuration.policy
+        return configuration
     }
 
     private func place(in policy: Policy) throws -> Int {

@@ -196,8 +196,8 @@ struct OuterTests {
 
     @Test("O8 fragments of an outer IPv4 packet", arguments: overIPv4)
     func fragments(mode: Mode) {
-        let packet = Encapsulated(mode)
-        for word: UInt16 in [0x2000, 0x0001, 0x1fff, 0x2001, 0x6000, 0x0800] {
+        let packet = Encapsulated.even(mode)
+        for word: UInt16 in [0x2000, 0x0001, 0x1f00, 0x2001, 0x6000, 0x0800] {
             let fragment = packet.with { $0.outer.fragment = word }
             #expect(outcome(fragment, in: world) == .drop(.fragmentsDisabled))
             let other = fragment.with { $0.outer.protocolNumber = 17 }
@@ -221,8 +221,8 @@ struct OuterTests {
 
     @Test("O11 fragments of an outer IPv6 packet", arguments: overIPv6)
     func fragmentsIPv6(mode: Mode) {
-        let packet = Encapsulated(mode)
-        for (offset, more) in [(0, true), (1, false), (185, true), (8191, false)] {
+        let packet = Encapsulated.even(mode)
+        for (offset, more) in [(0, true), (1, false), (185, true), (8000, false)] {
             let fragment = packet.with {
                 $0.outer.extensions = [.fragment(offset: UInt16(offset), more: more)]
             }
@@ -252,17 +252,18 @@ struct OuterTests {
 
     @Test("O11 a first fragment must hold the whole chain", arguments: overIPv6)
     func firstFragmentWithoutChain(mode: Mode) {
-        let packet = Encapsulated(mode).with {
+        let packet = Encapsulated.even(mode).with {
             $0.outer.extensions = [
-                .fragment(offset: 0, more: true), .options(Extension.destination, [5, 2, 0, 0]),
+                .fragment(offset: 0, more: true),
+                .options(Extension.destination, [5, 10] + [UInt8](repeating: 0, count: 10)),
             ]
         }
         #expect(outcome(packet, in: world) == .drop(.fragmentsDisabled))
         // Cut within the destination header: what follows may well be a tunnel's packet.
-        let bytes = packet.with { $0.outer.lengthField = 12 }.packet
+        let bytes = packet.with { $0.outer.lengthField = 16 }.packet
         #expect(
-            judge(Array(bytes[..<52]), etherType: 0x86dd, in: world).outcome
-                == .drop(.packetTooSmall))
+            judge(Array(bytes[..<56]), etherType: 0x86dd, in: world).outcome
+                == .drop(.badExtensionHeader))
     }
 
     @Test("O12 our own address as outer source", arguments: Mode.allCases)

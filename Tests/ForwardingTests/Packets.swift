@@ -211,6 +211,13 @@ struct Encapsulated {
         carry(TCPHeader(payload: [1, 2, 3, 4, 5, 6, 7, 8, 9]))
     }
 
+    /// With an inner packet of a multiple of 8 bytes, as a fragment that is not the last carries.
+    static func even(_ mode: Mode) -> Encapsulated {
+        Encapsulated(mode).with {
+            $0.carry(TCPHeader(payload: [UInt8](repeating: 1, count: $0.inner.isIPv4 ? 8 : 4)))
+        }
+    }
+
     mutating func carry(_ header: TCPHeader) {
         inner.protocolNumber = 6
         payload = header.segment(inner)

@@ -58,7 +58,7 @@ struct PrecedenceTests {
         Fault(.sourceRoute) {
             $0.packet.outer.options = [131, 3, 4, 1] + $0.packet.outer.options
         },
-        Fault(.fragmentsDisabled) { $0.packet.outer.fragment = 0x2000 },
+        Fault(.fragmentsDisabled) { $0.packet.outer.fragment = 1 },
     ]
     static let outerIPv6Faults: [Fault] = [
         Fault(.invalidHeader) { $0.packet.outer.version = 4 },
@@ -66,7 +66,8 @@ struct PrecedenceTests {
             $0.packet.outer.extensions.insert(.routing(segmentsLeft: 1), at: 0)
         },
         Fault(.fragmentsDisabled) {
-            $0.packet.outer.extensions.append(.fragment(offset: 0, more: true))
+            $0.packet.outer.extensions.removeAll { $0.number == 44 }
+            $0.packet.outer.extensions.append(.fragment(offset: 1, more: false))
         },
     ]
     static let innerFaults: [Fault] = [

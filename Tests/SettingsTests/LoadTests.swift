@@ -36,7 +36,7 @@ let everyKey = """
       ecn: copy
       dscp: uniform
       ttl: uniform
-      fragments: {memory: 65536, timeout: 1m}
+      fragments: {memory: 524288, timeout: 1m}
     inner:
       martians: pass
       deny: [10.0.0.0/8, "fe80::/10"]
@@ -105,7 +105,7 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         #expect(configuration.outer.ecn == .copy)
         #expect(configuration.outer.dscp == .uniform)
         #expect(configuration.outer.ttl == .uniform)
-        #expect(configuration.outer.fragments.memory == 65536)
+        #expect(configuration.outer.fragments.memory == 524288)
         #expect(configuration.outer.fragments.timeout == .seconds(60))
         #expect(configuration.inner.martians == .pass)
         #expect(configuration.inner.deny.map(\.text) == ["10.0.0.0/8", "fe80::/10"])

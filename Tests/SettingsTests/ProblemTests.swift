@@ -316,7 +316,6 @@ private let all =
 
     @Test(arguments: [
         ("reversePath: {interfaces: {eth7: loose}}", "7:28", "eth7 is not among interfaces"),
-        ("outer: {fragments: {memory: 1MiB}}", "7:29", "drops outer fragments"),
         ("devices: [{name: shuck0, mtu: 1000}]", "7:31", "switches IPv6 off"),
     ])
     func isAcceptedWithAWarning(_ text: String, _ place: String, _ message: String) {

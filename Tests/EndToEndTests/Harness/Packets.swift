@@ -15,6 +15,8 @@ struct IPPacket {
     var checksumError: UInt16 = 0
     /// Flags and offset of IPv4.
     var fragment: UInt16 = 0x4000
+    /// Of IPv4.
+    var identification: UInt16 = 0x1234
 
     var isIPv4: Bool { !destination.contains(":") }
 
@@ -48,6 +50,23 @@ struct IPPacket {
             : wrapped(from: Rig.balancer6, to: Rig.node6, trafficClass: trafficClass)
     }
 
+    /// This packet in two, the second from byte `offset` (a multiple of 8) of its payload on.
+    func cut(at offset: Int, id: UInt16) -> [IPPacket] {
+        [(0, payload[..<offset]), (offset, payload[offset...])].map { start, part in
+            var piece = self
+            if isIPv4 {
+                piece.identification = id
+                piece.fragment = UInt16(start / 8) | (start == 0 ? 0x2000 : 0)
+                piece.payload = Array(part)
+            } else {
+                piece.protocolNumber = 44
+                piece.payload = [protocolNumber, 0]
+                    + Self.word(UInt16(start) | (start == 0 ? 1 : 0)) + [0, 0] + Self.word(id) + part
+            }
+            return piece
+        }
+    }
+
     private var addresses: [UInt8] { Self.address(source) + Self.address(destination) }
 
     private static func address(_ text: String) -> [UInt8] {
@@ -78,7 +97,7 @@ struct IPPacket {
                 + [protocolNumber, ttl] + addresses + payload
         }
         var header: [UInt8] = [0x45, trafficClass] + Self.word(UInt16(20 + payload.count))
-        header += [0x12, 0x34] + Self.word(fragment) + [ttl, protocolNumber, 0, 0] + addresses
+        header += Self.word(identification) + Self.word(fragment) + [ttl, protocolNumber, 0, 0] + addresses
         let checksum = ~Self.sum(header) &+ checksumError
         header.replaceSubrange(10..<12, with: Self.word(checksum))
         return header + payload
