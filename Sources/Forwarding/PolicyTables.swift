@@ -185,7 +185,7 @@ private struct PolicyCompiler {
         }
         // Link-local sources are never forwarded, whatever `martians` says (RFC 4291 §2.5.6).
         add([Martians.linkLocalIPv6], SourceClass.linkLocal)
-        if policy.dropMartians { add(Martians.sources, SourceClass.martian) }
+        if policy.dropMartians { add(Martians.addresses, SourceClass.martian) }
         add(policy.denySources, SourceClass.local)
         for tunnel in policy.tunnels {
             add(tunnel.local.filter { $0.length > 0 }, SourceClass.local)
@@ -215,9 +215,9 @@ private struct PolicyCompiler {
             : tunnel.destinations.enumerated().map { ($1.prefix, firstRule + $0) }
         let martian = Int.max
         var pairs: [(prefix: Prefix, item: Int)] = ranked.map { (prefix: $0.0, item: $0.1) }
-        if policy.dropMartians {
-            pairs += Martians.destinations.map { (prefix: $0, item: martian) }
-        }
+        // As of sources: never forwarded, whatever `martians` says (RFC 4291 §2.5.6).
+        let refused = (policy.dropMartians ? Martians.addresses : []) + [Martians.linkLocalIPv6]
+        pairs += refused.map { (prefix: $0, item: martian) }
         var known: [[Int]: UInt32] = [:]
         var entries: [(Prefix, UInt32)] = []
         for (prefix, items) in coveringItems(pairs) {
@@ -272,8 +272,7 @@ enum Martians {
     private static let ipv6: [Prefix] = [
         ipv6(0, 0, 96), ipv6(0xff00 << 48, 0, 8), ipv6(0xfec0 << 48, 0, 10),
     ]
-    static let sources = ipv4 + ipv6
-    static let destinations = ipv4 + ipv6 + [linkLocalIPv6]
+    static let addresses = ipv4 + ipv6
 
     private static func ipv6(_ high: UInt64, _ low: UInt64, _ length: Int) -> Prefix {
         Prefix(Address(high: high, low: low), length: length)!

@@ -132,13 +132,14 @@ struct InnerTests {
         #expect(outcome(destination, in: world) == .inject(destination.innerPacket))
     }
 
-    @Test("I6 a link-local source is never forwarded", arguments: ofIPv6, linkLocal)
-    func linkLocalSource(mode: Mode, address: String) {
+    @Test("I6 a link-local address is never forwarded to or from", arguments: ofIPv6, linkLocal)
+    func linkLocalAddress(mode: Mode, address: String) {
         let source = Encapsulated(mode).with { $0.inner.source = ip(address) }
         #expect(outcome(source, in: world) == .drop(.invalidSource))
         #expect(outcome(source, in: withMartians) == .drop(.invalidSource))
         let destination = Encapsulated(mode).with { $0.inner.destination = ip(address) }
         #expect(outcome(destination, in: world) == .drop(.invalidDestination))
+        #expect(outcome(destination, in: withMartians) == .drop(.invalidDestination))
     }
 
     /// Own addresses in every part of the policy that holds some.
