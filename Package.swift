@@ -4,6 +4,12 @@ import PackageDescription
 
 let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
+// Long runs of tools/fuzz, which are no part of an ordinary build.
+let fuzzing: [Target] = Context.environment["SHUCK_FUZZ"] == nil ? [] : [
+    .executableTarget(
+        name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict)
+]
+
 let package = Package(
     name: "shuck",
     products: [
@@ -58,6 +64,11 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: strict),
         .testTarget(name: "ForwardingTests", dependencies: ["Forwarding"], swiftSettings: strict),
+        // What each packet must get as slow code, and random frames that it and shuck are both put to.
+        .target(
+            name: "Model", dependencies: ["Forwarding", "Routing"], path: "Tests/Model",
+            swiftSettings: strict),
+        .testTarget(name: "ModelTests", dependencies: ["Model"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(
             name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon"],
@@ -65,5 +76,5 @@ let package = Package(
         .testTarget(
             name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),
         .testTarget(name: "EndToEndTests", dependencies: ["Settings"], swiftSettings: strict),
-    ]
+    ] + fuzzing
 )

@@ -1,0 +1,177 @@
+// Puts the same random frames to shuck, with and without its cache, and to the model.
+
+import Forwarding
+
+/// How often each kind of answer was given, so that what a run covered can be seen.
+public struct Tally: Sendable {
+    public private(set) var counts: [String: Int] = [:]
+    public private(set) var frames = 0
+    private var kinds = [Int](repeating: 0, count: Verdict.Kind.allCases.count * 256)
+    private var modes = [Int](repeating: 0, count: 4)
+    private var clamped = 0
+    private var unclamped = 0
+    private var unfinished = 0
+    private var segmented = 0
+    private var rewritten = 0
+
+    public init() {}
+
+    mutating func note(_ answer: Answer, headLength: UInt16) {
+        frames += 1
+        kinds[Int(answer.kind.rawValue) << 8 | Int(answer.reason.rawValue)] += 1
+        guard answer.kind == .inject, let mode = answer.mode else { return }
+        modes[Int(mode.rawValue)] += 1
+        if answer.clampedMSS { clamped += 1 }
+        if answer.unclampedMSS { unclamped += 1 }
+        if answer.vnet.flags != 0 { unfinished += 1 }
+        if answer.vnet.gsoType != 0 { segmented += 1 }
+        if headLength > 0 && !answer.clampedMSS { rewritten += 1 }
+    }
+
+    public mutating func add(_ other: Tally) {
+        frames += other.frames
+        for index in kinds.indices { kinds[index] += other.kinds[index] }
+        for index in modes.indices { modes[index] += other.modes[index] }
+        clamped += other.clamped
+        unclamped += other.unclamped
+        unfinished += other.unfinished
+        segmented += other.segmented
+        rewritten += other.rewritten
+    }
+
+    /// What has a count, the most frequent first.
+    public var rows: [(name: String, count: Int)] {
+        var rows: [(name: String, count: Int)] = []
+        for kind in Verdict.Kind.allCases {
+            for reason in DropReason.allCases {
+                let count = kinds[Int(kind.rawValue) << 8 | Int(reason.rawValue)]
+                rows.append((reason == .none ? "\(kind)" : "\(kind) \(reason.name)", count))
+            }
+        }
+        for mode in Mode.allCases {
+            rows.append(("  injected: \(mode.name)", modes[Int(mode.rawValue)]))
+        }
+        rows += [
+            ("  injected: MSS lowered", clamped), ("  injected: MSS options unreadable", unclamped),
+            ("  injected: marks or TTL rewritten", rewritten),
+            ("  injected: checksum unfinished", unfinished), ("  injected: GSO", segmented),
+        ]
+        return rows.filter { $0.count > 0 }.sorted { $0.count > $1.count }
+    }
+}
+
+public struct Difference: Error, CustomStringConvertible {
+    public let description: String
+}
+
+/// One random setting and the frames that are put to it.
+public final class Trial {
+    public static let packetsPerWorld = 4096
+    private static let slackBytes = 32
+
+    private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: Limits.batch)
+    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: Limits.batch)
+    private let heads = UnsafeMutableRawPointer.allocate(
+        byteCount: Limits.batch * Limits.headBytes, alignment: 64)
+    private let cache = OuterCache()
+    private var memory: [UInt8] = []
+    private var arrivals: [Arrival] = []
+    public private(set) var tally = Tally()
+
+    public init() {}
+
+    deinit {
+        frames.deallocate()
+        verdicts.deallocate()
+        heads.deallocate()
+        cache.deallocate()
+    }
+
+    /// Everything follows from the seed: the policy, the routes and the frames.
+    public func run(world seed: UInt64) throws(Difference) {
+        var random = Random(seed)
+        let setting = Setting.random(&random)
+        let world = setting.makeWorld()
+        let model = Model(setting)
+        var generator = PacketGenerator(setting, Random(random.next()))
+        cache.empty()
+        var judged = 0
+        while judged < Self.packetsPerWorld {
+            let count = 1 + random.below(Limits.batch)
+            arrivals.removeAll(keepingCapacity: true)
+            for _ in 0..<count { arrivals.append(generator.next()) }
+            let expected = arrivals.map { model.answer($0) }
+            for cache in [nil, cache] {
+                let answers = judge(world, cache)
+                for index in 0..<count where answers[index] != expected[index] {
+                    throw Difference(
+                        description: describe(
+                            seed, setting, judged + index, arrivals[index], expected[index],
+                            answers[index], isCached: cache != nil))
+                }
+            }
+            for index in 0..<count {
+                tally.note(expected[index], headLength: verdicts[index].headLength)
+            }
+            judged += count
+        }
+    }
+
+    private func judge(_ world: World, _ cache: OuterCache?) -> [Answer] {
+        memory.removeAll(keepingCapacity: true)
+        for arrival in arrivals {
+            memory += arrival.bytes
+            // What a read beyond the packet finds.
+            for index in 0..<Self.slackBytes { memory.append(UInt8(0x45 ^ index & 7)) }
+        }
+        return memory.withUnsafeBytes { memory in
+            var offset = 0
+            for (index, arrival) in arrivals.enumerated() {
+                (frames + index).initialize(
+                    to: Frame(
+                        network: memory.baseAddress! + offset,
+                        head: heads + index * Limits.headBytes, length: arrival.bytes.count,
+                        wireLength: arrival.bytes.count + arrival.cut,
+                        linkLength: arrival.linkLength, etherType: arrival.etherType,
+                        interface: UInt16(arrival.interface), isForUs: arrival.isForUs,
+                        vnet: arrival.vnet))
+                offset += arrival.bytes.count + Self.slackBytes
+            }
+            Judge.judge(
+                frames, into: verdicts, count: arrivals.count, world: world.view, cache: cache)
+            return arrivals.indices.map { Answer(verdicts[$0], of: frames[$0]) }
+        }
+    }
+
+    private func describe(
+        _ seed: UInt64, _ setting: Setting, _ index: Int, _ arrival: Arrival, _ expected: Answer,
+        _ answer: Answer, isCached: Bool
+    ) -> String {
+        """
+        packet \(index) of world 0x\(String(seed, radix: 16)): tools/fuzz model --world \
+        0x\(String(seed, radix: 16))
+        setting: \(setting)
+        frame: interface \(arrival.interface) link \(arrival.linkLength) ethertype \
+        0x\(String(arrival.etherType, radix: 16)) for us \(arrival.isForUs) cut \(arrival.cut) \
+        \(arrival.vnet)
+        bytes: \(hex(arrival.bytes))
+        model: \(text(expected))
+        shuck\(isCached ? " (with cache)" : ""): \(text(answer))
+        """
+    }
+
+    private func text(_ answer: Answer) -> String {
+        """
+        \(answer.kind) \(answer.reason.name) tunnel \(answer.tunnel.map(String.init) ?? "-") mode \
+        \(answer.mode?.name ?? "-") device \(answer.device.map(String.init) ?? "-") destination \
+        \(answer.destination.map(String.init) ?? "-") cell \
+        \(answer.ecnCell.map(String.init) ?? "-") clamped \(answer.clampedMSS) unclamped \
+        \(answer.unclampedMSS) \(answer.vnet)
+          bytes \(hex(answer.bytes))
+        """
+    }
+
+    private func hex(_ bytes: [UInt8]) -> String {
+        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+}

@@ -1,0 +1,27 @@
+// The model and shuck must give the same answer to every random frame.
+
+import Model
+import Testing
+
+@Suite("Model")
+struct ModelTests {
+    @Test("worlds that are always the same", arguments: UInt64(1)...64)
+    func known(seed: UInt64) {
+        compare(world: seed)
+    }
+
+    /// A million frames that no run before has seen.
+    @Test("worlds that never are", arguments: [UInt64.random(in: .min ... .max)])
+    func unknown(seed: UInt64) {
+        print("model: worlds from 0x\(String(seed, radix: 16))")
+        for index in 0..<256 { compare(world: seed &+ UInt64(index)) }
+    }
+
+    private func compare(world seed: UInt64) {
+        do {
+            try Trial().run(world: seed)
+        } catch {
+            Issue.record("\(error.description)")
+        }
+    }
+}
