@@ -38,6 +38,8 @@ let package = Package(
         .target(name: "Forwarding", dependencies: ["Routing"], swiftSettings: strict),
         .target(name: "LinuxIO", dependencies: ["CLinux"], swiftSettings: strict),
         .target(
+            name: "Captures", dependencies: ["CPcap", "Forwarding"], swiftSettings: strict),
+        .target(
             name: "Settings",
             dependencies: ["Forwarding", "Routing", .product(name: "Yams", package: "Yams")],
             swiftSettings: strict),
@@ -54,7 +56,7 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "CPcap", "Forwarding", "Routing", "Settings",
+                "Daemon", "Captures", "Forwarding", "Routing", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -1,6 +1,7 @@
 // The second driver of the judge: frames of a capture one by one, inner packets to another one.
 // Its clock is the capture's and its chance has a fixed seed: the same bytes again each time.
 
+import Captures
 import Forwarding
 import Foundation
 import Settings

@@ -1,6 +1,7 @@
 // shuck replay: a capture through the forwarding code, with no kernel in the way.
 
 import ArgumentParser
+import Captures
 import Daemon
 import Forwarding
 import Foundation
@@ -96,8 +97,8 @@ struct ReplayCommand: ParsableCommand {
             world: world, fragments: configuration.outer.fragments, interface: place,
             link: reader.link, isNanosecond: reader.isNanosecond, output: writer,
             verdictLines: lines)
-        var damage: Failure?
-        do throws(Failure) {
+        var damage: CaptureError?
+        do throws(CaptureError) {
             while let packet = try reader.next() { replay.take(packet) }
         } catch {
             // What came before it was judged and is written all the same.

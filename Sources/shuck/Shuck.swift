@@ -1,6 +1,7 @@
 // The command line: one file a verb, and in one place how an error becomes an exit code.
 
 import ArgumentParser
+import Captures
 import Daemon
 import Foundation
 
@@ -26,6 +27,9 @@ struct Shuck: ParsableCommand {
         } catch let failure as Failure {
             Output.error("shuck: \(failure.message)")
             exit(withError: failure.code.exitCode)
+        } catch let failure as CaptureError {
+            Output.error("shuck: \(failure.message)")
+            exit(withError: ExitCode(1))
         } catch where exitCode(for: error) == .validationFailure {
             // ArgumentParser would leave with 64, sysexits.h EX_USAGE.
             Output.error(fullMessage(for: error))

@@ -4,26 +4,31 @@ import CPcap
 import Foundation
 import Forwarding
 
+/// Why a capture could not be read or written, in one sentence.
+public struct CaptureError: Error {
+    public var message: String
+}
+
 /// A packet of a capture. `bytes` is libpcap's and valid until the next one is read.
-struct CapturedPacket {
+public struct CapturedPacket {
     /// `tv_usec` counts nanoseconds where the capture has them.
-    var time: timeval
-    var bytes: UnsafeRawBufferPointer
+    public var time: timeval
+    public var bytes: UnsafeRawBufferPointer
     /// Bytes that were on the wire.
-    var wireLength: Int
+    public var wireLength: Int
 }
 
 /// A capture in pcap or pcapng; `-` is standard input.
-final class CaptureReader {
-    let link: LinkType
+public final class CaptureReader {
+    public let link: LinkType
     /// Finer than microseconds.
-    let isNanosecond: Bool
+    public let isNanosecond: Bool
     private let path: String
     private let capture: OpaquePointer
     /// Packets read so far.
     private var count = 0
 
-    init(path: String) throws(Failure) {
+    public init(path: String) throws(CaptureError) {
         self.path = path
         isNanosecond = CapturePrecision.isNanosecond(path)
         let message = UnsafeMutablePointer<CChar>.allocate(capacity: Int(PCAP_ERRBUF_SIZE))
@@ -34,13 +39,13 @@ final class CaptureReader {
                 path, UInt32(precision), message)
         else {
             let said = String(cString: message)
-            throw Failure(message: said.hasPrefix(path) ? said : "\(path): \(said)")
+            throw CaptureError(message: said.hasPrefix(path) ? said : "\(path): \(said)")
         }
         let number = pcap_datalink(capture)
         guard let link = Self.link(number) else {
             let name = pcap_datalink_val_to_name(number).map { String(cString: $0) } ?? "unknown"
             pcap_close(capture)
-            throw Failure(
+            throw CaptureError(
                 message: """
                     \(path): link type \(name) (\(number)) is not supported; there are Ethernet, \
                     RAW, IPV4, IPV6, LINUX_SLL and LINUX_SLL2
@@ -64,7 +69,7 @@ final class CaptureReader {
     }
 
     /// nil at the end of the file.
-    func next() throws(Failure) -> CapturedPacket? {
+    public func next() throws(CaptureError) -> CapturedPacket? {
         var header: UnsafeMutablePointer<pcap_pkthdr>?
         var bytes: UnsafePointer<UInt8>?
         switch pcap_next_ex(capture, &header, &bytes) {
@@ -77,7 +82,7 @@ final class CaptureReader {
                 wireLength: Int(header.len))
         case PCAP_ERROR_BREAK: return nil
         default:
-            throw Failure(
+            throw CaptureError(
                 message: "\(path): packet \(count): \(String(cString: pcap_geterr(capture)))")
         }
     }
@@ -149,24 +154,24 @@ enum CapturePrecision {
 }
 
 /// A pcap file of linktype RAW (101); `-` is standard output.
-final class CaptureWriter {
+public final class CaptureWriter {
     private let path: String
     private let capture: OpaquePointer
     private let dump: OpaquePointer
     private var packet: [UInt8] = []
-    private(set) var count = 0
+    public private(set) var count = 0
 
-    init(path: String, isNanosecond: Bool) throws(Failure) {
+    public init(path: String, isNanosecond: Bool) throws(CaptureError) {
         self.path = path
         let precision = isNanosecond ? PCAP_TSTAMP_PRECISION_NANO : PCAP_TSTAMP_PRECISION_MICRO
         // libpcap's own bound of a packet, 256 KiB: everything it reads fits.
         let made = pcap_open_dead_with_tstamp_precision(DLT_RAW, 262_144, UInt32(precision))
-        guard let made else { throw Failure(message: "\(path): no memory") }
+        guard let made else { throw CaptureError(message: "\(path): no memory") }
         capture = made
         guard let dump = pcap_dump_open(capture, path) else {
             let said = String(cString: pcap_geterr(capture))
             pcap_close(capture)
-            throw Failure(message: said.hasPrefix(path) ? said : "\(path): \(said)")
+            throw CaptureError(message: said.hasPrefix(path) ? said : "\(path): \(said)")
         }
         self.dump = dump
     }
@@ -177,7 +182,7 @@ final class CaptureWriter {
     }
 
     /// Writes the packet whose first bytes are `head` and whose others are `rest`.
-    func write(_ time: timeval, _ head: UnsafeRawBufferPointer, _ rest: UnsafeRawBufferPointer) {
+    public func write(_ time: timeval, _ head: UnsafeRawBufferPointer, _ rest: UnsafeRawBufferPointer) {
         packet.removeAll(keepingCapacity: true)
         packet.append(contentsOf: head)
         packet.append(contentsOf: rest)
@@ -192,9 +197,10 @@ final class CaptureWriter {
     }
 
     /// Says what a full disk or a closed pipe kept from being written.
-    func flush() throws(Failure) {
+    public func flush() throws(CaptureError) {
         guard pcap_dump_flush(dump) == 0, ferror(pcap_dump_file(dump)) == 0 else {
-            throw Failure(message: "\(path) could not be written to its end: \(systemMessage())")
+            let cause = String(cString: strerror(errno))
+            throw CaptureError(message: "\(path) could not be written to its end: \(cause)")
         }
     }
 }
