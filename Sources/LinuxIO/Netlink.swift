@@ -171,7 +171,7 @@ public final class NetlinkSocket {
     /// - Returns: false when the tables changed under the dump, so that it must be repeated.
     private func dump(
         type: Int, header build: (NetlinkMessage) -> Void,
-        _ each: (UnsafePointer<nlmsghdr>) -> Void
+        _ each: (UnsafeRawBufferPointer) -> Void
     ) throws(SystemError) -> Bool {
         var message = NetlinkMessage(buffer: buffer)
         message.begin(type: type, flags: UInt16(NLM_F_ROOT | NLM_F_MATCH))
@@ -184,20 +184,12 @@ public final class NetlinkSocket {
         while true {
             let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
             guard count >= 0 else { throw SystemError("rtnetlink dump", "\(type)", errno: errno) }
-            var remaining = Int32(count)
-            var next = UnsafePointer(buffer.assumingMemoryBound(to: nlmsghdr.self))
-            while mnl_nlmsg_ok(next, remaining) {
-                let flags = next.pointee.nlmsg_flags
-                if flags & UInt16(NLM_F_DUMP_INTR) != 0 { isConsistent = false }
-                switch Int32(next.pointee.nlmsg_type) {
-                case NLMSG_DONE: return isConsistent
-                case NLMSG_ERROR:
-                    let error = mnl_nlmsg_get_payload(next)!
-                        .assumingMemoryBound(to: nlmsgerr.self).pointee.error
-                    throw SystemError("rtnetlink dump", "\(type)", errno: -error)
-                default: if next.pointee.nlmsg_seq == sequence { each(next) }
-                }
-                next = UnsafePointer(mnl_nlmsg_next(next, &remaining))
+            let datagram = UnsafeRawBufferPointer(start: buffer, count: count)
+            switch NetlinkAnswer.walk(datagram, sequence, &isConsistent, each) {
+            case .more: continue
+            case .done: return isConsistent
+            case .failed(let number):
+                throw SystemError("rtnetlink dump", "\(type)", errno: number)
             }
         }
     }
@@ -208,7 +200,9 @@ public final class NetlinkSocket {
             var links: [Link] = []
             let isConsistent = try dump(
                 type: RTM_GETLINK, header: { $0.linkHeader(index: 0, up: false) }
-            ) { links.append(Self.link($0)) }
+            ) { message in
+                if let link = NetlinkAnswer.link(message) { links.append(link) }
+            }
             if isConsistent { return links }
         }
     }
@@ -222,7 +216,7 @@ public final class NetlinkSocket {
                 let isConsistent = try dump(
                     type: RTM_GETROUTE, header: { $0.routeHeader(family: family) }
                 ) { message in
-                    if let route = Self.route(message) { found.append(route) }
+                    if let route = NetlinkAnswer.route(message) { found.append(route) }
                 }
                 if isConsistent {
                     routes += found
@@ -249,78 +243,6 @@ public final class NetlinkSocket {
             } else {
                 return changed
             }
-        }
-    }
-
-    private static func link(_ message: UnsafePointer<nlmsghdr>) -> Link {
-        let info = mnl_nlmsg_get_payload(message)!.assumingMemoryBound(to: ifinfomsg.self)
-        var link = Link(
-            index: info.pointee.ifi_index, name: "", mtu: 0,
-            isUp: info.pointee.ifi_flags & UInt32(IFF_UP) != 0,
-            hardwareType: info.pointee.ifi_type)
-        attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
-            switch Int(type) {
-            case Int(IFLA_IFNAME):
-                link.name = String(decoding: value.prefix { $0 != 0 }, as: UTF8.self)
-            case Int(IFLA_MTU) where value.count >= 4:
-                link.mtu = Int(value.loadUnaligned(as: UInt32.self))
-            default: break
-            }
-        }
-        return link
-    }
-
-    private static func route(_ message: UnsafePointer<nlmsghdr>) -> KernelRoute? {
-        let header = mnl_nlmsg_get_payload(message)!.assumingMemoryBound(to: rtmsg.self).pointee
-        guard header.rtm_flags & UInt32(RTM_F_CLONED) == 0,
-            header.rtm_family == UInt8(AF_INET) || header.rtm_family == UInt8(AF_INET6)
-        else { return nil }
-        var route = KernelRoute(
-            isIPv4: header.rtm_family == UInt8(AF_INET), destination: [],
-            length: Int(header.rtm_dst_len), table: UInt32(header.rtm_table),
-            type: header.rtm_type, metric: 0, tos: header.rtm_tos, interfaces: [])
-        attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
-            switch Int(type) {
-            case Int(RTA_DST.rawValue): route.destination = Array(value)
-            case Int(RTA_TABLE.rawValue) where value.count >= 4:
-                route.table = value.loadUnaligned(as: UInt32.self)
-            case Int(RTA_PRIORITY.rawValue) where value.count >= 4:
-                route.metric = value.loadUnaligned(as: UInt32.self)
-            case Int(RTA_OIF.rawValue) where value.count >= 4:
-                route.interfaces.append(value.loadUnaligned(as: Int32.self))
-            case Int(RTA_MULTIPATH.rawValue): route.interfaces += nexthops(value)
-            default: break
-            }
-        }
-        return route
-    }
-
-    /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
-    private static func nexthops(_ bytes: UnsafeRawBufferPointer) -> [Int32] {
-        var found: [Int32] = []
-        var offset = 0
-        while offset + 8 <= bytes.count {
-            let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-            guard length >= 8, offset + length <= bytes.count else { break }
-            found.append(bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
-            offset += (length + 3) & ~3
-        }
-        return found
-    }
-
-    private static func attributes(
-        _ message: UnsafePointer<nlmsghdr>, after header: Int,
-        _ each: (UInt16, UnsafeRawBufferPointer) -> Void
-    ) {
-        let start = UnsafeRawPointer(message)
-        let end = Int(message.pointee.nlmsg_len)
-        var offset = 16 + ((header + 3) & ~3)
-        while offset + 4 <= end {
-            let length = Int(start.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-            let type = start.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self)
-            guard length >= 4, offset + length <= end else { return }
-            each(type & 0x3fff, UnsafeRawBufferPointer(start: start + offset + 4, count: length - 4))
-            offset += (length + 3) & ~3
         }
     }
 }
