@@ -1,0 +1,68 @@
+# The differences from Linux that are meant: the ids of docs/rfc-compliance.md, and when each applies.
+from fnmatch import fnmatchcase
+
+import packets as p
+
+
+class Case:
+    """One frame: its name, what the kernel's tunnels handed on of it, and what the kernel forwarded."""
+
+    def __init__(self, name, handed, forwarded):
+        self.name, self.handed, self.forwarded = name, handed, forwarded
+        inner = handed[0] if handed else forwarded[0] if forwarded else b""
+        # The packet that the tunnel handed on first, or where none did, the first one forwarded.
+        self.inner = p.Parts(inner)
+
+
+def source(*prefixes):
+    return lambda case: case.inner.is_in(*prefixes)
+
+
+def destination(*prefixes):
+    return lambda case: case.inner.is_in(*prefixes, source=False)
+
+
+def protocol(*numbers):
+    return lambda case: case.inner.protocol in numbers
+
+
+def named(*patterns):
+    return lambda case: any(fnmatchcase(case.name.removeprefix("damaged-"), pattern) for pattern in patterns)
+
+
+PODS = ["10.2.1.9/32", "10.2.1.10/32", "10.2.2.0/24",
+        "2001:db8:2:1::9/128", "2001:db8:2:1::10/128", "2001:db8:2:2::/64"]
+RESERVED = ["0.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4"]
+NO_WAY_BACK = ["2001:db8:bad::/48"]
+
+# Stricter: shuck drops what the kernel forwards. id: (shuck's reason, whether it applies).
+STRICTER = {
+    "source-reserved": ("ip_invalid_source", source(*RESERVED)),
+    "source-ipv4-in-ipv6": ("ip_invalid_source", source("::/96", "::ffff:0:0/96")),
+    "source-site-local": ("ip_invalid_source", source("fec0::/10")),
+    "source-pod": ("ip_local_source", source(*PODS)),
+    "source-own-ipv6": ("ip_local_source", source("2001:db8:1::/64", "2001:db8:2::/64")),
+    "source-no-route-ipv6": ("ip_rpfilter", source(*NO_WAY_BACK)),
+    "destination-reserved": ("ip_invalid_dest",
+                             destination(*RESERVED, "::/96", "::ffff:0:0/96", "fec0::/10")),
+    "destination-any": ("destination_not_allowed", lambda case: not destination(*PODS)(case)),
+    "nest-local": ("tunnel_nested", lambda case: protocol(p.IPIP, p.IPV6)(case) and len(case.handed) > 1),
+    "nest-onward": ("tunnel_nested", lambda case: protocol(p.IPIP, p.IPV6)(case) and len(case.handed) == 1),
+    "nest-gre-mpls": ("tunnel_nested", protocol(p.GRE, p.MPLS)),
+    "extension-bounds-outer": ("ipv6_bad_exthdr", named("outer-chain-9-*", "outer-chain-24-*")),
+    "extension-bounds-inner": ("ipv6_bad_exthdr", lambda case: len(case.inner.chain) > 8),
+    "fragments-disabled": ("frag_disabled", lambda case: True),
+}
+
+
+def hop_by_hop(case):
+    return case.inner.version == 6 and case.inner.chain[:1] == [p.HOPOPT]
+
+
+# Left to the router: shuck hands on, and the routing behind it refuses, as it does behind the kernel's tunnels.
+ROUTED = {
+    "router-lifetime": (None, lambda case: case.inner.ttl == 1),
+    "router-mtu": (None, lambda case: case.inner.length > 1500),
+    "router-hop-by-hop": (None, hop_by_hop),
+    "router-cipso": (None, lambda case: case.inner.has_option(134)),
+}
