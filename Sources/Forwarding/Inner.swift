@@ -47,7 +47,8 @@ struct Inner {
             inner.note(.invalidChecksum)
         }
         if headerLength > 20 {
-            let reason = IPv4Options.check(packet.dropFirst(20, count: headerLength &- 20))
+            let reason = IPv4Options.check(
+                packet.dropFirst(20, count: headerLength &- 20), isOuter: false)
             if reason != .none { inner.note(reason) }
         }
         let fragment = packet.u16(6)

@@ -82,7 +82,8 @@ extension Outer {
             outer.note(.invalidChecksum)
         }
         if headerLength > 20 {
-            let reason = IPv4Options.check(packet.dropFirst(20, count: headerLength &- 20))
+            let reason = IPv4Options.check(
+                packet.dropFirst(20, count: headerLength &- 20), isOuter: true)
             if reason != .none { outer.note(reason) }
         }
         outer.innerOffset = headerLength
@@ -206,19 +207,34 @@ enum ExtensionHeader {
     static func isAcceptable(_ bytes: Bytes, _ header: UInt8, isFirst: Bool) -> Bool {
         switch header {
         case ProtocolNumber.routing:
-            // Segments left: the packet is not yet where it is going.
-            return bytes.u8(3) == 0
-        case ProtocolNumber.hopByHop where !isFirst:
-            return false
+            // Segments left: the packet is not yet where it is going. Types 2 (RFC 6275), 3
+            // (RFC 6554) and 4 (RFC 8754) are for nodes that take part in them, which we do not.
+            return bytes.u8(3) == 0 && !(2...4 ~= bytes.u8(2))
+        case ProtocolNumber.hopByHop:
+            return isFirst && optionsAreAcceptable(bytes, isAcceptable: hopByHopIsAcceptable)
         default:
-            return optionsAreAcceptable(bytes)
+            return optionsAreAcceptable(bytes) { _, _ in true }
+        }
+    }
+
+    /// Options that net/ipv6/exthdrs.c `ip6_parse_tlv` knows: router alert (RFC 2711), the label of
+    /// CALIPSO (RFC 5570), which only a node of its domain can check, and IOAM (RFC 9486).
+    private static func hopByHopIsAcceptable(_ option: Bytes, offset: Int) -> Bool {
+        switch option.u8(0) {
+        case 5: option.u8(1) == 2
+        case 7: false
+        case 0x31: offset & 3 == 0
+        default: true
         }
     }
 
     /// RFC 8200 §4.2 with the bounds of net/ipv6/exthdrs.c `ip6_parse_tlv`: at most 7 bytes of
     /// padding in a row and all zero, at most 8 options, and none that we do not know whose
     /// type says that the packet must then be discarded.
-    private static func optionsAreAcceptable(_ bytes: Bytes) -> Bool {
+    @inline(__always)
+    private static func optionsAreAcceptable(
+        _ bytes: Bytes, isAcceptable: (_ option: Bytes, _ offset: Int) -> Bool
+    ) -> Bool {
         var offset = 2
         var padding = 0
         var options = 0
@@ -243,6 +259,7 @@ enum ExtensionHeader {
                 // The encapsulation limit (4) is of interest only to entry points (RFC 2473
                 // §4.1.1); like every other option of action 00 it is skipped.
                 if options > Limits.extensionOptions || type >> 6 != 0 { return false }
+                if !isAcceptable(bytes.dropFirst(offset, count: length), offset) { return false }
             }
             offset &+= length
         }
@@ -251,10 +268,20 @@ enum ExtensionHeader {
 }
 
 enum IPv4Options {
+    private static let recordRoute: UInt8 = 7
+    private static let timestamp: UInt8 = 68
+    private static let looseSourceRoute: UInt8 = 131
+    private static let cipso: UInt8 = 134
+    private static let strictSourceRoute: UInt8 = 137
+    private static let routerAlert: UInt8 = 148
+
     /// RFC 791 §3.1. Source routes are refused (RFC 6274 §3.13.2.3 and .4), and what does not
     /// parse, as net/ipv4/ip_options.c does; all else is skipped.
-    static func check(_ options: Bytes) -> DropReason {
+    /// - Parameter isOuter: the packet ends here, and its options are not another router's.
+    static func check(_ options: Bytes, isOuter: Bool) -> DropReason {
         var found = DropReason.none
+        var recordsRoute = false
+        var recordsTime = false
         var offset = 0
         while offset < options.count {
             let type = options.u8(offset)
@@ -266,9 +293,46 @@ enum IPv4Options {
             guard offset &+ 2 <= options.count else { return .invalidHeader }
             let length = Int(options.u8(offset &+ 1))
             guard length >= 2, offset &+ length <= options.count else { return .invalidHeader }
-            if type == 131 || type == 137 { found = .sourceRoute }
+            let option = options.dropFirst(offset, count: length)
+            var isSound = true
+            switch type {
+            case looseSourceRoute, strictSourceRoute:
+                found = .sourceRoute
+            case recordRoute:
+                isSound = !recordsRoute && hasRoom(option, head: 3, entry: 4)
+                recordsRoute = true
+            case timestamp:
+                isSound = !recordsTime && timestampIsSound(option)
+                recordsTime = true
+            case routerAlert:
+                isSound = length >= 4
+            case cipso:
+                // A label of a domain that an end node must know; a router passes it on.
+                isSound = !isOuter
+            default: break
+            }
+            if !isSound { return .invalidHeader }
             offset &+= length
         }
         return found
+    }
+
+    /// A list that routers fill: `head` bytes, the third of them the place of the next entry, which
+    /// is whole, or behind the end when the list is full.
+    private static func hasRoom(_ option: Bytes, head: Int, entry: Int) -> Bool {
+        guard option.count >= head else { return false }
+        let pointer = Int(option.u8(2))
+        return pointer > head && (pointer > option.count || pointer &+ entry &- 1 <= option.count)
+    }
+
+    /// RFC 791 §3.1. Flags 1 and 3: an address with each time. Where the list is full, the upper
+    /// half of the fourth byte counts the routers that found it so.
+    private static func timestampIsSound(_ option: Bytes) -> Bool {
+        guard option.count >= 4 else { return false }
+        let flags = option.u8(3) & 15
+        guard hasRoom(option, head: 4, entry: flags == 1 || flags == 3 ? 8 : 4) else {
+            return false
+        }
+        return Int(option.u8(2)) <= option.count || flags == 3 || option.u8(3) >> 4 != 15
     }
 }

@@ -28,8 +28,10 @@ struct ExtensionHeaderTests {
         [.options(Extension.destination, [0x1e, 4, 1, 2, 3, 4])],  // unknown, action 00
         [.options(Extension.destination, [0x3e, 4, 1, 2, 3, 4])],  // the same, may change
         [.routing(segmentsLeft: 0)],
-        [.routing(type: 2, segmentsLeft: 0)],
-        [.routing(type: 4, segmentsLeft: 0)],
+        [.routing(type: 1, segmentsLeft: 0)],
+        [.routing(type: 5, segmentsLeft: 0)],
+        [.options(Extension.hopByHop, [1, 0, 0x31, 2, 0, 0])],  // IOAM, on a multiple of 4
+        [.options(Extension.destination, [5, 1, 0])],  // known of hop-by-hop headers only
         [.fragment(offset: 0, more: false)],
         [
             .options(Extension.hopByHop, []), .options(Extension.destination, []),
@@ -47,6 +49,13 @@ struct ExtensionHeaderTests {
     static let unacceptable: [[Extension]] = [
         [.routing(segmentsLeft: 1)],
         [.routing(type: 4, segmentsLeft: 255)],
+        // Of home addresses, RPL and segments: for nodes that take part.
+        [.routing(type: 2, segmentsLeft: 0)],
+        [.routing(type: 3, segmentsLeft: 0)],
+        [.routing(type: 4, segmentsLeft: 0)],
+        [.options(Extension.hopByHop, [5, 3, 0, 0, 0])],  // router alert of another length
+        [.options(Extension.hopByHop, [7, 8] + [UInt8](repeating: 0, count: 8))],  // CALIPSO
+        [.options(Extension.hopByHop, [0x31, 2, 0, 0])],  // IOAM, not on a multiple of 4
         // The options' action bits: 01, 10 and 11 say that the packet is to be discarded.
         [.options(Extension.destination, [0x41, 0])],
         [.options(Extension.destination, [0x81, 0])],

@@ -218,6 +218,12 @@ struct InnerTests {
         #expect(outcome(packet, in: world) == .inject(packet.innerPacket))
     }
 
+    @Test("I10 a label is the next routers' to judge", arguments: ofIPv4)
+    func label(mode: Mode) {
+        let packet = Encapsulated(mode).with { $0.inner.options = [134, 6, 0, 0, 0, 1] }
+        #expect(outcome(packet, in: world) == .inject(packet.innerPacket))
+    }
+
     @Test("I10 inner options that do not parse", arguments: ofIPv4, OuterTests.malformedOptions)
     func malformed(mode: Mode, options: [UInt8]) {
         let packet = Encapsulated(mode).with { $0.inner.options = options }

@@ -164,6 +164,10 @@ struct OuterTests {
         [0, 131, 137, 131],  // behind the end of the list
         [7, 39, 4] + [UInt8](repeating: 0, count: 36) + [1],  // all forty bytes
         [0x5e, 2, 0x9e, 2],  // unknown
+        [7, 7, 8, 0, 0, 0, 0],  // record route, full
+        [68, 4, 5, 0xe0],  // timestamp, full, and 14 routers found it so
+        [68, 12, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0],  // with addresses
+        [68, 4, 5, 0xf3],  // of prescribed addresses: nobody counts
     ]
 
     @Test("O7 IPv4 options are skipped", arguments: overIPv4, harmlessOptions)
@@ -186,11 +190,22 @@ struct OuterTests {
     static let malformedOptions: [[UInt8]] = [
         [7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 4, 0], [1, 1, 1, 7], [131, 255, 4, 0],
         [131, 3, 4, 7, 1, 0, 0, 0],
+        // Lists without room for a whole entry, or with one before their head; two of a kind.
+        [7, 2, 1, 1], [7, 7, 3, 0, 0, 0, 0], [7, 6, 4, 0, 0, 0],
+        [7, 7, 4, 0, 0, 0, 0, 7, 7, 4, 0, 0, 0, 0], [68, 3, 5], [68, 8, 4, 0, 0, 0, 0, 0],
+        [68, 7, 5, 0, 0, 0, 0], [68, 8, 5, 1, 0, 0, 0, 0], [68, 8, 5, 3, 0, 0, 0, 0],
+        [68, 4, 5, 0xf0], [68, 4, 5, 0, 68, 4, 5, 0], [148, 3, 0],
     ]
 
     @Test("O7 options that do not parse", arguments: overIPv4, malformedOptions)
     func malformed(mode: Mode, options: [UInt8]) {
         let packet = Encapsulated(mode).with { $0.outer.options = options }
+        #expect(outcome(packet, in: world) == .drop(.invalidHeader))
+    }
+
+    @Test("O7 a label is only for nodes of its domain", arguments: overIPv4)
+    func label(mode: Mode) {
+        let packet = Encapsulated(mode).with { $0.outer.options = [134, 6, 0, 0, 0, 1] }
         #expect(outcome(packet, in: world) == .drop(.invalidHeader))
     }
 
