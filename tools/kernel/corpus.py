@@ -45,6 +45,8 @@ class Corpus:
         self.random = random.Random(seed)
         self.names, self.frames, self.used = [], [], set()
         self.datagram = 0
+        # How far a random packet is from a plain one; drawn anew for each.
+        self.oddity = 1
         for part in (self.plain, self.marks, self.lifetimes, self.lengths, self.versions, self.ipv4_options,
                      self.outer_extensions, self.inner_extensions, self.addresses, self.spoofed, self.nests,
                      self.checksums, self.protocols, self.sizes, self.foreign, self.fragments,
@@ -52,6 +54,7 @@ class Corpus:
             part()
         structured = list(self.frames)
         while len(self.frames) < count:
+            self.oddity = self.random.choice([0.1, 0.3, 1])
             if self.random.random() < 0.4:
                 self.any_damage(structured)
             elif self.random.random() < 0.2:
@@ -254,14 +257,14 @@ class Corpus:
         limit = (p.DSTOPT, b"\0\4\1\4" + p.pad(3))
         routing = (p.ROUTING, p.routing_header(0, 0)[1:])
         atomic = (p.FRAGMENT, p.fragment_header(0, 0, 0, 5)[1:])
-        long = (p.DSTOPT, b"\x0c" + p.pad(6) + (b"\x1e\x0c" + bytes(12) + b"\x1e\0") * 6)
+        long = (p.DSTOPT, b"\x0c\x1e\x64" + bytes(100))
         return {name: self.link(headers, last) for name, headers in {
             "hbh-dst": [hop, destination], "hbh-dst-routing-dst": [hop, destination, routing, destination],
             "dst-hbh": [destination, hop], "hbh-hbh": [hop, hop], "dst-atomic": [destination, atomic],
             "atomic-dst": [atomic, destination], "atomic-atomic": [atomic, atomic],
             "hbh-routing-atomic-limit": [hop, routing, atomic, limit],
             "8": [destination] * 8, "9": [destination] * 9, "24": [destination] * 24,
-            "long": [long] * 2, "longer": [long] * 3, "ah": [(p.AH, b"\1\0\0" + bytes(8))],
+            "long": [long] * 2, "longer": [long] * 3, "long-8": [long] * 8, "ah": [(p.AH, b"\1\0\0" + bytes(8))],
         }.items()}
 
     def inner_extensions(self):
@@ -537,7 +540,10 @@ class Corpus:
     # Random ones.
 
     def pick(self, usual, *others):
-        return usual if self.random.random() < 0.8 else self.random.choice(others)
+        return self.random.choice(others) if self.chance(0.2) else usual
+
+    def chance(self, share):
+        return self.random.random() < share * self.oddity
 
     def any_inner(self, family, depth=0):
         special = SPECIAL[family] + NO_WAY_BACK[family] + [ELSEWHERE[family], UNLISTED_POD[family]]
@@ -545,16 +551,16 @@ class Corpus:
                   "destination": self.pick(self.random.choice([POD, OTHER_POD, PREFIX_POD])[family], *special),
                   **self.traffic(family, self.random.randrange(256)),
                   **self.lifetime(family, self.pick(64, 0, 1, 2, 255))}
-        if self.random.random() < 0.1:
+        if self.chance(0.1):
             fields["length"] = self.random.randrange(200)
-        if self.random.random() < 0.05:
+        if self.chance(0.05):
             fields["version"] = self.random.randrange(16)
         if family == 4:
             fields["flags"] = self.pick(0, *range(8))
             fields["offset"] = self.pick(0, 8, 16, 65528)
             fields["wrong"] = self.pick(0, 1, 0xffff)
             fields["options"] = self.pick(b"", *self.OPTIONS.values(), self.random.randbytes(8))
-        if depth < 2 and self.random.random() < 0.05:
+        if depth < 2 and self.chance(0.05):
             fields["protocol"], inside = NUMBER[4 if self.random.random() < 0.5 else 6], None
             inside = 4 if fields["protocol"] == p.IPIP else 6
             fields["payload"] = self.any_inner(inside, depth + 1)
@@ -583,7 +589,7 @@ class Corpus:
                   "destination": self.pick(LOCAL[family], HOST[family], POD[family]),
                   **self.traffic(family, self.random.randrange(256)),
                   **self.lifetime(family, self.random.randrange(256))}
-        if self.random.random() < 0.1:
+        if self.chance(0.1):
             fields["length"] = self.random.randrange(300)
         if family == 4:
             fields["flags"] = self.pick(0, 2, 4, 6)
@@ -612,8 +618,8 @@ class Corpus:
             cuts = [cut for cut in cuts if cut < len(payload)]
             if cuts:
                 parts += self.pieces(mode, cuts, payload=payload, tos=tos)
-        parts += [part for part in parts if self.random.random() < 0.05]
-        parts = [part for part in parts if self.random.random() > 0.01]
+        parts += [part for part in parts if self.chance(0.1)]
+        parts = [part for part in parts if not self.chance(0.02)]
         if self.random.random() < 0.7:
             self.random.shuffle(parts)
         self.add_all("random-fragments", parts)

@@ -103,7 +103,7 @@ class Parts:
         self.version = packet[0] >> 4 if packet else None
         self.source = self.destination = self.protocol = self.ttl = None
         self.length, self.options, self.message = len(packet), b"", 0
-        self.chain = []
+        self.chain, self.chain_length = [], 0
         if self.version == 4 and len(packet) >= 20:
             self.source = ipaddress.ip_address(packet[12:16])
             self.destination = ipaddress.ip_address(packet[16:20])
@@ -125,6 +125,7 @@ class Parts:
             later = self.protocol == FRAGMENT and packet[at + 2] << 8 | packet[at + 3] & 0xf8
             self.protocol = packet[at]
             at += step
+            self.chain_length += step
             if later:
                 break
         self.message = (packet[at:] or b"\0")[0]
