@@ -29,6 +29,7 @@ let package = Package(
             cSettings: [.treatAllWarnings(as: .error)],
             linkerSettings: [
                 .linkedLibrary("uring"), .linkedLibrary("numa"), .linkedLibrary("mnl"),
+                .linkedLibrary("nftables"),
             ]),
         .target(
             name: "CPcap",

@@ -2,6 +2,7 @@
 // Privileged; runs on the control thread only. Workers are handed what it holds.
 
 import Forwarding
+import Glibc
 import LinuxIO
 import Routing
 import Settings
@@ -35,6 +36,11 @@ struct Plumbing {
     /// Raw sockets, where frames are claimed by them.
     var socketClaim: Claim?
     var socketAddresses: [[UInt8]] = []
+    /// Where `mss.replies` asks for one, and the chains that it was last given.
+    var replyTable: FilterTable?
+    var replyChains = ""
+    /// Why the table does not have the chains that it should have.
+    var replyFailure: String?
     /// What could not be had as asked, for `status`.
     var notes: [String] = []
 
@@ -161,6 +167,31 @@ struct Plumbing {
         }
         try claimBySockets(
             isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local), old)
+    }
+
+    /// Clamps what pods answer, where the configuration asks for it. A table that is there gets
+    /// other chains; the last step before a switch, for it changes what the old one holds too.
+    /// - Parameter links: `auto` follows their MTU.
+    mutating func clampReplies(
+        _ configuration: Configuration, links: [Link], unlike old: Plumbing
+    ) throws(SystemError) {
+        replyTable = nil
+        replyChains = ""
+        replyFailure = nil
+        guard configuration.mss.replies == .nft, configuration.mode == .active else { return }
+        let chains = ReplyRules.chains(configuration) { name in
+            links.first { $0.name == name }?.mtu
+        }
+        if let table = old.replyTable {
+            if chains != old.replyChains || old.replyFailure != nil {
+                try table.replace(chains: chains)
+            }
+            replyTable = table
+        } else {
+            // Not named after a device: during a hand-over two processes have the same one.
+            replyTable = try FilterTable(name: "shuck-\(getpid())", chains: chains)
+        }
+        replyChains = chains
     }
 
     private mutating func claimBySockets(

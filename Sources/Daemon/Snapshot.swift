@@ -30,6 +30,15 @@ public struct StatusReport: Codable, Sendable {
         public var queues: Int
         public var offloads: [String]
     }
+    /// The clamp of what pods answer.
+    public struct Replies: Codable, Sendable {
+        /// What `mss.replies` asks for: off or nft.
+        public var asked: String
+        /// What holds: off, nft, or stale: nft with the rules of before a change.
+        public var active: String
+        /// Name of the table of family inet.
+        public var table: String?
+    }
     public struct WorkerReport: Codable, Sendable {
         public var worker: Int
         public var cpu: Int
@@ -63,6 +72,7 @@ public struct StatusReport: Codable, Sendable {
     public var joining: String
     public var interfaces: [Interface]
     public var devices: [Device]
+    public var mssReplies: Replies
     public var tunnels: [String]
     public var workers: [WorkerReport]
     public var routesIPv4: Int
@@ -204,10 +214,19 @@ struct Snapshot: @unchecked Sendable {
             lastReloadProblems: lastReloadProblems, engine: "io_uring",
             joining: "off: this version writes each packet singly",
             interfaces: configuration.interfaces.map(interface), devices: devices(),
-            tunnels: configuration.tunnels.map(\.name), workers: workers,
+            mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
             routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
-            notes: warnings + plumbing.notes)
+            notes: warnings + plumbing.notes
+                + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []))
+    }
+
+    private func replies() -> StatusReport.Replies {
+        let active = plumbing.replyFailure != nil ? "stale" : "nft"
+        return StatusReport.Replies(
+            asked: configuration.mss.replies.rawValue,
+            active: plumbing.replyTable == nil ? "off" : active,
+            table: plumbing.replyTable?.name)
     }
 
     private func packets(_ totals: Totals) -> StatusReport.Packets {

@@ -60,9 +60,10 @@ private final class Control {
         notices = try NetlinkSocket.notices()
         netlink = try NetlinkSocket()
         admin = try AdminState()
-        let plumbing = try Plumbing().reconciled(
+        var plumbing = try Plumbing().reconciled(
             with: configuration, links: netlink.links(), cpus: cpus)
         let links = try netlink.links()
+        try plumbing.clampReplies(configuration, links: links, unlike: Plumbing())
         let tables = PolicyTables(configuration.policy)
         let world = World(
             policy: tables, routes: try Self.routeTable(netlink),
@@ -253,6 +254,7 @@ private final class Control {
             }
             retireRings(old, plumbing)
             snapshot.links = try netlink.links()
+            followLinks(&plumbing, unlike: old)
             snapshot.plumbing = plumbing
             snapshot.world = World(
                 policy: snapshot.world.policy, routes: try Self.routeTable(netlink),
@@ -262,6 +264,19 @@ private final class Control {
             announce()
         } catch {
             log.error("the host's links or routes changed and could not be followed: \(error)")
+        }
+    }
+
+    /// Gives the answers' clamp the links' new MTU; should that fail, the rest is followed.
+    private func followLinks(_ plumbing: inout Plumbing, unlike old: Plumbing) {
+        do {
+            try plumbing.clampReplies(
+                snapshot.configuration, links: snapshot.links, unlike: old)
+        } catch {
+            plumbing.replyTable = old.replyTable
+            plumbing.replyChains = old.replyChains
+            plumbing.replyFailure = "\(error)"
+            log.error("mss.replies: \(error)")
         }
     }
 
@@ -327,6 +342,7 @@ private final class Control {
             let world = World(
                 policy: tables, routes: snapshot.world.routes,
                 interfaces: Self.states(next, links))
+            try plumbing.clampReplies(next, links: links, unlike: snapshot.plumbing)
             switchOver(next, plumbing, world, links)
             try publishSwitched(from: old)
             snapshot.warnings = warnings

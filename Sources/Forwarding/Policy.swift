@@ -19,6 +19,8 @@ public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     public var innerIsIPv4: Bool { self == .ipip || self == .ipip6 }
     /// `ipip6` and `ip6ip6`, as a set of bits by raw value.
     static let overIPv6: UInt8 = 0b1100
+    /// Both IP headers and TCP's, without options: what an MSS leaves of the link's MTU.
+    public var headerBytes: Int { (outerIsIPv4 ? 20 : 40) + (innerIsIPv4 ? 20 : 40) + 20 }
 }
 
 /// Reverse-path modes (RFC 3704 §2, and the kernel's rp_filter 0/1/2).

@@ -41,7 +41,16 @@ struct StatusScreen {
             "engine         \(now.engine)",
             "joining        \(now.joining)",
             "routes         \(now.routesIPv4) IPv4, \(now.routesIPv6) IPv6",
+            "MSS of replies \(replies)",
         ]
+    }
+
+    private var replies: String {
+        let replies = now.mssReplies
+        let holds = replies.active == replies.asked || now.mode == "shadow"
+        let active = painter.paint(replies.active, holds ? .plain : .bad)
+        let table = replies.table.map { ", table inet \($0)" } ?? ""
+        return "asked \(replies.asked), active \(active)\(table)"
     }
 
     private var interfaces: [String] {

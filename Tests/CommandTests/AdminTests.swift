@@ -176,6 +176,7 @@ final class FakeDaemon: Sendable {
           "lastReloadProblems": ["c.yaml:1:1: bad"],
           "lastReloadSuccessful": false,
           "mode": "active",
+          "mssReplies": {"asked": "nft", "active": "nft", "table": "shuck-42"},
           "notes": ["consume: raw sockets instead of a program"],
           "packets": {"received": \(received), "injected": 7, "passed": 0, "held": 0,
                       "dropped": 1234568, "replied": 0, "injectedBytes": 700, "writes": 7,
@@ -215,6 +216,7 @@ final class FakeDaemon: Sendable {
             "received            2,000       2,000",
             "  ipip                  5           0",
             "ip_rpfilter  1,234,567           0",
+            "MSS of replies asked nft, active nft, table inet shuck-42",
             "! reload refused: c.yaml:1:1: bad",
             "! consume: raw sockets instead of a program",
         ] {

@@ -5,12 +5,6 @@ import Testing
 
 extension EndToEnd {
     @Suite struct NeighbourTests {
-        private static func nft(_ rig: Rig, _ rules: String) throws {
-            let path = rig.directory + "/rules"
-            try rules.write(toFile: path, atomically: false, encoding: .utf8)
-            try rig.run(.node, "nft", "-f", path)
-        }
-
         /// Packets that a named counter of the table inet test has seen.
         private static func counted(_ rig: Rig, _ name: String) throws -> Int {
             let text = try rig.run(.node, "nft", "list", "counter", "inet", "test", name)
@@ -52,8 +46,7 @@ extension EndToEnd {
                     Mode.allCases.map { mode in
                         "address delete \(mode.vip)/\(mode.innerIsIPv4 ? 32 : 128) dev lo\n"
                     }.joined())
-                try Self.nft(
-                    rig,
+                try rig.nft(
                     """
                     table inet test {
                         chain prerouting {
@@ -85,8 +78,7 @@ extension EndToEnd {
         @Test(arguments: ["auto", "socket"])
         func marksStayOutside(consume: String) throws {
             try Rig.with { rig in
-                try Self.nft(
-                    rig,
+                try rig.nft(
                     """
                     table netdev early {
                         chain ingress {

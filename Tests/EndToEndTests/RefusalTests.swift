@@ -66,50 +66,16 @@ extension EndToEnd {
         /// As in a container whose seccomp profile knows no io_uring.
         @Test func ioUringIsRefused() throws {
             try Rig.with { rig in
-                let helper = try Self.build(rig)
-                try Self.expectRefusal(
-                    rig, wrapper: [helper], says: ["io_uring", "seccomp", "io_uring_disabled"])
-            }
-        }
-
-        /// A program that has io_uring_setup answer EPERM and then runs its arguments.
-        private static let source = """
-            #include <errno.h>
-            #include <linux/filter.h>
-            #include <linux/seccomp.h>
-            #include <stddef.h>
-            #include <sys/prctl.h>
-            #include <sys/syscall.h>
-            #include <unistd.h>
-
-            int main(int count, char **arguments)
-            {
-                struct sock_filter code[] = {
+                let helper = try rig.helper(
+                    "refuse",
+                    """
                     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
                     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
                     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-                };
-                struct sock_fprog filter = { sizeof code / sizeof *code, code };
-                if (count < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-                    || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
-                    return 99;
-                execvp(arguments[1], arguments + 1);
-                return 98;
+                    """)
+                try Self.expectRefusal(
+                    rig, wrapper: [helper], says: ["io_uring", "seccomp", "io_uring_disabled"])
             }
-
-            """
-
-        private static func build(_ rig: Rig) throws -> String {
-            let path = rig.directory + "/refuse"
-            try source.write(toFile: path + ".c", atomically: false, encoding: .utf8)
-            // Swift brings a C compiler with it; it need not be in the path.
-            let compile = """
-                PATH=$(dirname "$(readlink -f "$(command -v swift)")"):$PATH
-                exec clang -Wall -Werror -o "$0" "$0.c"
-                """
-            try rig.launch(["sh", "-c", compile, path]).wait().get()
-            return path
         }
 
         @Test func theInterfaceIsNotEthernet() throws {

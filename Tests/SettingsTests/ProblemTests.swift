@@ -228,7 +228,7 @@ private let packets: [Bad] = [
     line7("7:13", "mss: {ipv6: 1219}", "1220 to 1440"),
     line7("7:13", "mss: {ipv6: 1441}", "1220 to 1440"),
     line7("7:13", "mss: {ipv6: full}", "\"full\" is not a number"),
-    line7("7:16", "mss: {replies: nft}", "mss.replies: nft is not supported by this version"),
+    line7("7:16", "mss: {replies: tc}", "off or nft"),
     line7("7:14", "outer: {ecn: uniform}", "standard, copy or pipe"),
     line7("7:15", "outer: {dscp: copy}", "pipe or uniform"),
     line7("7:14", "outer: {ttl: {}}", "a mapping is not known"),

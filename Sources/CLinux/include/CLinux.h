@@ -1,4 +1,4 @@
-// The one umbrella over liburing, libnuma, libmnl and the kernel's headers. One-line shims, no logic.
+// The one umbrella over liburing, libnuma, libmnl, libnftables and the kernel's headers. One-line shims, no logic.
 #ifndef SHUCK_CLINUX_H
 #define SHUCK_CLINUX_H
 
@@ -39,6 +39,7 @@
 #include <linux/virtio_net.h>
 
 #include <libmnl/libmnl.h>
+#include <nftables/libnftables.h>
 
 // Macros that the importer does not take: casts and _IOW.
 static const unsigned long CLINUX_TUNSETIFF = TUNSETIFF;

@@ -15,6 +15,11 @@ struct Status: Decodable {
         let state: String
         let queues: Int
     }
+    struct Replies: Decodable {
+        let asked: String
+        let active: String
+        let table: String?
+    }
     struct Worker: Decodable {
         let worker: Int
         let received: Int
@@ -26,6 +31,7 @@ struct Status: Decodable {
     let lastReloadProblems: [String]
     let interfaces: [Interface]
     let devices: [Device]
+    let mssReplies: Replies
     let tunnels: [String]
     let workers: [Worker]
     let packets: [String: Int]

@@ -139,6 +139,13 @@ final class Rig {
         try run(place, "ip", "-batch", path)
     }
 
+    /// Loads rules of nft(8) on the node.
+    func nft(_ rules: String) throws {
+        let path = directory + "/rules"
+        try rules.write(toFile: path, atomically: false, encoding: .utf8)
+        try run(.node, "nft", "-f", path)
+    }
+
     func hasLink(_ place: Place, _ link: String) throws -> Bool {
         try attempt(place, ["ip", "link", "show", link]).status == 0
     }

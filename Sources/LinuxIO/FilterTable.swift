@@ -1,0 +1,102 @@
+// A table of nftables that this process owns, by libnftables: the kernel removes it with the process.
+
+import CLinux
+import Glibc
+
+/// Exists while it is held. The kernel lets nobody else change it (`flags owner`, Linux 5.12),
+/// and removes it when the netlink socket of its owner closes: SIGKILL leaves nothing.
+public final class FilterTable {
+    /// As `nft list tables` has it, of family inet.
+    public let name: String
+    private let context: OpaquePointer
+
+    /// - Parameter chains: what stands within the table, in the language of nft(8).
+    public init(name: String, chains: String) throws(SystemError) {
+        // libnftables ends the process when it gets no socket: asked for here first.
+        _ = Descriptor(
+            try check(
+                "socket(NETLINK_NETFILTER)", name, mend: "load the driver: modprobe nf_tables"
+            ) {
+                socket(
+                    AF_NETLINK, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue),
+                    NETLINK_NETFILTER)
+            })
+        guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
+            throw SystemError("nft_ctx_new", name, errno: ENOMEM)
+        }
+        // Without, it writes to our standard streams.
+        nft_ctx_buffer_output(context)
+        nft_ctx_buffer_error(context)
+        self.context = context
+        do throws(SystemError) {
+            self.name = try Self.create(context, name, chains)
+        } catch {
+            nft_ctx_free(context)
+            throw error
+        }
+    }
+
+    deinit { nft_ctx_free(context) }
+
+    /// Another process of this network namespace may have the name: two containers on the
+    /// host's network can both be process 1.
+    private static func create(
+        _ context: OpaquePointer, _ name: String, _ chains: String
+    ) throws(SystemError) -> String {
+        var candidate = name
+        for number in 2...9 {
+            do throws(SystemError) {
+                try run(context, candidate, text(candidate, chains))
+                return candidate
+            } catch {
+                // Somebody else's table answers EPERM when it has an owner, else EOPNOTSUPP or
+                // EEXIST: not to be told from a host that permits or knows no such table.
+                guard [EPERM, EOPNOTSUPP, EEXIST].contains(error.errno) else { throw error }
+            }
+            candidate = "\(name)-\(number)"
+        }
+        try run(context, candidate, text(candidate, chains))
+        return candidate
+    }
+
+    /// `create` refuses a name that exists, but this library forgets the chains that stand in it.
+    private static func text(_ name: String, _ chains: String) -> String {
+        """
+        create table inet \(name) { flags owner; }
+        add table inet \(name) {
+            flags owner
+        \(chains)}
+
+        """
+    }
+
+    /// Puts other chains in place of those there are, in one transaction: no packet meets
+    /// neither or both. On failure the old ones stay.
+    public func replace(chains: String) throws(SystemError) {
+        try Self.run(
+            context, name, "delete table inet \(name)\n" + Self.text(name, chains))
+    }
+
+    private static func run(
+        _ context: OpaquePointer, _ name: String, _ commands: String
+    ) throws(SystemError) {
+        errno = 0
+        guard nft_run_cmd_from_buffer(context, commands) != 0 else { return }
+        let number = errno == 0 ? EINVAL : errno
+        let said = String(cString: nft_ctx_get_error_buffer(context))
+        // Its first line says what; the rest repeats the commands.
+        let first = said.split(separator: "\n").first.map { "nft: \($0)" }
+        throw SystemError(
+            "nft transaction", "table inet \(name)", errno: number,
+            mend: mend(number) ?? first)
+    }
+
+    private static func mend(_ error: Int32) -> String? {
+        switch error {
+        case EPERM, EACCES: "grant CAP_NET_ADMIN"
+        case EOPNOTSUPP, EINVAL, EAFNOSUPPORT, EPROTONOSUPPORT:
+            "Linux 5.12 or newer with nf_tables is needed (modprobe nf_tables)"
+        default: nil
+        }
+    }
+}
