@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <linux/nsfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -39,6 +40,13 @@ int clinux_capabilities(uint64_t *effective) {
     *effective = (uint64_t)data[1].effective << 32 | data[0].effective;
     return 0;
 }
+
+int clinux_namespace_kind(int namespace_fd) {
+    int kind = ioctl(namespace_fd, NS_GET_NSTYPE);
+    return kind < 0 ? -errno : kind;
+}
+
+int clinux_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET) < 0 ? -errno : 0; }
 
 // Blocks the signals in the calling thread too: call it before any other thread exists.
 int clinux_signalfd(const int *signals, int count) {

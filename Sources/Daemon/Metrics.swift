@@ -159,6 +159,7 @@ enum MetricsPage {
             "When a configuration was last applied."
         ),
         ("shuck_destination_packets_total", "counter", "Injected packets by destination rule."),
+        ("shuck_device_up", "gauge", "1 if the device is there and up."),
         ("shuck_dropped_packets_total", "counter", "Frames that were ours and refused."),
         ("shuck_ecn_cells_total", "counter", "Inner and outer ECN codepoints of judged packets."),
         ("shuck_held_packets_total", "counter", "Outer fragments kept for their datagram."),

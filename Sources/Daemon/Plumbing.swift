@@ -29,6 +29,8 @@ struct Plumbing {
 
     var interfaces: [String: OpenInterface] = [:]
     var devices: [String: TunDevice] = [:]
+    /// Devices whose namespace is not there, by name.
+    var absences: [String: Absence] = [:]
     /// What each device was last set to.
     var settings: [String: Configuration.Device] = [:]
     /// By interface, where frames are claimed by a program.
@@ -50,14 +52,14 @@ struct Plumbing {
 
     /// What this configuration needs on these links: keeps what fits, opens what is new.
     /// Throws without having changed anything that the receiver's old copy uses.
+    /// - Parameter isFollowing: the host changed, not the configuration.
     func reconciled(
-        with configuration: Configuration, links: [Link], cpus: [Int]
+        with configuration: Configuration, links: [Link], cpus: [Int], isFollowing: Bool = false
     ) throws(SystemError) -> Plumbing {
         var next = Plumbing()
-        for device in configuration.devices {
-            next.devices[device.name] = try opened(device, links, workers: cpus.count)
-            next.settings[device.name] = device
-        }
+        try reconcileDevices(
+            of: configuration, links: links, workers: cpus.count, isFollowing: isFollowing,
+            into: &next)
         for name in configuration.interfaces {
             guard let link = links.first(where: { $0.name == name }) else { continue }
             if let old = interfaces[name], old.link.index == link.index,
@@ -69,30 +71,11 @@ struct Plumbing {
             }
         }
         next.notes = configuration.devices.compactMap { device in
-            let offloads = next.devices[device.name]?.offloads ?? []
-            return offloads.contains(.tcp) ? nil
+            guard let tun = next.devices[device.name] else { return nil }
+            return tun.offloads.contains(.tcp) ? nil
                 : "\(device.name): the kernel takes no TCP segments from it; large packets fail"
         }
         return next
-    }
-
-    private func opened(
-        _ device: Configuration.Device, _ links: [Link], workers: Int
-    ) throws(SystemError) -> TunDevice {
-        let tun: TunDevice
-        // One that was deleted under us answers EBADFD for ever: made anew.
-        if let old = devices[device.name], old.queues.count == workers,
-            links.contains(where: { $0.index == old.index && $0.name == old.name })
-        {
-            tun = old
-            if settings[device.name] == device { return tun }
-        } else {
-            tun = try TunDevice(name: device.name, queues: workers)
-        }
-        try tun.configure(
-            mtu: device.mtu,
-            address: (device.address.address.bytes, device.address.length))
-        return tun
     }
 
     private static func open(_ link: Link, cpus: [Int]) throws(SystemError) -> OpenInterface {

@@ -29,16 +29,15 @@ enum Preflight {
 
     /// The kernel routes inner packets on to the pod, so it must forward. Not ours to switch on.
     private static func forwarding(_ configuration: Configuration) throws -> [String] {
-        let modes = configuration.tunnels.reduce(into: Set<Mode>()) { $0.formUnion($1.modes) }
         var warnings: [String] = []
-        if modes.contains(where: \.innerIsIPv4), Host.sysctl("net.ipv4.ip_forward") == "0" {
+        if configuration.routesOn(isIPv4: true), Host.sysctl("net.ipv4.ip_forward") == "0" {
             throw HostProblem(
                 description: """
                     net.ipv4.ip_forward is 0, so the kernel would drop what shuck injects: \
                     sysctl -w net.ipv4.ip_forward=1
                     """)
         }
-        if modes.contains(where: { !$0.innerIsIPv4 }) {
+        if configuration.routesOn(isIPv4: false) {
             switch Host.sysctl("net.ipv6.conf.all.forwarding") {
             case "0":
                 let problem = """
@@ -48,7 +47,7 @@ enum Preflight {
                     """
                 // Nobody who lists IPv6 destinations wants to run without them.
                 let wantsIPv6 = configuration.tunnels.contains {
-                    $0.destinations.contains { !$0.prefix.isIPv4 }
+                    $0.destinations.contains { !$0.prefix.isIPv4 && configuration.isHere($0) }
                 }
                 if wantsIPv6 { throw HostProblem(description: problem) }
                 warnings.append(problem)
@@ -57,5 +56,24 @@ enum Preflight {
             }
         }
         return warnings
+    }
+}
+
+extension Configuration {
+    /// Whether the kernel routes inner packets of this family on to a pod. It has no part in
+    /// what is injected within the pod's namespace.
+    fileprivate func routesOn(isIPv4: Bool) -> Bool {
+        tunnels.contains { tunnel in
+            guard tunnel.modes.contains(where: { $0.innerIsIPv4 == isIPv4 }) else { return false }
+            let ofFamily = tunnel.destinations.filter { $0.prefix.isIPv4 == isIPv4 }
+            // None of the family: either any, or its modes are left in; both mean the first device.
+            return ofFamily.isEmpty ? devices[0].netns == nil : ofFamily.contains(where: isHere)
+        }
+    }
+
+    /// Whether a destination's device stands in this namespace.
+    fileprivate func isHere(_ destination: Destination) -> Bool {
+        let device = devices.first { $0.name == destination.device } ?? devices[0]
+        return device.netns == nil
     }
 }

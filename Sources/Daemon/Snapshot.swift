@@ -25,7 +25,10 @@ public struct StatusReport: Codable, Sendable {
     }
     public struct Device: Codable, Sendable {
         public var name: String
+        /// up, down, or absent
         public var state: String
+        /// Path of the namespace that it stands in; nil: the daemon's own.
+        public var netns: String?
         public var mtu: Int
         public var queues: Int
         public var offloads: [String]
@@ -141,6 +144,10 @@ struct Snapshot: @unchecked Sendable {
             Series("shuck_routes", ["family": "ipv6"]): Double(world.routes?.countIPv6 ?? 0),
             Series("process_start_time_seconds"): startedUnix,
         ]
+        for device in devices() {
+            gauges[Series("shuck_device_up", ["device": device.name])] =
+                device.state == "up" ? 1 : 0
+        }
         for worker in workers {
             let label: KeyValuePairs = ["worker": "\(worker.number)"]
             gauges[Series("shuck_worker_busy_seconds_total", label)] =
@@ -167,8 +174,9 @@ struct Snapshot: @unchecked Sendable {
             }
             if !link.isUp { problems.append("interface \(name) is down: ip link set \(name) up") }
         }
+        // A pod that is gone is none of the others' business: status says so, and a metric.
         for device in configuration.devices
-        where !links.contains(where: { $0.name == device.name && $0.isUp }) {
+        where device.netns == nil && !links.contains(where: { $0.name == device.name && $0.isUp }) {
             problems.append("device \(device.name) is not up: ip link set \(device.name) up")
         }
         return problems + unhealthiness()
@@ -217,8 +225,14 @@ struct Snapshot: @unchecked Sendable {
             mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
             routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
-            notes: warnings + plumbing.notes
+            notes: warnings + plumbing.notes + absences()
                 + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []))
+    }
+
+    private func absences() -> [String] {
+        configuration.devices.compactMap { device in
+            plumbing.absences[device.name].map { "device \(device.name) is absent: \($0.reason)" }
+        }
     }
 
     private func replies() -> StatusReport.Replies {
@@ -260,11 +274,15 @@ struct Snapshot: @unchecked Sendable {
 
     private func devices() -> [StatusReport.Device] {
         configuration.devices.map { device in
-            let link = links.first { $0.name == device.name }
             let open = plumbing.devices[device.name]
+            // The links of this namespace know nothing of a pod's; there it was set up.
+            let link = device.netns == nil ? links.first { $0.name == device.name } : nil
+            let elsewhere = open == nil ? "absent" : "up"
             return StatusReport.Device(
-                name: device.name, state: link.map { $0.isUp ? "up" : "down" } ?? "absent",
-                mtu: link?.mtu ?? device.mtu, queues: open?.queues.count ?? 0,
+                name: device.name,
+                state: device.netns != nil
+                    ? elsewhere : link.map { $0.isUp ? "up" : "down" } ?? "absent",
+                netns: device.netns, mtu: link?.mtu ?? device.mtu, queues: open?.queues.count ?? 0,
                 offloads: open?.offloads.names ?? [])
         }
     }

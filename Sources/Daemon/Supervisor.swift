@@ -43,6 +43,10 @@ private final class Control {
     private let cpus: [Int]
     private let netlink: NetlinkSocket
     private let notices: NetlinkSocket
+    /// Tells of namespaces that come.
+    private let watch: DirectoryWatch
+    /// Until then a namespace that was announced is looked for often: its name comes first.
+    private var expectedUntil: UInt64 = 0
     private let admin: AdminState
     private var server: AdminServer?
     private var snapshot: Snapshot
@@ -59,6 +63,8 @@ private final class Control {
         // Subscribed before the first dump: nothing that changes in between is missed.
         notices = try NetlinkSocket.notices()
         netlink = try NetlinkSocket()
+        watch = try DirectoryWatch()
+        for directory in configuration.namespaceDirectories { watch.watch(directory) }
         admin = try AdminState()
         var plumbing = try Plumbing().reconciled(
             with: configuration, links: netlink.links(), cpus: cpus)
@@ -75,6 +81,7 @@ private final class Control {
             lastReloadUnix: Host.unixSeconds(), warnings: warnings)
         try startWorkers()
         try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing())
+        logAbsences(unlike: Plumbing())
         share()
         server = try AdminServer(configuration.admin, state: admin)
         announce()
@@ -160,7 +167,7 @@ private final class Control {
             generation: snapshot.generation, world: snapshot.world,
             fragments: configuration.outer.fragments, ports: ports,
             queues: configuration.devices.map {
-                snapshot.plumbing.devices[$0.name]!.queues[worker]
+                snapshot.plumbing.devices[$0.name]?.queues[worker]
             },
             counters: counters,
             busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
@@ -215,14 +222,15 @@ private final class Control {
             let ready = Host.waitReadable(
                 [
                     signals.descriptor.number, notices.descriptor,
-                    admin.wakeup.descriptor.number,
-                ], milliseconds: 1000)
+                    admin.wakeup.descriptor.number, watch.descriptor,
+                ], failing: snapshot.plumbing.queuesElsewhere, milliseconds: patience)
             if let failure = snapshot.unhealthiness().first {
                 log.critical("\(failure); stopping")
                 stop()
                 return 1
             }
             if ready[1] { followKernel() }
+            followNamespaces(isTold: ready[3])
             if ready[2] {
                 admin.wakeup.clear()
                 for request in admin.takeReloads() { request.succeed(reload()) }
@@ -237,19 +245,45 @@ private final class Control {
         }
     }
 
+    /// How long to wait for the next event, in milliseconds. Workers are looked at each second.
+    private var patience: Int32 {
+        let isExpecting = !snapshot.plumbing.absences.isEmpty
+            && Host.monotonicNanoseconds() < expectedUntil
+        return isExpecting ? 10 : 1000
+    }
+
     /// Takes links and routes anew after any change; notices only say that there was one, for
     /// the kernel announces not every route that an interface takes with it when it goes down.
     private func followKernel() {
         // What changes together is told in many notices: one dump for all.
         usleep(2_000)
         guard notices.drainNotices() else { return }
+        follow(reopening: false)
+    }
+
+    /// Opens devices anew whose pod's namespace went or came.
+    /// - Parameter isTold: a directory of namespaces has changed. A namespace is mounted on its
+    ///   name some moments after that is made, and of the mount nobody tells.
+    private func followNamespaces(isTold: Bool) {
+        if isTold {
+            watch.clear()
+            expectedUntil = Host.monotonicNanoseconds() + 1_000_000_000
+        }
+        // A directory may come late, too.
+        for directory in snapshot.configuration.namespaceDirectories { watch.watch(directory) }
+        if snapshot.plumbing.hasStaleDevice(snapshot.configuration) { follow(reopening: true) }
+    }
+
+    private func follow(reopening: Bool) {
         do {
             let links = try netlink.links()
             let old = snapshot.plumbing
             var plumbing = old
-            if Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration) {
+            if reopening
+                || Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration)
+            {
                 plumbing = try old.reconciled(
-                    with: snapshot.configuration, links: links, cpus: cpus)
+                    with: snapshot.configuration, links: links, cpus: cpus, isFollowing: true)
                 try plumbing.startReceiving(snapshot.configuration, unlike: old)
             }
             retireRings(old, plumbing)
@@ -260,10 +294,27 @@ private final class Control {
                 policy: snapshot.world.policy, routes: try Self.routeTable(netlink),
                 interfaces: Self.states(snapshot.configuration, snapshot.links))
             try publish()
+            logAbsences(unlike: old)
             share()
             announce()
         } catch {
             log.error("the host's links or routes changed and could not be followed: \(error)")
+            // A device that is gone tells so again at once.
+            if reopening { usleep(100_000) }
+        }
+    }
+
+    /// Says which devices went with their namespace, and which came back.
+    private func logAbsences(unlike old: Plumbing) {
+        let now = snapshot.plumbing
+        for device in snapshot.configuration.devices {
+            let name = device.name
+            if let absence = now.absences[name] {
+                guard absence.reason != old.absences[name]?.reason else { continue }
+                log.warning("device \(name) is absent, its packets are dropped: \(absence.reason)")
+            } else if let path = device.netns, now.devices[name] !== old.devices[name] {
+                log.notice("device \(name) stands in \(path)")
+            }
         }
     }
 
@@ -284,7 +335,8 @@ private final class Control {
     private static func changesPlumbing(
         from old: [Link], to new: [Link], _ configuration: Configuration
     ) -> Bool {
-        let names = configuration.interfaces + configuration.devices.map(\.name)
+        let names = configuration.interfaces
+            + configuration.devices.filter { $0.netns == nil }.map(\.name)
         return names.contains { name in
             old.first { $0.name == name }?.index != new.first { $0.name == name }?.index
         }
@@ -343,8 +395,10 @@ private final class Control {
                 policy: tables, routes: snapshot.world.routes,
                 interfaces: Self.states(next, links))
             try plumbing.clampReplies(next, links: links, unlike: snapshot.plumbing)
+            let before = snapshot.plumbing
             switchOver(next, plumbing, world, links)
             try publishSwitched(from: old)
+            logAbsences(unlike: before)
             snapshot.warnings = warnings
         } catch {
             return ["\(error)"]

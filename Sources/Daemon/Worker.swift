@@ -19,8 +19,8 @@ final class Assignment: Sendable {
     let world: World
     let fragments: Configuration.Fragments
     let ports: [Port]
-    /// This worker's queue of each device, in the policy's order.
-    let queues: [Descriptor]
+    /// This worker's queue of each device, in the policy's order; nil: the device is absent.
+    let queues: [Descriptor?]
     let counters: CounterBlock
     let busyPollNanoseconds: UInt64
     /// Judge and count, inject nothing.
@@ -30,7 +30,7 @@ final class Assignment: Sendable {
 
     init(
         generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        queues: [Descriptor],
+        queues: [Descriptor?],
         counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation

@@ -61,6 +61,21 @@ public struct Policy: Sendable, Equatable {
         }
     }
 
+    /// A TUN device that inner packets are injected through.
+    public struct Device: Sendable, Equatable {
+        public var name: String
+        /// Bytes of the largest inner packet; the device itself takes any.
+        public var mtu: Int
+        /// It stands in a pod's namespace: no kernel routes in between, so nobody but us
+        /// refuses what is too big and answers that.
+        public var isElsewhere: Bool
+        public init(name: String, mtu: Int = 1500, isElsewhere: Bool = false) {
+            self.name = name
+            self.mtu = mtu
+            self.isElsewhere = isElsewhere
+        }
+    }
+
     public struct Destination: Sendable, Equatable {
         public var prefix: Prefix
         /// IP protocol number; nil: any.
@@ -111,8 +126,8 @@ public struct Policy: Sendable, Equatable {
 
     public var interfaces: [Interface]
     public var tunnels: [Tunnel]
-    /// Names of the TUN devices that inner packets are injected through; the first is the default.
-    public var devices: [String]
+    /// The first is the default.
+    public var devices: [Device]
     public var mssIPv4: MSSClamp
     public var mssIPv6: MSSClamp
     public var ecn: ECNMode
@@ -125,7 +140,7 @@ public struct Policy: Sendable, Equatable {
     public var exemptSources: [Prefix]
 
     public init(
-        interfaces: [Interface], tunnels: [Tunnel], devices: [String] = ["shuck0"],
+        interfaces: [Interface], tunnels: [Tunnel], devices: [Device] = [Device(name: "shuck0")],
         mssIPv4: MSSClamp = .auto, mssIPv6: MSSClamp = .auto, ecn: ECNMode = .standard,
         dscp: FieldMode = .pipe, ttl: FieldMode = .pipe, dropMartians: Bool = true,
         denySources: [Prefix] = [], exemptSources: [Prefix] = []

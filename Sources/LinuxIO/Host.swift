@@ -87,12 +87,17 @@ extension Host {
     }
 
     /// Sleeps until one of the descriptors can be read, or the time is over.
-    /// - Parameter milliseconds: -1 for ever.
-    /// - Returns: for each descriptor whether it can be read.
-    public static func waitReadable(_ descriptors: [Int32], milliseconds: Int32) -> [Bool] {
+    /// - Parameters:
+    ///   - failing: descriptors that only an error of wakes.
+    ///   - milliseconds: -1 for ever.
+    /// - Returns: for each descriptor of the first list whether it can be read.
+    public static func waitReadable(
+        _ descriptors: [Int32], failing: [Int32] = [], milliseconds: Int32
+    ) -> [Bool] {
         var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            + failing.map { pollfd(fd: $0, events: 0, revents: 0) }
         poll(&polled, nfds_t(polled.count), milliseconds)
-        return polled.map { $0.revents != 0 }
+        return polled.prefix(descriptors.count).map { $0.revents != 0 }
     }
 }
 

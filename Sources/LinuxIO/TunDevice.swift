@@ -5,7 +5,10 @@ import Glibc
 
 public final class TunDevice {
     public let name: String
+    /// Its number in the namespace that it was made in; one that was moved may have another.
     public let index: Int32
+    /// Where it was moved to; nil: it stands in this process's namespace.
+    public let namespace: NetworkNamespace.Identity?
     /// One a worker. Writes to them never block.
     public let queues: [Descriptor]
     /// What the kernel agreed to take segments of; the rest must come as single packets.
@@ -26,16 +29,50 @@ public final class TunDevice {
     }
 
     /// Creates the device; it goes when its last queue is closed.
-    public init(name: String, queues count: Int) throws(SystemError) {
+    /// - Parameter namespace: where it is moved to. Opened inside, a queue would keep the
+    ///   namespace alive and writes into it would succeed for ever; one that was opened here
+    ///   dies with the device, and the device with the namespace.
+    public init(
+        name: String, queues count: Int, namespace: NetworkNamespace? = nil
+    ) throws(SystemError) {
         self.name = name
+        self.namespace = namespace?.identity
         var queues: [Descriptor] = []
-        for _ in 0..<count { queues.append(try Self.open(name)) }
+        for number in 0..<count {
+            // Never somebody else's device into a pod: the first queue must make it.
+            let isExclusive = namespace != nil && number == 0
+            queues.append(try Self.open(name, isExclusive: isExclusive))
+        }
         self.queues = queues
         let offloads = Self.negotiate(queues[0])
         for queue in queues.dropFirst() { _ = Self.negotiate(queue) }
         self.offloads = offloads
         index = Int32(if_nametoindex(name))
         if count > 1 { Self.skipFlowTable(queues[0], name) }
+        if let namespace { try move(to: namespace) }
+    }
+
+    private func move(to namespace: NetworkNamespace) throws(SystemError) {
+        let netlink = try NetlinkSocket()
+        do throws(SystemError) {
+            try netlink.request(object: name) { message in
+                message.begin(type: RTM_NEWLINK, flags: 0)
+                message.linkHeader(index: self.index, up: false)
+                message.attribute(IFLA_NET_NS_FD, UInt32(namespace.descriptor.number))
+            }
+        } catch {
+            throw SystemError(
+                "move to \(namespace.path)", name, errno: error.errno,
+                mend: error.errno == EEXIST
+                    ? "an interface \(name) is already in there: choose another name under devices"
+                    : error.mend)
+        }
+    }
+
+    /// False once the device is gone: deleted, or with the namespace that it stood in.
+    public var isAlive: Bool {
+        var polled = pollfd(fd: queues[0].number, events: 0, revents: 0)
+        return poll(&polled, 1, 0) == 0
     }
 
     /// With several queues the kernel hashes each packet that we write, to learn which queue its
@@ -51,7 +88,7 @@ public final class TunDevice {
         _ = ioctl(queue.number, UInt(CLINUX_TUNSETSTEERINGEBPF), &number)
     }
 
-    private static func open(_ name: String) throws(SystemError) -> Descriptor {
+    private static func open(_ name: String, isExclusive: Bool) throws(SystemError) -> Descriptor {
         let path = "/dev/net/tun"
         let number = try check(
             "open", path,
@@ -68,7 +105,8 @@ public final class TunDevice {
             }
         }
         request.ifr_ifru.ifru_flags = Int16(
-            truncatingIfNeeded: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
+            truncatingIfNeeded: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
+                | (isExclusive ? IFF_TUN_EXCL : 0))
         try check("ioctl(TUNSETIFF)", name, mend: tunMend(name)) {
             ioctl(number, UInt(CLINUX_TUNSETIFF), &request)
         }
@@ -105,11 +143,28 @@ public final class TunDevice {
     /// MTU, a loose reverse-path filter, an address of host scope and up, on this device only.
     /// A loose filter passes nothing on a device without an address, and the effective one is
     /// max(all, device), so 2 holds whatever `all` says. By netlink: /proc may be read-only.
-    public func configure(mtu: Int, address: (bytes: [UInt8], length: Int)) throws(SystemError) {
+    /// - Parameter namespace: the one that it was moved to, if it was.
+    public func configure(
+        mtu: Int, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+    ) throws(SystemError) {
+        let (name, bytes, length) = (name, address.bytes, address.length)
+        guard let namespace else {
+            return try Self.configure(name, mtu: mtu, address: bytes, length: length)
+        }
+        // A netlink socket speaks to the namespace that its thread stood in when it was made.
+        try namespace.run { () throws(SystemError) in
+            try Self.configure(name, mtu: mtu, address: bytes, length: length)
+        }
+    }
+
+    private static func configure(
+        _ name: String, mtu: Int, address: [UInt8], length: Int
+    ) throws(SystemError) {
+        let index = Int32(if_nametoindex(name))
         let netlink = try NetlinkSocket()
         try netlink.request(object: name) { message in
             message.begin(type: RTM_NEWLINK, flags: 0)
-            message.linkHeader(index: self.index, up: true)
+            message.linkHeader(index: index, up: true)
             message.attribute(IFLA_MTU, UInt32(mtu))
             message.nest(IFLA_AF_SPEC) { message in
                 message.nest(UInt16(AF_INET)) { message in
@@ -123,10 +178,10 @@ public final class TunDevice {
         try netlink.request(object: name) { message in
             message.begin(type: RTM_NEWADDR, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
             message.addressHeader(
-                index: self.index, family: address.bytes.count == 4 ? AF_INET : AF_INET6,
-                prefixLength: address.length)
-            message.attribute(IFA_LOCAL, address.bytes)
-            message.attribute(IFA_ADDRESS, address.bytes)
+                index: index, family: address.count == 4 ? AF_INET : AF_INET6,
+                prefixLength: length)
+            message.attribute(IFA_LOCAL, address)
+            message.attribute(IFA_ADDRESS, address)
         }
     }
 }

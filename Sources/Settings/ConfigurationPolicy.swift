@@ -13,7 +13,9 @@ extension Configuration {
                     name: $0, reversePath: reversePath.interfaces[$0] ?? reversePath.mode)
             },
             tunnels: tunnels.map(policy(of:)),
-            devices: devices.map(\.name),
+            devices: devices.map {
+                Policy.Device(name: $0.name, mtu: $0.mtu, isElsewhere: $0.netns != nil)
+            },
             mssIPv4: mss.ipv4,
             mssIPv6: mss.ipv6,
             ecn: outer.ecn,

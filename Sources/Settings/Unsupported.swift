@@ -11,7 +11,6 @@ extension Loader {
         ("[]", { $0.inner.rewriteSources.isEmpty ? [] : [("inner.rewriteSources", "a list")] }),
         ("off", { use("limits.packetsPerSecond", $0.limits.packetsPerSecond) }),
         ("off", { use("limits.perRemote", $0.limits.perRemote) }),
-        ("null", { $0.devices.flatMap { use("devices.\($0.name).netns", $0.netns) } }),
     ]
 
     private static func use<T>(_ path: String, _ value: T?) -> [(path: String, value: String)] {

@@ -122,7 +122,7 @@ final class VerdictLines {
     init(_ file: LineFile, policy: Policy) throws {
         self.file = file
         tunnels = try policy.tunnels.map { try Output.jsonText($0.name) }
-        devices = try policy.devices.map { try Output.jsonText($0) }
+        devices = try policy.devices.map { try Output.jsonText($0.name) }
     }
 
     func write(_ verdict: Verdict, frame: Int) {

@@ -211,7 +211,7 @@ final class FakeDaemon: Sendable {
             "configuration  /etc/shuck/shuck.yaml, generation 3, last reload refused",
             "eth0       receiving  1500  strict        auto         socket        "
                 + "4096 of 2048 bytes",
-            "shuck0  up     1500       1  checksum tcp",
+            "shuck0  up     1500       1  checksum tcp  -",
             "     0    3     0     2,000      2,000   25.0        125,000           0  running",
             "received            2,000       2,000",
             "  ipip                  5           0",

@@ -15,7 +15,7 @@ struct DestinationTests {
         _ destinations: [Policy.Destination], devices: [String] = ["shuck0", "shuck1", "shuck2"]
     ) -> World {
         ForwardingTests.world {
-            $0.devices = devices
+            $0.devices = devices.map { Policy.Device(name: $0) }
             $0.tunnels[0].destinations = destinations
         }
     }

@@ -8,7 +8,7 @@ import Testing
 @Suite("ICMP errors")
 struct QuoteTests {
     static let world = ForwardingTests.world { policy in
-        policy.devices = ["shuck0", "shuck1"]
+        policy.devices = [.init(name: "shuck0"), .init(name: "shuck1")]
         policy.tunnels[0].destinations = ["10.2.1.9", "2001:db8:2::9"].flatMap {
             [
                 Policy.Destination(

@@ -26,6 +26,7 @@ let everyKey = """
     devices:
       - {name: shuck0, mtu: 9000, netns: null, address: 127.0.0.42/32}
       - name: pod1
+        netns: /run/netns/pod1
         address: "fd00::1"
     reversePath:
       mode: loose-no-default
@@ -178,7 +179,9 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         #expect(policy.interfaces == [
             .init(name: "eth0", reversePath: .off), .init(name: "bond1.20", reversePath: .feasible),
         ])
-        #expect(policy.devices == ["shuck0", "pod1"])
+        #expect(policy.devices == [
+            .init(name: "shuck0", mtu: 9000), .init(name: "pod1", mtu: 1500, isElsewhere: true),
+        ])
         #expect(policy.tunnels.map(\.interfaces) == [[0], [0, 1]])
         #expect(policy.tunnels[0].destinations.map(\.device) == [1, 0, 0])
         #expect(policy.tunnels[0].passOtherRemotes && !policy.tunnels[1].passOtherRemotes)

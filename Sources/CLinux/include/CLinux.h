@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -53,6 +54,7 @@ enum {
     CLINUX_TUN_F_USO6 = 0x40,
     CLINUX_BPF_TCX_INGRESS = 46,
     CLINUX_IOSQE_FIXED_FILE = 1 << IOSQE_FIXED_FILE_BIT,
+    CLINUX_CLONE_NEWNET = 0x40000000,
     CLINUX_IPV4_DEVCONF_RP_FILTER = 8,
     CLINUX_TC_H_CLSACT = 0xfffffff1,
     CLINUX_TC_H_MIN_INGRESS_PARENT = 0xfffffff2,
@@ -76,6 +78,8 @@ int clinux_allowed_cpus(int *cpus, int capacity);
 void clinux_name_self(const char *name);
 int clinux_bpf(int command, union bpf_attr *attributes, unsigned size);
 int clinux_capabilities(uint64_t *effective);
+int clinux_namespace_kind(int namespace_fd);
+int clinux_enter_network(int namespace_fd);
 int clinux_signalfd(const int *signals, int count);
 
 #endif

@@ -13,6 +13,7 @@ struct Status: Decodable {
     struct Device: Decodable {
         let name: String
         let state: String
+        let netns: String?
         let queues: Int
     }
     struct Replies: Decodable {

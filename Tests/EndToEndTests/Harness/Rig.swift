@@ -66,7 +66,11 @@ final class Rig {
             guard let owner = pid_t(name.dropFirst("shucktest".count)),
                 kill(owner, 0) != 0 && errno == ESRCH
             else { continue }
-            try Rig(name: name).remove()
+            let rig = try Rig(name: name)
+            for more in listed where more == name + "-extra" {
+                try rig.launch(["ip", "netns", "delete", more]).wait()
+            }
+            rig.remove()
         }
     }
 

@@ -1,0 +1,94 @@
+// Network namespaces by their path: found, entered by a thread of its own, watched for coming and going.
+
+import CLinux
+import Glibc
+import Synchronization
+
+/// An open network namespace. While it is held the namespace lives on, whatever becomes of its
+/// path: hold it no longer than a change of it takes.
+public final class NetworkNamespace {
+    /// What tells one namespace from the next at the same path.
+    public struct Identity: Sendable, Equatable {
+        let device: UInt64
+        let inode: UInt64
+    }
+
+    public let path: String
+    public let identity: Identity
+    let descriptor: Descriptor
+
+    public init(_ path: String) throws(SystemError) {
+        self.path = path
+        let name = path.split(separator: "/").last ?? ""
+        let mend = """
+            make it (ip netns add \(name)) or correct devices[].netns; shuck takes it when it comes
+            """
+        // A path that is something else must not keep us waiting.
+        let number = try check("open", path, mend: mend) {
+            open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        }
+        descriptor = Descriptor(number)
+        guard clinux_namespace_kind(number) == CLINUX_CLONE_NEWNET else {
+            throw SystemError(
+                "ioctl(NS_GET_NSTYPE)", path, errno: EINVAL,
+                mend: "it is no network namespace: \(mend)")
+        }
+        var status = stat()
+        try check("fstat", path) { fstat(number, &status) }
+        identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    }
+
+    /// What stands at the path now; nil when there is no network namespace.
+    public static func identity(at path: String) -> Identity? {
+        try? NetworkNamespace(path).identity
+    }
+
+    /// Runs `body` inside, on a new thread that ends with it: this one stays where it is.
+    func run(_ body: @escaping @Sendable () throws(SystemError) -> Void) throws(SystemError) {
+        let outcome = Outcome()
+        let (number, path) = (descriptor.number, path)
+        let thread = try WorkerThread(name: "shuck-netns") {
+            do throws(SystemError) {
+                try checkNegative(
+                    "setns", path, mend: "run as root, or grant CAP_SYS_ADMIN",
+                    clinux_enter_network(number))
+                try body()
+            } catch {
+                outcome.failure.withLock { $0 = error }
+            }
+        }
+        thread.join()
+        if let failure = outcome.failure.withLock({ $0 }) { throw failure }
+    }
+
+    private final class Outcome: Sendable {
+        let failure = Mutex<SystemError?>(nil)
+    }
+}
+
+/// Hears when something comes into a directory, or goes.
+public final class DirectoryWatch {
+    private let inotify: Descriptor
+
+    public init() throws(SystemError) {
+        inotify = Descriptor(
+            try check(
+                "inotify_init1", "directories",
+                mend: "raise the limit: sysctl -w fs.inotify.max_user_instances=1024"
+            ) { inotify_init1(Int32(IN_NONBLOCK | IN_CLOEXEC)) })
+    }
+
+    public var descriptor: Int32 { inotify.number }
+
+    /// Watches a directory, if it is there; one that is watched already stays so.
+    public func watch(_ directory: String) {
+        _ = inotify_add_watch(
+            inotify.number, directory, UInt32(IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR))
+    }
+
+    /// Forgets what has been told so far.
+    public func clear() {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while read(inotify.number, &buffer, buffer.count) > 0 {}
+    }
+}

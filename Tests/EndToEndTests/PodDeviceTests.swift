@@ -1,0 +1,326 @@
+// Devices inside pods' namespaces: traffic, pods that go and come, and nothing left of either.
+
+import Foundation
+import Testing
+
+extension EndToEnd {
+    @Suite struct PodDeviceTests {
+        private static let vips = Mode.allCases.map(\.vip)
+
+        @Test(arguments: [Offloads.on, .gro], [1, 2])
+        func everyModeGoesStraightIn(offloads: Offloads, workers: Int) throws {
+            try Rig.with(offloads: offloads) { rig in
+                // As strict as a pod may be: the client's way back leads by another interface.
+                for scope in ["all", "default", "eth0"] {
+                    try rig.set(.pod, "net.ipv4.conf.\(scope).rp_filter", "1")
+                }
+                let path = rig.path(.pod)
+                let daemon = try Daemon.ready(
+                    rig, Setup(workers: workers, more: [Self.device(path, "mtu: 1460")]))
+                try rig.serve(.pod, "serve", "--size", "4M", "--seed", "5")
+                try rig.serve(.pod, "echo")
+                let digest = try rig.launch([Tools.lab, "digest", "--size", "4M", "--seed", "5"])
+                let expected = try digest.wait().get().trimmingCharacters(in: .newlines)
+                for mode in Mode.allCases {
+                    let pushed = try rig.lab(
+                        .client, "push", mode.vip, "80", "--size", "4M", "--seed", "5")
+                    #expect(pushed.text("sha256") == expected, "\(mode)")
+                    let fetched = try rig.lab(.client, "fetch", mode.vip, "80", "--timeout", "20")
+                    #expect(fetched.text("sha256") == expected, "\(mode)")
+                    let answer = try rig.lab(
+                        .client, "pingpong", mode.vip, "7", "--count", "20", "--size", "1200")
+                    #expect(answer["lost"] == 0, "\(mode)")
+                    let echo = try rig.run(
+                        .client, "ping", "-n", "-c", "3", "-i", "0.01", "-W", "5", mode.vip)
+                    #expect(echo.contains("3 received"), "\(echo)")
+                }
+                try Self.expectDevice(rig, daemon, path, workers: workers)
+                try daemon.expectConservation()
+            }
+        }
+
+        private static func device(_ path: String, _ more: String = "mtu: 1500") -> String {
+            "devices: [{name: pod0, netns: \"\(path)\", \(more)}]"
+        }
+
+        private static func expectDevice(
+            _ rig: Rig, _ daemon: Daemon, _ path: String, workers: Int
+        ) throws {
+            #expect(try !rig.hasLink(.node, "pod0"))
+            let link = try rig.run(.pod, "ip", "address", "show", "pod0")
+            #expect(link.contains("mtu 1460"), "\(link)")
+            #expect(link.contains("inet 127.0.0.42/32 scope host"), "\(link)")
+            #expect(try rig.get(.pod, "net.ipv4.conf.pod0.rp_filter") == "2")
+            #expect(try rig.get(.pod, "net.ipv4.conf.eth0.rp_filter") == "1")
+            let status = try daemon.status()
+            #expect(status.devices.map(\.netns) == [path])
+            #expect(status.devices[0].state == "up" && status.devices[0].queues == workers)
+            #expect(status.packets["dropped"] == 0, "\(status.dropsByReason)")
+            #expect(status.notes.isEmpty, "\(status.notes)")
+            // No descriptor of a namespace, on which it would live on.
+            let open = try FileManager.default.contentsOfDirectory(
+                atPath: "/proc/\(status.processID)/fd")
+            for number in open {
+                let target = try? FileManager.default.destinationOfSymbolicLink(
+                    atPath: "/proc/\(status.processID)/fd/\(number)")
+                #expect(target?.contains("net") != true || target?.hasPrefix("socket:") == true
+                    || target == "/dev/net/tun", "\(target ?? "")")
+            }
+        }
+
+        /// The kernel of the node has no part in it, so need not forward.
+        @Test func noForwardingIsNeeded() throws {
+            try Rig.with { rig in
+                try rig.set(.node, "net.ipv4.ip_forward", "0")
+                try rig.set(.node, "net.ipv6.conf.all.forwarding", "0")
+                let daemon = try Daemon.ready(rig, Setup(more: [Self.device(rig.path(.pod))]))
+                let arrived = try Capture(rig, .pod, "pod0", "udp")
+                let packets = Mode.allCases.map {
+                    IPPacket.datagram($0.innerIsIPv4 ? Rig.client4 : Rig.client6, $0.vip)
+                        .wrapped($0)
+                }
+                try rig.send(packets)
+                try arrived.wait(for: 4)
+                #expect(try daemon.status().notes.isEmpty)
+                try daemon.expectConservation()
+            }
+        }
+
+        @Test func aPodGoesAndComesBesideAnother() throws {
+            try Rig.with { rig in
+                let extra = ExtraPod(rig)
+                defer { extra.remove() }
+                try extra.make()
+                try rig.serve(.pod, "echo")
+                let daemon = try Daemon.ready(rig, Self.beside(extra))
+                let stays = try rig.start(
+                    .client,
+                    [
+                        Tools.lab, "pingpong", Mode.ipip.vip, "7", "--count", "3000",
+                        "--interval-us", "2000",
+                    ])
+                for round in 1...3 {
+                    try extra.expectAnswers("in round \(round)")
+                    extra.remove()
+                    try eventually("its absence") {
+                        try daemon.status().devices[1].state == "absent"
+                    }
+                    // The namespace is really gone, and its end of the link with it.
+                    try eventually("the end of its link") { try !rig.hasLink(.node, "extra0") }
+                    let status = try daemon.status()
+                    #expect(status.notes.contains { $0.contains(extra.path) }, "\(status.notes)")
+                    #expect(status.notes.contains { $0.contains("ip netns add \(extra.name)") })
+                    #expect(try daemon.metrics().sum("shuck_device_up", "pod1") == 0)
+                    #expect(daemon.isReady)
+                    let drops = status.dropsByReason["device_error", default: 0]
+                    try rig.send([
+                        IPPacket.datagram(Rig.client4, Mode.ipip6.vip).wrapped(.ipip6)
+                    ])
+                    try eventually("the drop") {
+                        try daemon.status().dropsByReason["device_error", default: 0] == drops + 1
+                    }
+                    try extra.make()
+                    try eventually("its return", 5) {
+                        try daemon.status().devices[1].state == "up"
+                    }
+                }
+                try extra.expectAnswers("at the end")
+                #expect(try daemon.metrics().sum("shuck_device_up", "pod1") == 1)
+                #expect(stays.isRunning, "the pods took longer than the traffic")
+                #expect(try Answer(stays.wait().get())["lost"] == 0)
+                #expect(try daemon.status().dropsByReason == ["device_error": 3])
+                try daemon.expectConservation()
+            }
+        }
+
+        private static func beside(_ extra: ExtraPod) -> Setup {
+            var setup = Setup(tunnels: [Setup.Tunnel(destinations: [Mode.ipip.vip])])
+            // It continues the list of destinations.
+            setup.tunnels[0].more = ["  - {prefix: \(Mode.ipip6.vip), device: pod1}"]
+            setup.more = ["devices: [{name: shuck0}, {name: pod1, netns: \"\(extra.path)\"}]"]
+            return setup
+        }
+
+        /// A pod whose name is taken by the next while its own processes still end.
+        @Test func theNamespaceOfTheNameCounts() throws {
+            try Rig.with { rig in
+                let extra = ExtraPod(rig)
+                defer { extra.remove() }
+                try extra.make()
+                let daemon = try Daemon.ready(rig, Self.beside(extra))
+                let stays = try extra.start(["sleep", "60"])
+                try extra.unname()
+                // Without its name it goes on.
+                usleep(1_200_000)
+                #expect(try daemon.status().devices[1].state == "up")
+                try extra.nameAgain()
+                try eventually("the device in the new one", 5) { try extra.hasLink("pod1") }
+                #expect(try daemon.status().devices[1].state == "up")
+                #expect(stays.isRunning)
+                stays.end()
+            }
+        }
+
+        @Test func aNamespaceMayComeLate() throws {
+            try Rig.with { rig in
+                let extra = ExtraPod(rig)
+                defer { extra.remove() }
+                let daemon = try Daemon.ready(rig, Self.beside(extra))
+                let errors = daemon.process.errors
+                #expect(errors.contains("pod1 is absent"), "\(errors)")
+                #expect(errors.contains(extra.path) && errors.contains("ip netns add"))
+                #expect(try daemon.status().devices.map(\.state) == ["up", "absent"])
+                // Something else under that name is none.
+                try "".write(toFile: extra.path, atomically: false, encoding: .utf8)
+                usleep(100_000)
+                #expect(try daemon.status().devices[1].state == "absent")
+                try FileManager.default.removeItem(atPath: extra.path)
+                try extra.make()
+                try eventually("the device", 5) { try daemon.status().devices[1].state == "up" }
+                try extra.expectAnswers("late")
+                try daemon.expectConservation()
+            }
+        }
+
+        @Test func itsEndIsTheDevicesEnd() throws {
+            try Rig.with { rig in
+                let setup = Setup(workers: 2, more: [Self.device(rig.path(.pod))])
+                let first = try Daemon.ready(rig, setup)
+                #expect(try rig.hasLink(.pod, "pod0"))
+                #expect(try first.stop().status == 0)
+                #expect(try !rig.hasLink(.pod, "pod0"))
+                let second = try Daemon.ready(rig, setup)
+                second.process.signal(SIGKILL)
+                try second.process.wait()
+                try eventually("its end") { try !rig.hasLink(.pod, "pod0") }
+                #expect(try Daemon.ready(rig, setup).stop().status == 0)
+            }
+        }
+
+        @Test func aReloadMovesAndChangesIt() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                // Of one name they would be one device: refused, and the old one stays.
+                try daemon.configure(
+                    Setup(more: ["devices: [{name: shuck0, netns: \"\(rig.path(.pod))\"}]"]))
+                let refused = try daemon.reload()
+                #expect(refused.status == 409 && refused.body.contains("shuck0"), "\(refused.body)")
+                #expect(try rig.hasLink(.node, "shuck0"))
+                #expect(try !rig.hasLink(.pod, "shuck0"))
+                for mtu in ["1500", "1300"] {
+                    try daemon.configure(
+                        Setup(more: [Self.device(rig.path(.pod), "mtu: \(mtu)")]))
+                    #expect(try daemon.reload().status == 200)
+                    let link = try rig.run(.pod, "ip", "link", "show", "pod0")
+                    #expect(link.contains("mtu \(mtu) "), "\(link)")
+                }
+                try rig.serve(.pod, "echo")
+                let answer = try rig.lab(.client, "pingpong", Mode.ip6ip.vip, "7", "--count", "10")
+                #expect(answer["lost"] == 0)
+                // Deleted from within the pod: made again.
+                try rig.run(.pod, "ip", "link", "delete", "pod0")
+                try eventually("the device", 5) { try rig.hasLink(.pod, "pod0") }
+                try daemon.configure(Setup())
+                #expect(try daemon.reload().status == 200)
+                #expect(try !rig.hasLink(.pod, "pod0"))
+                try daemon.expectConservation()
+            }
+        }
+
+        @Test func whatStandsInTheWayIsSaid() throws {
+            try Rig.with { rig in
+                let setup = Setup(more: [Self.device(rig.path(.pod))])
+                let bounded = try Daemon(
+                    rig, setup,
+                    wrapper: ["setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin"])
+                let unpermitted = try bounded.process.wait(seconds: 20)
+                #expect(unpermitted.status == 3)
+                #expect(unpermitted.errors.contains("CAP_SYS_ADMIN"), "\(unpermitted.errors)")
+                #expect(try !rig.hasLink(.pod, "pod0"))
+                try rig.ip(.pod, "link add pod0 type veth peer name other0\n")
+                let taken = try Daemon(rig, setup).process.wait(seconds: 20)
+                #expect(taken.status == 3)
+                #expect(taken.errors.contains("pod0 is already in there"), "\(taken.errors)")
+                #expect(taken.errors.contains(rig.path(.pod)))
+                #expect(try !rig.hasLink(.node, "pod0"))
+            }
+        }
+    }
+}
+
+/// A second pod, which owns one of the rig's addresses.
+private final class ExtraPod {
+    private static let vip = Mode.ipip6.vip
+    private let rig: Rig
+    let name: String
+    private var server: RunningCommand?
+
+    init(_ rig: Rig) {
+        self.rig = rig
+        name = rig.name + "-extra"  // as `Rig.removeStale` knows it
+    }
+
+    var path: String { "/run/netns/" + name }
+
+    func start(_ arguments: [String]) throws -> RunningCommand {
+        try rig.launch(["ip", "netns", "exec", name] + arguments)
+    }
+
+    private func run(_ arguments: String...) throws {
+        try rig.launch(["ip"] + arguments).wait().get()
+    }
+
+    func hasLink(_ link: String) throws -> Bool {
+        try rig.launch(["ip", "-n", name, "link", "show", link]).wait().status == 0
+    }
+
+    /// The namespace first: what goes into it may be there before its link is.
+    func make() throws {
+        try run("netns", "add", name)
+        try run(
+            "link", "add", "extra0", "netns", rig.name + "-node", "type", "veth", "peer", "eth0",
+            "netns", name)
+        try rig.ip(
+            .node,
+            """
+            link set extra0 up
+            address add 10.3.1.1/24 dev extra0
+            route replace \(Self.vip) via 10.3.1.9
+
+            """)
+        for arguments in [
+            ["link", "set", "lo", "up"], ["link", "set", "eth0", "up"],
+            ["address", "add", "10.3.1.9/24", "dev", "eth0"],
+            ["address", "add", "\(Self.vip)/32", "dev", "lo"],
+            ["route", "add", "default", "via", "10.3.1.1"],
+        ] { try rig.launch(["ip", "-n", name] + arguments).wait().get() }
+        let server = try start([Tools.lab, "echo"])
+        try eventually("echo to listen") { server.output.hasSuffix("\n") }
+        self.server = server
+    }
+
+    func remove() {
+        server?.end()
+        server = nil
+        _ = try? rig.launch(["ip", "netns", "delete", name]).wait()
+    }
+
+    /// Takes its name away; its processes go on.
+    func unname() throws { try run("netns", "delete", name) }
+
+    func nameAgain() throws { try run("netns", "add", name) }
+
+    func expectAnswers(_ when: String) throws {
+        // The link's carrier takes its moment, not shuck.
+        try eventually("an answer \(when)") {
+            let once = ["pingpong", Self.vip, "7", "--count", "1", "--timeout-ms", "200"]
+            return try rig.attempt(.client, [Tools.lab] + once).status == 0
+        }
+        let answer = try rig.lab(.client, "pingpong", Self.vip, "7", "--count", "10")
+        #expect(answer["lost"] == 0, "\(when): \(answer)")
+    }
+}
+
+extension Rig {
+    fileprivate func path(_ place: Place) -> String { "/run/netns/\(name)-\(place)" }
+}
