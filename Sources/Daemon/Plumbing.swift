@@ -38,6 +38,8 @@ struct Plumbing {
     /// Raw sockets, where frames are claimed by them.
     var socketClaim: Claim?
     var socketAddresses: [[UInt8]] = []
+    /// For the ICMP errors of devices in other namespaces.
+    var replies: Replies?
     /// Where `mss.replies` asks for one, and the chains that it was last given.
     var replyTable: FilterTable?
     var replyChains = ""
@@ -60,6 +62,10 @@ struct Plumbing {
         try reconcileDevices(
             of: configuration, links: links, workers: cpus.count, isFollowing: isFollowing,
             into: &next)
+        if configuration.devices.contains(where: { $0.netns != nil }) {
+            let isSame = replies?.settings == configuration.icmp
+            next.replies = try isSame ? replies : Replies(configuration.icmp)
+        }
         for name in configuration.interfaces {
             guard let link = links.first(where: { $0.name == name }) else { continue }
             if let old = interfaces[name], old.link.index == link.index,

@@ -169,7 +169,7 @@ private final class Control {
             queues: configuration.devices.map {
                 snapshot.plumbing.devices[$0.name]?.queues[worker]
             },
-            counters: counters,
+            replies: snapshot.plumbing.replies, counters: counters,
             busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
             isShadow: configuration.mode == .shadow, isLast: isLast)
     }

@@ -21,6 +21,8 @@ final class Assignment: Sendable {
     let ports: [Port]
     /// This worker's queue of each device, in the policy's order; nil: the device is absent.
     let queues: [Descriptor?]
+    /// nil: no device needs them.
+    let replies: Replies?
     let counters: CounterBlock
     let busyPollNanoseconds: UInt64
     /// Judge and count, inject nothing.
@@ -30,7 +32,7 @@ final class Assignment: Sendable {
 
     init(
         generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        queues: [Descriptor?],
+        queues: [Descriptor?], replies: Replies?,
         counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation
@@ -38,6 +40,7 @@ final class Assignment: Sendable {
         self.fragments = fragments
         self.ports = ports
         self.queues = queues
+        self.replies = replies
         self.counters = counters
         self.busyPollNanoseconds = busyPollNanoseconds
         self.isShadow = isShadow
@@ -137,6 +140,8 @@ final class Worker {
     private let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 2 * batch)
     private let scratch = UnsafeMutableRawPointer.allocate(
         byteCount: batch * scratchBytes, alignment: 64)
+    private let message = UnsafeMutableRawPointer.allocate(
+        byteCount: ReplyMessage.capacity, alignment: 8)
     private let big = UnsafeMutableRawPointer.allocate(
         byteCount: bigFrames * PacketRing.frameBytesMax, alignment: 4096)
 
@@ -163,6 +168,7 @@ final class Worker {
         entries.deallocate()
         vectors.deallocate()
         scratch.deallocate()
+        message.deallocate()
         big.deallocate()
     }
 
@@ -267,7 +273,7 @@ final class Worker {
         Judge.judge(
             frames, into: verdicts, count: count, world: world, cache: cache,
             reassembler: reassembler, now: now)
-        inject(count)
+        inject(count, now)
         account(count, now)
         return count
     }
@@ -346,13 +352,17 @@ final class Worker {
     }
 
     /// Queues a write for each packet that goes on: one submit, and all have completed.
-    private func inject(_ count: Int) {
+    private func inject(_ count: Int, _ now: UInt64) {
+        if isShadow { return }
         var queued = 0
         for index in 0..<count {
             let verdict = verdicts + index
-            guard verdict.pointee.kind == .inject, !isShadow else { continue }
-            queueWrite(index, verdict)
-            queued &+= 1
+            if verdict.pointee.kind == .inject {
+                queueWrite(index, verdict)
+                queued &+= 1
+            } else if verdict.pointee.kind == .reply {
+                reply(index, verdict, now)
+            }
         }
         if queued == 0 { return }
         var completed = 0
@@ -363,6 +373,15 @@ final class Worker {
             // A TUN queue never blocks, so this is for a kernel that defers its completions.
             queue.submitAndWait()
         }
+    }
+
+    /// Tells the sender, at a rate that no flood can drive; what is not told is a drop.
+    @inline(never)
+    private func reply(_ index: Int, _ verdict: UnsafeMutablePointer<Verdict>, _ now: UInt64) {
+        let device = assignment.world.policy.policy.devices[Int(verdict.pointee.device)]
+        let isSent = assignment.replies?.send(
+            frames[index], verdict.pointee, mtu: device.mtu, now: now, message: message)
+        if isSent != true { verdict.pointee.kind = .drop }
     }
 
     /// The header and the rewritten head come from the entry's own memory: the slot stays as it

@@ -249,7 +249,7 @@ enum FastPath {
             }
             rule += 1
         }
-        guard rule < end else { return false }
+        guard rule < end, length <= Int(rule.pointee.mtu) else { return false }
         // The slot holds what an earlier frame left there.
         verdict.pointee.vnet = VirtioHeader()
         let vnet = frame.pointee.vnet

@@ -191,7 +191,7 @@ public enum Judge {
             outer.failure = decide(&verdict, frame, world, packet, outer, inner)
         }
         if outer.failure != .none {
-            verdict.kind = .drop
+            if verdict.kind != .reply { verdict.kind = .drop }
             verdict.reason = outer.failure
         }
         return verdict
@@ -229,6 +229,12 @@ public enum Judge {
         verdict.destination = rule.pointee.index
         verdict.offset = UInt32(truncatingIfNeeded: outer.innerOffset)
         verdict.length = UInt32(truncatingIfNeeded: inner.length)
+        if inner.length > Int(rule.pointee.mtu),
+            TooBig.size(bytes, inner, frame) > Int(rule.pointee.mtu)
+        {
+            if TooBig.isAnswered(bytes, inner, verdict.mode, frame) { verdict.kind = .reply }
+            return .packetTooBig
+        }
         let offload = Offload.rebase(
             &verdict.vnet, frame, strip: frame.pointee.linkLength &+ outer.innerOffset, inner,
             verdict.mode)

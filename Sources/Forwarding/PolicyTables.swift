@@ -25,9 +25,13 @@ struct DestinationRule: BitwiseCopyable {
     var protocolNumber: UInt16
     var portCount: UInt16
     var firstPort: UInt32
+    /// Bytes of the largest packet that the device takes; `anySize` where the kernel sees to it.
+    var mtu: UInt32
     var device: UInt16
     var mss: UInt16
     var index: UInt16
+
+    static let anySize = UInt32.max
 }
 
 /// The rules that an inner destination address is put to, in order.
@@ -205,7 +209,8 @@ private struct PolicyCompiler {
             rules.append(
                 DestinationRule(
                     protocolNumber: DestinationRule.anyProtocol, portCount: 0, firstPort: 0,
-                    device: 0, mss: DestinationRule.mssInherited, index: Verdict.noIndex))
+                    mtu: mtu(ofDevice: 0), device: 0, mss: DestinationRule.mssInherited,
+                    index: Verdict.noIndex))
         }
         for destination in tunnel.destinations {
             rules.append(rule(destination))
@@ -240,6 +245,11 @@ private struct PolicyCompiler {
         return UInt32(lists.count - 1)
     }
 
+    private func mtu(ofDevice index: Int) -> UInt32 {
+        let device = policy.devices[index]
+        return device.isElsewhere ? UInt32(device.mtu) : DestinationRule.anySize
+    }
+
     private mutating func rule(_ destination: Policy.Destination) -> DestinationRule {
         let firstPort = UInt32(ports.count)
         for range in destination.ports {
@@ -250,6 +260,7 @@ private struct PolicyCompiler {
             protocolNumber: destination.protocolNumber.map(UInt16.init)
                 ?? DestinationRule.anyProtocol,
             portCount: UInt16(destination.ports.count), firstPort: firstPort,
+            mtu: mtu(ofDevice: destination.device),
             device: UInt16(destination.device),
             mss: destination.mss.map(Self.encoded) ?? DestinationRule.mssInherited,
             index: UInt16(clamping: destinationCount - 1))

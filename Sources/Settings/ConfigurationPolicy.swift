@@ -53,3 +53,11 @@ extension Configuration {
         return index
     }
 }
+
+extension ReplyRate {
+    /// nil: none may be sent.
+    public init?(_ settings: Configuration.ICMP) {
+        guard settings.ratePerSecond > 0 else { return nil }
+        self.init(perSecond: settings.ratePerSecond, burst: settings.burst)
+    }
+}

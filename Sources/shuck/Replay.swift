@@ -40,25 +40,36 @@ final class Replay {
     private let interface: UInt16
     private let link: LinkType
     private let output: CaptureWriter
+    private let replies: CaptureWriter?
+    private let rate: ReplyRate?
+    private var rateStamp: UInt64 = 0
+    private let sources: ReplySources
     private let verdictLines: VerdictLines?
 
     private let reassembler: Reassembler?
     private let nanosecondsPerTick: UInt64
     private let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
     private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
+    private let message = UnsafeMutableRawPointer.allocate(
+        byteCount: ReplyMessage.capacity, alignment: 8)
     private let head = UnsafeMutableRawPointer.allocate(
         byteCount: Limits.headBytes, alignment: 64)
 
     /// - Parameter isNanosecond: what the capture's times count behind the seconds.
     init(
-        world: World, fragments: Configuration.Fragments, interface: Int, link: LinkType,
-        isNanosecond: Bool, output: CaptureWriter, verdictLines: VerdictLines?
+        world: World, configuration: Configuration, interface: Int, link: LinkType,
+        isNanosecond: Bool, output: CaptureWriter, replies: CaptureWriter?,
+        verdictLines: VerdictLines?
     ) {
         self.world = world
         self.interface = UInt16(interface)
         self.link = link
         self.output = output
+        self.replies = replies
+        rate = ReplyRate(configuration.icmp)
+        sources = ReplySources(configuration)
         self.verdictLines = verdictLines
+        let fragments = configuration.outer.fragments
         nanosecondsPerTick = isNanosecond ? 1 : 1000
         reassembler = fragments.memory == 0
             ? nil
@@ -69,6 +80,7 @@ final class Replay {
     deinit {
         frame.deallocate()
         verdict.deallocate()
+        message.deallocate()
         head.deallocate()
     }
 
@@ -88,7 +100,25 @@ final class Replay {
             + UInt64(max(packet.time.tv_usec, 0)) * nanosecondsPerTick
         Judge.judge(
             frame, into: verdict, count: 1, world: world.view, reassembler: reassembler, now: now)
+        if verdict.pointee.kind == .reply { reply(at: packet.time, now) }
         record(frame.pointee, verdict.pointee, packet.time)
+    }
+
+    /// As the daemon does it: what there is no token for is a drop.
+    private func reply(at time: timeval, _ now: UInt64) {
+        guard let rate, let stamp = rate.take(rateStamp, now: now) else {
+            return verdict.pointee.kind = .drop
+        }
+        rateStamp = stamp
+        guard let replies else { return }
+        let isIPv4 = verdict.pointee.mode.innerIsIPv4
+        let count = ReplyMessage.writePacket(
+            to: message, frame.pointee, verdict.pointee,
+            mtu: world.policy.policy.devices[Int(verdict.pointee.device)].mtu,
+            source: isIPv4 ? sources.ipv4 : sources.ipv6)
+        replies.write(
+            time, UnsafeRawBufferPointer(start: message, count: count),
+            UnsafeRawBufferPointer(start: nil, count: 0))
     }
 
     private func record(_ frame: Frame, _ verdict: Verdict, _ time: timeval) {
@@ -110,6 +140,21 @@ final class Replay {
             counts.reasons[verdict.reason.name, default: 0] += 1
         case .reply: counts.replied += 1
         }
+    }
+}
+
+/// Where errors come from. `auto` is the host's choice by its routes; without a host the first
+/// address that a tunnel has in the family, or the unspecified one.
+private struct ReplySources {
+    let ipv4: [UInt8]
+    let ipv6: [UInt8]
+
+    init(_ configuration: Configuration) {
+        let own = configuration.tunnels.flatMap(\.local).filter(\.isHost).map(\.address)
+        ipv4 = (configuration.icmp.source4 ?? own.first(where: \.isIPv4))?.bytes
+            ?? [UInt8](repeating: 0, count: 4)
+        ipv6 = (configuration.icmp.source6 ?? own.first { !$0.isIPv4 })?.bytes
+            ?? [UInt8](repeating: 0, count: 16)
     }
 }
 

@@ -94,8 +94,8 @@ struct ReplayCommand: ParsableCommand {
         }
         let lines = try verdicts.map { try VerdictLines(LineFile(path: $0), policy: policy) }
         let replay = Replay(
-            world: world, fragments: configuration.outer.fragments, interface: place,
-            link: reader.link, isNanosecond: reader.isNanosecond, output: writer,
+            world: world, configuration: configuration, interface: place, link: reader.link,
+            isNanosecond: reader.isNanosecond, output: writer, replies: answers,
             verdictLines: lines)
         var damage: CaptureError?
         do throws(CaptureError) {

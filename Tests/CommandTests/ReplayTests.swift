@@ -31,6 +31,46 @@ import Testing
             "--verdicts", "v.jsonl")
     }
 
+    // MARK: what is answered
+
+    /// What a device in a pod's namespace cannot take: the whole answer, byte by byte.
+    @Test func tooBigIsAnswered() throws {
+        let shell = try Shell()
+        try shell.write(
+            "c.yaml",
+            Sample.configuration.replacing(
+                "{name: shuck0}", with: "{name: shuck0, mtu: 1280, netns: /run/netns/pod}")
+                + "icmp: {ratePerSecond: 1, burst: 2}\n")
+        let payload = be16(1000) + be16(443) + be16(1308) + [0, 0]
+            + [UInt8](repeating: 1, count: 1300)
+        let inner = ipv6(Sample.client6, Sample.pod6, 17, payload)
+        let frames = [[UInt8]](repeating: Sample.outer6(inner), count: 3)
+        try shell.write(
+            "in.pcap", CaptureText.pcap(frames.map { Record(bytes: $0) }, link: 101))
+        for _ in 0..<2 {
+            let outcome = try shell.shuck(
+                "replay", "--config", "c.yaml", "--in", "in.pcap", "--out", "out.pcap",
+                "--verdicts", "v.jsonl", "--replies", "r.pcap")
+            #expect(outcome.code == 0, "\(outcome.error)")
+            let tail = #""reason":"pkt_too_big","mode":"ip6ip6","tunnel":"lvs"}"#
+            #expect(
+                try shell.lines("v.jsonl") == [
+                    #"{"frame":0,"verdict":"reply","# + tail,
+                    #"{"frame":1,"verdict":"reply","# + tail,
+                    // No token is left for the third.
+                    #"{"frame":2,"verdict":"drop","# + tail,
+                ])
+            var message: [UInt8] = [2, 0, 0, 0] + be32(1280) + inner[..<1232]
+            let pseudo = Sample.node6 + Sample.client6 + be32(message.count) + [0, 0, 0, 58]
+            message.replaceSubrange(2..<4, with: be16(checksum(pseudo + message)))
+            let answer = ipv6(Sample.node6, Sample.client6, 58, message)
+            #expect(
+                try shell.read("r.pcap")
+                    == CaptureText.output([Record(bytes: answer), Record(bytes: answer)]))
+            #expect(try shell.read("out.pcap") == CaptureText.output([]))
+        }
+    }
+
     // MARK: modes, links, files
 
     @Test(arguments: Link.allCases)

@@ -86,6 +86,55 @@ extension EndToEnd {
             }
         }
 
+        /// Path MTU discovery towards a pod whose device is smaller than the link: the answer comes
+        /// from shuck, for no kernel routes in between.
+        @Test func whatIsTooBigIsAnswered() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(
+                    rig,
+                    Setup(more: [
+                        Self.device(rig.path(.pod), "mtu: 1400"), "icmp: {ratePerSecond: 10, burst: 5}",
+                    ]))
+                for mode in Mode.allCases {
+                    let headers = mode.innerIsIPv4 ? 28 : 48
+                    func ping(_ size: Int) throws -> String {
+                        try rig.attempt(
+                            .client,
+                            [
+                                "ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s",
+                                "\(size - headers)", mode.vip,
+                            ]).output
+                    }
+                    #expect(try ping(1400).contains("1 received"), "\(mode)")
+                    let refused = try ping(1401)
+                    #expect(
+                        refused.contains("mtu = 1400") || refused.contains("mtu=1400"),
+                        "\(mode): \(refused)")
+                    try rig.run(.client, "ip", "route", "flush", "cache")
+                    try rig.run(.client, "ip", "-6", "route", "flush", "cache")
+                }
+                let replied = try daemon.metrics().sum("shuck_replied_packets_total")
+                #expect(replied == 4)
+                try Self.expectRate(rig, daemon)
+                try daemon.expectConservation()
+            }
+        }
+
+        /// A storm of them is answered at the rate that is set, and costs other traffic nothing.
+        private static func expectRate(_ rig: Rig, _ daemon: Daemon) throws {
+            let before = try daemon.metrics().sum("shuck_replied_packets_total")
+            let large = IPPacket.datagram(
+                Rig.client4, Mode.ipip.vip, String(repeating: "x", count: 1400)).wrapped(.ipip)
+            let start = Date()
+            try rig.send([large], repeat: 20_000)
+            try eventually("all to be judged") {
+                try daemon.metrics().drops["pkt_too_big", default: 0] > 19_000
+            }
+            let seconds = Date().timeIntervalSince(start)
+            let replied = try daemon.metrics().sum("shuck_replied_packets_total") - before
+            #expect(replied >= 1 && Double(replied) <= 5 + 10 * seconds + 1)
+        }
+
         @Test func aPodGoesAndComesBesideAnother() throws {
             try Rig.with { rig in
                 let extra = ExtraPod(rig)

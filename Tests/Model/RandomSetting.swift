@@ -9,7 +9,7 @@ extension Setting {
             Policy.Interface(
                 name: "eth\($0)", reversePath: ReversePathMode.allCases[random.below(5)])
         }
-        let devices = (0...random.below(3)).map { "shuck\($0)" }
+        let devices = (0...random.below(3)).map { Policy.Device(name: "shuck\($0)") }
         let tunnels = (0...random.below(4)).map { _ in
             Policy.Tunnel.random(interfaces: interfaces.count, devices: devices.count, &random)
         }

@@ -1,0 +1,182 @@
+// A packet that its device cannot take: whether its sender is told, and the ICMP error that tells it.
+// Only for devices in pods' namespaces; in the host's the kernel routes, refuses and answers itself.
+
+/// How many ICMP errors may be sent: a bucket of `burst` tokens that fills at a steady rate, as
+/// one time stamp (the generic cell rate algorithm, ITU-T I.371), so that workers can share it.
+public struct ReplyRate: Sendable, Equatable, BitwiseCopyable {
+    /// Nanoseconds that one token takes.
+    private let interval: UInt64
+    /// How far ahead of the clock the stamp may run.
+    private let tolerance: UInt64
+
+    /// - Parameter perSecond: at least 1, as `burst`.
+    public init(perSecond: Int, burst: Int) {
+        interval = 1_000_000_000 / UInt64(perSecond)
+        tolerance = interval * UInt64(burst - 1)
+    }
+
+    /// - Parameter stamp: what the last call returned, 0 before the first.
+    /// - Parameter now: nanoseconds of a clock that does not go back.
+    /// - Returns: the new stamp; nil when there is no token.
+    @inlinable
+    public func take(_ stamp: UInt64, now: UInt64) -> UInt64? {
+        let start = max(stamp, now)
+        return start &- now > allowed ? nil : start &+ step
+    }
+
+    @usableFromInline var allowed: UInt64 { tolerance }
+    @usableFromInline var step: UInt64 { interval }
+}
+
+enum TooBig {
+    /// Bytes of the packet, or of the largest segment that the device would make of it.
+    @inline(__always)
+    static func size(_ packet: Bytes, _ inner: Inner, _ frame: UnsafePointer<Frame>) -> Int {
+        let vnet = frame.pointee.vnet
+        guard vnet.gsoType != VirtioHeader.gsoNone else { return inner.length }
+        var headers = inner.transportOffset &+ 8
+        if inner.protocolNumber == ProtocolNumber.tcp, inner.transportLength >= 20 {
+            headers = inner.transportOffset
+                &+ Int(packet.u8(inner.transportOffset &+ 12) >> 4) << 2
+        }
+        return min(headers &+ Int(vnet.gsoSize), inner.length)
+    }
+
+    /// Whether the sender may be told (RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)): never about an
+    /// error, a later fragment, or from and to what is no single host's address.
+    /// Nor about what is shorter than the shortest answer.
+    static func isAnswered(
+        _ packet: Bytes, _ inner: Inner, _ mode: Mode, _ frame: UnsafePointer<Frame>
+    ) -> Bool {
+        let own = mode.innerIsIPv4 ? 20 &+ Int(packet.u8(0) & 15) << 2 : 80
+        if inner.isLaterFragment || frame.pointee.length < own &+ 16 { return false }
+        if mode.innerIsIPv4 {
+            // Without don't-fragment the packet should have been cut; shuck does not.
+            guard packet.u16(6) & 0x4000 != 0 else { return false }
+            let source = packet.u32(12)
+            let isHost = source >> 24 != 0 && source >> 24 != 127 && source >> 28 < 14
+            return isHost && packet.u32(16) >> 28 < 14 && !isErrorIPv4(packet, inner)
+        }
+        let source = packet.u64(8)
+        let isHost = source >> 56 != 0xff && (source != 0 || packet.u64(16) > 1)
+        return isHost && packet.u8(24) != 0xff && !isErrorIPv6(packet, inner)
+    }
+
+    private static func isErrorIPv4(_ packet: Bytes, _ inner: Inner) -> Bool {
+        guard inner.protocolNumber == ProtocolNumber.icmp else { return false }
+        guard inner.transportLength > 0 else { return true }
+        // As net/ipv4/icmp.c `icmp_pointers`: what is not known to be a query is an error.
+        return !queriesIPv4.contains(packet.u8(inner.transportOffset))
+    }
+
+    /// Echo, router discovery, timestamp, information and address mask, with their replies.
+    private static let queriesIPv4: ClosedSet = [0, 8, 9, 10, 13, 14, 15, 16, 17, 18]
+
+    private static func isErrorIPv6(_ packet: Bytes, _ inner: Inner) -> Bool {
+        guard inner.protocolNumber == ProtocolNumber.icmpv6 else { return false }
+        guard inner.transportLength > 0 else { return true }
+        let type = packet.u8(inner.transportOffset)
+        // Redirect (137) is named beside the errors.
+        return type < 128 || type == 137
+    }
+
+    /// A few small numbers, as bits.
+    private struct ClosedSet: ExpressibleByArrayLiteral {
+        let bits: UInt32
+        init(arrayLiteral numbers: UInt32...) { bits = numbers.reduce(0) { $0 | 1 << $1 } }
+        func contains(_ number: UInt8) -> Bool { number < 32 && bits >> UInt32(number) & 1 != 0 }
+    }
+}
+
+/// The ICMP error for a frame that was judged `reply`.
+public enum ReplyMessage {
+    /// Bytes that `write` needs at most.
+    public static let capacity = 1280
+
+    /// Writes the ICMP message (without an IP header) that is due to the inner source.
+    ///
+    /// IPv4: destination unreachable, fragmentation needed (RFC 1191 §4), with its checksum; in
+    /// all at most 576 bytes with the IP header (RFC 1812 §4.3.2.3). IPv6: packet too big (RFC
+    /// 4443 §3.2), at most 1280 bytes; its checksum is 0, for whoever adds the addresses. Never
+    /// longer than the frame that it answers: else it quotes only the header and 8 bytes.
+    /// - Returns: bytes written.
+    public static func write(
+        to message: UnsafeMutableRawPointer, _ frame: Frame, _ verdict: Verdict, mtu: Int
+    ) -> Int {
+        let isIPv4 = verdict.mode.innerIsIPv4
+        let header = isIPv4 ? 20 : 40
+        let packet = Bytes(
+            frame.network + Int(verdict.offset), count: Int(verdict.length))
+        var quoted = min(packet.count, (isIPv4 ? 576 : 1280) - header - 8)
+        if header + 8 + quoted > frame.length {
+            let own = isIPv4 ? Int(packet.u8(0) & 15) << 2 : 40
+            quoted = min(packet.count, own + 8)
+        }
+        message.storeBytes(of: isIPv4 ? 3 : 2, as: UInt8.self)
+        message.storeBytes(of: isIPv4 ? 4 : 0, toByteOffset: 1, as: UInt8.self)
+        message.storeBigEndian(0, at: 2)
+        message.storeBigEndian(0, at: 4)
+        message.storeBigEndian(UInt16(clamping: mtu), at: 6)
+        (message + 8).copyMemory(from: packet.base, byteCount: quoted)
+        if isIPv4 {
+            message.storeBigEndian(~sum(message, quoted + 8), at: 2)
+        }
+        return 8 + quoted
+    }
+
+    /// The message behind an IP header of its own, as a router would send it: TTL 64, no
+    /// fragment. `source` is of the inner packet's family.
+    /// - Returns: bytes written; room for `capacity` is needed.
+    public static func writePacket(
+        to packet: UnsafeMutableRawPointer, _ frame: Frame, _ verdict: Verdict, mtu: Int,
+        source: [UInt8]
+    ) -> Int {
+        let isIPv4 = verdict.mode.innerIsIPv4
+        let header = isIPv4 ? 20 : 40
+        let inner = Bytes(frame.network + Int(verdict.offset), count: Int(verdict.length))
+        let length = write(to: packet + header, frame, verdict, mtu: mtu)
+        let target = inner.dropFirst(isIPv4 ? 12 : 8, count: isIPv4 ? 4 : 16)
+        if isIPv4 {
+            packet.storeBigEndian(0x45c0, at: 0)
+            packet.storeBigEndian(UInt16(header + length), at: 2)
+            packet.storeBigEndian(0, at: 4)
+            packet.storeBigEndian(0, at: 6)
+            packet.storeBigEndian(64 << 8 | UInt16(ProtocolNumber.icmp), at: 8)
+            packet.storeBigEndian(0, at: 10)
+        } else {
+            packet.storeBigEndian(0x6000, at: 0)
+            packet.storeBigEndian(0, at: 2)
+            packet.storeBigEndian(UInt16(length), at: 4)
+            packet.storeBigEndian(UInt16(ProtocolNumber.icmpv6) << 8 | 64, at: 6)
+        }
+        let addresses = packet + (isIPv4 ? 12 : 8)
+        source.withUnsafeBytes { addresses.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        (addresses + source.count).copyMemory(from: target.base, byteCount: target.count)
+        if isIPv4 {
+            packet.storeBigEndian(~sum(packet, header), at: 10)
+        } else {
+            // RFC 8200 §8.1: addresses, length and next header stand before the message.
+            var total = UInt32(sum(addresses, 32)) + UInt32(length) + UInt32(ProtocolNumber.icmpv6)
+            total += UInt32(sum(packet + header, length))
+            total = (total & 0xffff) + total >> 16
+            total = (total & 0xffff) + total >> 16
+            packet.storeBigEndian(~UInt16(total), at: header + 2)
+        }
+        return header + length
+    }
+
+    /// RFC 1071, over any count of bytes.
+    private static func sum(_ bytes: UnsafeMutableRawPointer, _ count: Int) -> UInt16 {
+        var total: UInt32 = 0
+        var offset = 0
+        while offset < count {
+            let high = UInt32(bytes.load(fromByteOffset: offset, as: UInt8.self))
+            let low = offset + 1 < count
+                ? UInt32(bytes.load(fromByteOffset: offset + 1, as: UInt8.self)) : 0
+            total += high << 8 | low
+            offset += 2
+        }
+        while total > 0xffff { total = (total & 0xffff) + total >> 16 }
+        return UInt16(total)
+    }
+}

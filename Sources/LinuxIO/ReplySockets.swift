@@ -1,0 +1,83 @@
+// Raw sockets that send ICMP errors from this host and receive nothing.
+
+import CLinux
+import Glibc
+
+public final class ReplySockets: Sendable {
+    // linux/icmp.h and linux/icmpv6.h, which do not stand beside netinet/in.h.
+    private static let icmpFilter: Int32 = 1
+    private static let icmpv6Filter: Int32 = 1
+
+    private let socket4: Descriptor?
+    private let socket6: Descriptor?
+
+    /// - Parameter source4: of what is sent, in network order; nil: the address of the interface
+    ///   that leads to the receiver, as RFC 1812 §4.3.2.4 has it.
+    /// - Parameter source6: likewise.
+    public init(source4: [UInt8]?, source6: [UInt8]?) throws(SystemError) {
+        socket4 = try Self.open(AF_INET, source4) { (descriptor) throws(SystemError) in
+            // Whatever comes in is for others (raw(7), ICMP_FILTER of linux/icmp.h).
+            try descriptor.setOption(
+                SOL_RAW, Self.icmpFilter, UInt32.max, "setsockopt(ICMP_FILTER)", "replies")
+            // Internetwork control (RFC 1812 §4.3.2.5).
+            try descriptor.setOption(
+                Int32(IPPROTO_IP), IP_TOS, Int32(0xc0), "setsockopt(IP_TOS)", "replies")
+        }
+        socket6 = try Self.open(AF_INET6, source6) { (descriptor) throws(SystemError) in
+            // A set bit blocks a type (RFC 3542 §3.2, as Linux has it).
+            let all: (UInt64, UInt64, UInt64, UInt64) = (.max, .max, .max, .max)
+            try descriptor.setOption(
+                Int32(IPPROTO_ICMPV6), Self.icmpv6Filter, all, "setsockopt(ICMPV6_FILTER)",
+                "replies")
+        }
+    }
+
+    /// nil where the host has not the family.
+    private static func open(
+        _ family: Int32, _ source: [UInt8]?, _ prepare: (Descriptor) throws(SystemError) -> Void
+    ) throws(SystemError) -> Descriptor? {
+        let number = socket(
+            family, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+                | Int32(SOCK_NONBLOCK.rawValue),
+            Int32(family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+        if number < 0 && errno == EAFNOSUPPORT && source == nil { return nil }
+        try check("socket(SOCK_RAW)", "replies") { number }
+        let descriptor = Descriptor(number)
+        try prepare(descriptor)
+        if let source {
+            try check(
+                "bind", family == AF_INET ? "icmp.source4" : "icmp.source6",
+                mend: "write an address of this host, or auto"
+            ) { withAddress(source) { bind(number, $0, $1) } }
+        }
+        return descriptor
+    }
+
+    /// Sends an ICMP message; the kernel writes the IP header, and ICMPv6's checksum.
+    /// - Parameter target: 4 or 16 bytes, network order.
+    /// - Returns: whether the kernel took it.
+    public func send(_ message: UnsafeRawPointer, _ count: Int, to target: [UInt8]) -> Bool {
+        guard let descriptor = target.count == 4 ? socket4 : socket6 else { return false }
+        return Self.withAddress(target) {
+            sendto(descriptor.number, message, count, Int32(MSG_DONTWAIT), $0, $1)
+        } == count
+    }
+
+    private static func withAddress<T>(
+        _ bytes: [UInt8], _ body: (UnsafePointer<sockaddr>, socklen_t) -> T
+    ) -> T {
+        var storage = sockaddr_storage()
+        let isIPv4 = bytes.count == 4
+        storage.ss_family = sa_family_t(isIPv4 ? AF_INET : AF_INET6)
+        withUnsafeMutableBytes(of: &storage) { memory in
+            // sin_addr stands behind family and port, sin6_addr also behind the flow label.
+            memory.baseAddress!.advanced(by: isIPv4 ? 4 : 8).copyMemory(
+                from: bytes, byteCount: bytes.count)
+        }
+        let length = isIPv4
+            ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
+        return withUnsafePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }
+        }
+    }
+}
