@@ -40,7 +40,8 @@ PODS = ["10.2.1.9/32", "10.2.1.10/32", "10.2.2.0/24",
 RESERVED = ["0.0.0.0/8", "169.254.0.0/16", "240.0.0.0/4"]
 NO_WAY_BACK = ["2001:db8:bad::/48"]
 
-# Stricter: shuck drops what the kernel forwards. id: (shuck's reason, whether it applies).
+# Stricter: shuck drops what the kernel forwards, or waits for more. id: (shuck's reason, or where it has none
+# its verdict; whether it applies).
 STRICTER = {
     "source-reserved": ("ip_invalid_source", source(*RESERVED)),
     "source-ipv4-in-ipv6": ("ip_invalid_source", source("::/96", "::ffff:0:0/96")),
@@ -56,7 +57,11 @@ STRICTER = {
     "nest-gre-mpls": ("tunnel_nested", protocol(p.GRE, p.MPLS)),
     "extension-bounds-outer": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.outer)),
     "extension-bounds-inner": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.inner)),
-    "fragments-disabled": ("frag_disabled", lambda case: True),
+    "fragments-contained": ("frag_overlap", named("overlap-contained*", "overlap-same-*", "overlap-two-as-one*")),
+    "fragments-again": ("frag_overlap", named("overlap-then-again*")),
+    "fragments-count": ("frag_mem_limit", named("fragments-count-65-*")),
+    "fragments-odd": ("hold", named("fragment-odd-*")),
+    "fragments-chain": ("hold", named("fragments-chain-cut-*")),
 }
 
 
