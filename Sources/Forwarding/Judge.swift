@@ -43,7 +43,11 @@ public enum Judge {
         _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
     ) {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
-        guard result.pointee.kind == .hold, let reassembler else { return }
+        guard let reassembler else { return }
+        if result.pointee.reason == .packetTooSmall, let key = keyOfEmptyFragment(frame) {
+            reassembler.refuse(key)
+        }
+        guard result.pointee.kind == .hold else { return }
         switch reassembler.insert(fragment(frame), now: now) {
         case .held: break
         case .refused(let reason):
@@ -65,7 +69,17 @@ public enum Judge {
         let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
         let header = outer.isLaterFragment
             ? 0 : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- 8
-        let key = isIPv4
+        return Fragment(
+            key: key(packet, outer, isIPv4: isIPv4), offset: outer.fragmentOffset,
+            payload: packet.dropFirst(
+                outer.fragmentPayload, count: total &- outer.fragmentPayload),
+            moreFragments: outer.moreFragments, ecn: outer.trafficClass & 3,
+            header: packet.dropFirst(0, count: header), nextHeaderAt: outer.fragmentNamedAt,
+            nextHeader: isIPv4 ? 0 : packet.u8(outer.fragmentPayload &- 8))
+    }
+
+    private static func key(_ packet: Bytes, _ outer: Outer, isIPv4: Bool) -> DatagramKey {
+        isIPv4
             ? DatagramKey(
                 source: Address(ipv4: packet.u32(12)), destination: Address(ipv4: packet.u32(16)),
                 identification: outer.identification,
@@ -74,13 +88,20 @@ public enum Judge {
                 source: Address(high: packet.u64(8), low: packet.u64(16)),
                 destination: Address(high: packet.u64(24), low: packet.u64(32)),
                 identification: outer.identification, protocolNumber: DatagramKey.ipv6)
-        return Fragment(
-            key: key, offset: outer.fragmentOffset,
-            payload: packet.dropFirst(
-                outer.fragmentPayload, count: total &- outer.fragmentPayload),
-            moreFragments: outer.moreFragments, ecn: outer.trafficClass & 3,
-            header: packet.dropFirst(0, count: header), nextHeaderAt: outer.fragmentNamedAt,
-            nextHeader: isIPv4 ? 0 : packet.u8(outer.fragmentPayload &- 8))
+    }
+
+    /// Of a frame that was judged too small: which datagram it would leave without an honest end.
+    /// As in net/ipv4/ip_fragment.c `ip_frag_queue`, that datagram is not to be trusted any more.
+    private static func keyOfEmptyFragment(_ frame: UnsafePointer<Frame>) -> DatagramKey? {
+        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
+        let isIPv4 = frame.pointee.etherType == 0x0800
+        guard packet.count >= (isIPv4 ? 20 : 40) else { return nil }
+        let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
+        let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
+        guard outer.isFragment, outer.fragmentPayload == total, total <= packet.count else {
+            return nil
+        }
+        return key(packet, outer, isIPv4: isIPv4)
     }
 
     private static func verdict(

@@ -146,6 +146,7 @@ extension Outer {
     private mutating func walkExtensionHeaders(_ packet: Bytes) {
         let end = innerOffset &+ innerLength
         var namedAt = 6
+        var hasFragmentHeader = false
         var count = 0
         while true {
             let header = protocolNumber
@@ -161,9 +162,11 @@ extension Outer {
             if innerOffset &- 40 &+ length > Limits.extensionBytes { note(.badExtensionHeader) }
             let bytes = packet.dropFirst(innerOffset, count: length)
             if header == ProtocolNumber.fragment {
+                // One at most, atomic or not (net/ipv6/reassembly.c `ipv6_frag_rcv`).
+                if hasFragmentHeader { note(.badExtensionHeader) }
+                hasFragmentHeader = true
                 // RFC 6946: an atomic fragment is a whole packet.
                 if bytes.u16(2) & 0xfff9 != 0 {
-                    if isFragment { note(.badExtensionHeader) }
                     protocolNumber = bytes.u8(0)
                     identification = bytes.u32(4)
                     fragmentPayload = innerOffset &+ 8

@@ -224,10 +224,7 @@ extension Reassembler {
     func insert(_ fragment: Fragment, now: UInt64) -> Outcome {
         expire(now: now)
         let bucket = Int(hash(fragment.key) & bucketMask)
-        var index = datagramBuckets[bucket]
-        while index != Self.none, datagrams[Int(index)].key != fragment.key {
-            index = datagrams[Int(index)].bucketNext
-        }
+        var index = find(fragment.key, bucket)
         if index == Self.none {
             guard let new = open(fragment.key, bucket, now) else {
                 return .refused(.fragmentMemoryLimit)
@@ -254,6 +251,20 @@ extension Reassembler {
         let outcome = join(datagram)
         remove(index)
         return outcome
+    }
+
+    /// Whatever else comes of this datagram, of which there are fragments, is refused.
+    func refuse(_ key: DatagramKey) {
+        let index = find(key, Int(hash(key) & bucketMask))
+        if index != Self.none, !datagrams[Int(index)].isRefused { refuse(index) }
+    }
+
+    private func find(_ key: DatagramKey, _ bucket: Int) -> UInt32 {
+        var index = datagramBuckets[bucket]
+        while index != Self.none, datagrams[Int(index)].key != key {
+            index = datagrams[Int(index)].bucketNext
+        }
+        return index
     }
 
     private enum Position {

@@ -76,6 +76,12 @@ struct ExtensionHeaderTests {
         [.options(Extension.destination, (0..<9).flatMap { _ in [0x1e, 0] as [UInt8] })],
         // Nine headers.
         [Extension](repeating: .options(Extension.destination, []), count: 9),
+        // Two fragment headers.
+        [.fragment(offset: 0, more: false), .fragment(offset: 0, more: false)],
+        [
+            .fragment(offset: 0, more: false), .options(Extension.destination, []),
+            .fragment(offset: 0, more: false),
+        ],
         // A bad header is remembered behind a good one.
         [.routing(segmentsLeft: 1), .options(Extension.destination, [])],
     ]

@@ -246,6 +246,24 @@ struct ReassemblyTests {
         #expect(line.reassembler!.failures == Reassembler.Failures())
     }
 
+    @Test("an empty fragment leaves its datagram no honest end", arguments: Mode.allCases)
+    func emptyFragment(mode: Mode) {
+        let packet = Encapsulated.large(mode)
+        let pieces = packet.cut(at: [0, 800])
+        let line = Line(Self.world)
+        let bytes = packet.innerPacket
+        #expect(line.take(pieces[0]) == .hold)
+        #expect(line.take(packet.piece(800..<800, of: bytes, more: false)) == .drop(.packetTooSmall))
+        #expect(line.take(pieces[1]) == .drop(.fragmentOverlap))
+        #expect(line.reassembler!.failures.overlap == 1)
+        // Of another datagram it means nothing, nor where there is none.
+        let others = packet.cut(ranges: [0..<800, 800..<bytes.count], id: 8)
+        #expect(line.take(packet.piece(800..<800, of: bytes, more: true, id: 8)) == .drop(.packetTooSmall))
+        #expect(line.take(others[0]) == .hold)
+        #expect(line.take(packet.piece(8..<8, of: bytes, more: true, id: 9)) == .drop(.packetTooSmall))
+        #expect(line.take(others[1]) == .inject(bytes))
+    }
+
     @Test("O11 more fragments than a datagram can need", arguments: Mode.allCases)
     func tooMany(mode: Mode) {
         let packet = Encapsulated.large(mode)
