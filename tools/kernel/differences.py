@@ -65,14 +65,10 @@ STRICTER = {
 }
 
 
-def hop_by_hop(case):
-    return case.inner.version == 6 and case.inner.chain[:1] == [p.HOPOPT]
-
-
 # Left to the router: shuck hands on, and the routing behind it refuses, as it does behind the kernel's tunnels.
 ROUTED = {
     "router-lifetime": (None, lambda case: case.inner.ttl == 1),
     "router-mtu": (None, lambda case: case.inner.length > 1500),
-    "router-hop-by-hop": (None, hop_by_hop),
+    "router-hop-by-hop": (None, lambda case: case.inner.is_hop_by_hop),
     "router-cipso": (None, lambda case: case.inner.has_option(134)),
 }

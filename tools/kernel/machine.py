@@ -126,7 +126,7 @@ def initramfs(root, work):
 class Machine:
     """A running machine. `send` hands it frames or packets and gives what came of each."""
 
-    def __init__(self, cache, work, timeout=120):
+    def __init__(self, cache, work, timeout=400):
         missing = [name for name in PROGRAMS if not shutil.which(name)]
         if missing:
             raise NotPossible(f"missing: {', '.join(missing)}; as root: apt-get install -y "

@@ -103,7 +103,7 @@ class Parts:
         self.version = packet[0] >> 4 if packet else None
         self.source = self.destination = self.protocol = self.ttl = None
         self.length, self.options, self.message = len(packet), b"", 0
-        self.chain, self.chain_length = [], 0
+        self.chain, self.chain_length, self.is_hop_by_hop = [], 0, False
         if self.version == 4 and len(packet) >= 20:
             self.source = ipaddress.ip_address(packet[12:16])
             self.destination = ipaddress.ip_address(packet[16:20])
@@ -114,6 +114,7 @@ class Parts:
             self.source = ipaddress.ip_address(packet[8:24])
             self.destination = ipaddress.ip_address(packet[24:40])
             self.protocol, self.ttl = packet[6], packet[7]
+            self.is_hop_by_hop = packet[6] == HOPOPT
             self.walk(packet, 40)
 
     def walk(self, packet, at):
