@@ -91,6 +91,22 @@ struct ExtensionHeaderTests {
         #expect(outcome(mode, extensions) == .drop(.badExtensionHeader))
     }
 
+    @Test("O10 an encapsulation limit is of interest to entry points only", arguments: modes)
+    func limit(mode: Mode) {
+        for limit in UInt8.min...UInt8.max {
+            let option = Extension.options(Extension.destination, [4, 1, limit])
+            #expect(outcome(mode, [option]) == accepted(mode), "\(limit)")
+        }
+    }
+
+    @Test("O10 a limit that reaches beyond its header is refused", arguments: modes)
+    func cutLimit(mode: Mode) {
+        for length: UInt8 in [5, 6, 255] {
+            let header = Extension(number: 60, bytes: [0, 0, 4, length, 0, 0, 0, 0])
+            #expect(outcome(mode, [header]) == .drop(.badExtensionHeader), "\(length)")
+        }
+    }
+
     @Test("O9 eight options are borne", arguments: modes)
     func eightOptions(mode: Mode) {
         let options = (0..<8).flatMap { _ in [0x1e, 0] as [UInt8] }

@@ -1,4 +1,4 @@
-// Rows I1 to I8 and I10 to I13: the inner packet, what is accepted and what refused.
+// Rows I1 to I8, I10 to I13, M8 and M9: the inner packet, what is accepted and what refused.
 // The reverse path (I9) and destinations (I7) have files of their own.
 
 import Routing
@@ -358,6 +358,84 @@ struct NestingTests {
         for mode in [Mode.ipip, .ipip6] {
             let big = Encapsulated(mode).with { $0.inner.lengthField = 0 }
             #expect(outcome(big, in: world) == .drop(.invalidHeader))
+        }
+    }
+
+    @Test("I13 outer jumbograms, and outer packets without a length", arguments: Mode.allCases)
+    func outerJumbograms(mode: Mode) {
+        let packet = Encapsulated(mode).with { $0.outer.lengthField = 0 }
+        // BIG TCP writes 0 where the length has no room.
+        #expect(
+            outcome(packet, in: world)
+                == .drop(mode.outerIsIPv4 ? .invalidHeader : .packetTooSmall))
+        guard !mode.outerIsIPv4 else { return }
+        let jumbo = Encapsulated(mode).with {
+            $0.outer.extensions = [.options(Extension.hopByHop, [0xc2, 4, 0, 1, 0, 0])]
+        }
+        #expect(outcome(jumbo, in: world) == .drop(.badExtensionHeader))
+        let empty = jumbo.with { $0.outer.lengthField = 0 }
+        #expect(outcome(empty, in: world) == .drop(.packetTooSmall))
+    }
+}
+
+@Suite("What is nobody's business")
+struct UntouchedTests {
+    /// Each of the outer header's marks replaces the inner one, so that the header is rewritten.
+    let marking = ForwardingTests.world {
+        $0.dscp = .uniform
+        $0.ttl = .uniform
+    }
+
+    private func expectKept(_ packet: Encapsulated) {
+        let marked = packet.with {
+            $0.outer.trafficClass = 0xb8
+            $0.outer.ttl = 17
+        }
+        let expected = packet.with {
+            $0.inner.trafficClass = 0xb8
+            $0.inner.ttl = 17
+        }
+        #expect(outcome(packet, in: ForwardingTests.world()) == .inject(packet.innerPacket))
+        #expect(outcome(marked, in: marking) == .inject(expected.innerPacket))
+    }
+
+    @Test("M8 an IPv4 identification stays, with and without don't-fragment",
+        arguments: InnerTests.ofIPv4)
+    func identification(mode: Mode) {
+        for identification: UInt16 in [0, 1, 0x1234, 0xffff] {
+            for flags: UInt16 in [0, 0x4000, 0x8000, 0xc000] {
+                expectKept(
+                    Encapsulated(mode).with {
+                        $0.inner.identification = identification
+                        $0.inner.fragment = flags
+                    })
+            }
+        }
+    }
+
+    @Test("M8 the minimum path MTU option and the flow label stay", arguments: InnerTests.ofIPv6)
+    func minimumPathMTU(mode: Mode) {
+        // RFC 9268 §5: type 0x30, the smallest MTU so far, and the one that came back.
+        let option: [UInt8] = [0x30, 4, 0x05, 0xdc, 0x05, 0xb5]
+        expectKept(
+            Encapsulated(mode).with {
+                $0.inner.extensions = [.options(Extension.hopByHop, option)]
+                $0.inner.flowLabel = 0xfedcb
+                $0.outer.flowLabel = 0x12345
+            })
+    }
+
+    /// They tell the encapsulator, not us: RFC 2003 §4, RFC 2473 §8.
+    @Test("M9 ICMP errors to a tunnel's address are the kernel's", arguments: Mode.allCases)
+    func errorsToTheTunnel(mode: Mode) {
+        let world = ForwardingTests.world()
+        let tunnelled = Encapsulated(mode)
+        let types: [UInt8] = mode.outerIsIPv4 ? [3, 4, 5, 11, 12] : [1, 2, 3, 4]
+        for type in types {
+            let packet = tunnelled.with { $0.outer.protocolNumber = mode.outerIsIPv4 ? 1 : 58 }
+            let error = packet.outer.packet(icmp(packet.outer, type: type, tunnelled.packet))
+            let judged = judge(error, etherType: mode.outerIsIPv4 ? 0x0800 : 0x86dd, in: world)
+            #expect(judged.outcome == .pass, "type \(type)")
         }
     }
 }
