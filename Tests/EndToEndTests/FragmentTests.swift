@@ -75,7 +75,14 @@ extension EndToEnd {
                             IPPacket.datagram(Rig.client4, Mode.ipip.vip, "whole").wrapped(.ipip))
                     }
                 }
-                try rig.send(frames)
+                // In portions that the ring holds, whatever else this host does just now.
+                for start in stride(from: 0, to: frames.count, by: 6000) {
+                    let end = min(start + 6000, frames.count)
+                    try rig.send(Array(frames[start..<end]))
+                    try eventually("\(end) frames to be judged") {
+                        try daemon.metrics().sum("shuck_received_packets_total") >= end
+                    }
+                }
                 try arrived.wait(for: 600)
                 let metrics = try daemon.metrics()
                 #expect(metrics.sum("shuck_ring_dropped_packets_total") == 0)
