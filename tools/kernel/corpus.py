@@ -136,7 +136,8 @@ class Corpus:
             inside, outside = inner_family(mode), outer_family(mode)
             for cell in range(16):
                 self.add(f"ecn-{cell >> 2}-{cell & 3}-{mode}",
-                         self.wrapped(mode, self.traffic(inside, cell >> 2), **self.traffic(outside, cell & 3)))
+                         self.wrapped(mode, self.traffic(inside, cell >> 2),
+                                      **self.traffic(outside, cell & 3)))
             for inner, outer in ((0xb8, 0x28), (0xfe, 0x03), (0x02, 0xff), (0x29, 0xba), (0x00, 0xfc)):
                 self.add(f"dscp-{inner:02x}-{outer:02x}-{mode}",
                          self.wrapped(mode, self.traffic(inside, inner), **self.traffic(outside, outer)))
@@ -160,7 +161,8 @@ class Corpus:
                 self.add(f"cut-{cut}-{mode}", whole[:cut], 0x0800 if outer == 20 else 0x86dd)
             for name, packet in (
                     ("trailer-10", whole + bytes(10)), ("trailer-1", whole + b"\xff"),
-                    ("outer-short", self.wrapped(mode, length=outer + inner - 3 if outer == 20 else inner - 3)),
+                    ("outer-short", self.wrapped(
+                        mode, length=outer + inner - 3 if outer == 20 else inner - 3)),
                     ("outer-empty", self.outer(mode, b"")),
                     ("outer-zero", self.wrapped(mode, length=0)),
                     ("outer-long", self.wrapped(mode, length=len(whole) + 500)),
@@ -189,14 +191,18 @@ class Corpus:
             self.add(f"other-inner-{mode}", self.outer(mode, self.inner(other)))
 
     OPTIONS = {
-        "nop": b"\1\1\1\1", "end": bytes(4), "end-then-junk": b"\0\x99\x99\x99", "rr": b"\7\7\4" + bytes(4) + b"\0",
+        "nop": b"\1\1\1\1", "end": bytes(4), "end-then-junk": b"\0\x99\x99\x99",
+        "rr": b"\7\7\4" + bytes(4) + b"\0",
         "rr-full": b"\7\7\x08\1\2\3\4\0", "rr-bad-pointer": b"\7\7\3" + bytes(5), "rr-short": b"\7\2\1\1",
         "rr-odd": b"\7\6\4" + bytes(3) + b"\0\0",
-        "lsrr": b"\x83\7\4\x0a\2\1\x0a\0", "ssrr": b"\x89\7\4\x0a\2\1\x0a\0", "lsrr-done": b"\x83\7\x08\x0a\2\1\x0a\0",
+        "lsrr": b"\x83\7\4\x0a\2\1\x0a\0", "ssrr": b"\x89\7\4\x0a\2\1\x0a\0",
+        "lsrr-done": b"\x83\7\x08\x0a\2\1\x0a\0",
         "ra": b"\x94\4\0\0", "ra-value": b"\x94\4\0\1", "ra-short": b"\x94\3\0\0",
         "cipso": b"\x86\6\0\0\0\1\0\0", "sec": b"\x82\x0b" + bytes(9) + b"\0", "stream": b"\x88\4\0\1",
-        "unknown": b"\x1e\4\0\0", "unknown-copied": b"\x9e\4\0\0", "length-0": b"\x1e\0\0\0", "length-1": b"\x1e\1\0\0",
-        "past-end": b"\x1e\x0c\0\0", "no-length": b"\1\1\1\x1e", "ts-bad": b"\x44\4\5\0", "ts-pointer": b"\x44\x08\1\0" + bytes(4),
+        "unknown": b"\x1e\4\0\0", "unknown-copied": b"\x9e\4\0\0", "length-0": b"\x1e\0\0\0",
+        "length-1": b"\x1e\1\0\0",
+        "past-end": b"\x1e\x0c\0\0", "no-length": b"\1\1\1\x1e", "ts-bad": b"\x44\4\5\0",
+        "ts-pointer": b"\x44\x08\1\0" + bytes(4),
         "ts-overflow": b"\x44\4\5\xf0", "two-rr": b"\7\7\4" + bytes(4) + b"\7\7\4" + bytes(4) + b"\0\0",
         "most": b"\1" * 40,
     }
@@ -217,10 +223,13 @@ class Corpus:
             "padn-not-zero": b"\1\4\0\0\0\1", "limit": b"\4\1\4" + p.pad(3), "limit-0": b"\4\1\0" + p.pad(3),
             "limit-bad-length": b"\4\2\4\4" + p.pad(2), "limit-twice": b"\4\1\4\4\1\4",
             "skip": b"\x1e\4\1\2\3\4", "discard": b"\x5e\4\1\2\3\4", "discard-icmp": b"\x9e\4\1\2\3\4",
-            "discard-icmp-not-multicast": b"\xde\4\1\2\3\4", "past-end": b"\x1e\x20\0\0\0\0", "no-length": p.pad(5) + b"\x1e",
-            "router-alert": b"\5\2\0\0" + p.pad(2), "router-alert-bad": b"\5\4\0\0\0\0", "jumbo": b"\xc2\4\0\1\0\0",
+            "discard-icmp-not-multicast": b"\xde\4\1\2\3\4", "past-end": b"\x1e\x20\0\0\0\0",
+            "no-length": p.pad(5) + b"\x1e",
+            "router-alert": b"\5\2\0\0" + p.pad(2), "router-alert-bad": b"\5\4\0\0\0\0",
+            "jumbo": b"\xc2\4\0\1\0\0",
             "jumbo-small": b"\xc2\4\0\0\0\x40", "home-address": p.pad(4) + b"\xc9\x10" + bytes(16),
-            "calipso": b"\7\x08" + bytes(8) + p.pad(4), "ioam": b"\x31\4\0\0\0\0", "options-8": b"\x1e\0" * 7, "options-9": b"\x1e\0" * 11,
+            "calipso": b"\7\x08" + bytes(8) + p.pad(4), "ioam": b"\x31\4\0\0\0\0",
+            "options-8": b"\x1e\0" * 7, "options-9": b"\x1e\0" * 11,
         }
 
     def outer_extensions(self):
@@ -264,7 +273,8 @@ class Corpus:
             "atomic-dst": [atomic, destination], "atomic-atomic": [atomic, atomic],
             "hbh-routing-atomic-limit": [hop, routing, atomic, limit],
             "8": [destination] * 8, "9": [destination] * 9, "24": [destination] * 24,
-            "long": [long] * 2, "longer": [long] * 3, "long-8": [long] * 8, "ah": [(p.AH, b"\1\0\0" + bytes(8))],
+            "long": [long] * 2, "longer": [long] * 3, "long-8": [long] * 8,
+            "ah": [(p.AH, b"\1\0\0" + bytes(8))],
         }.items()}
 
     def inner_extensions(self):
@@ -356,8 +366,8 @@ class Corpus:
 
     def protocols(self):
         for mode in MODES:
-            for number in (0, 2, 6, 17, 33, 43, 44, 46, 50, 51, 58, 59, 60, 89, 94, 97, 103, 108, 112, 115, 132,
-                           135, 136, 137, 139, 140, 253, 255):
+            for number in (0, 2, 6, 17, 33, 43, 44, 46, 50, 51, 58, 59, 60, 89, 94, 97, 103, 108, 112, 115,
+                           132,                            135, 136, 137, 139, 140, 253, 255):
                 self.add(f"inner-protocol-{number}-{mode}",
                          self.wrapped(mode, {"protocol": number, "payload": bytes(8) + self.data(32)}))
             for number in (0, 1, 2, 6, 17, 43, 44, 47, 50, 51, 55, 58, 59, 60, 94, 98, 115, 132, 137):
@@ -415,7 +425,8 @@ class Corpus:
         family = outer_family(mode)
         source = source or REMOTE[family]
         if family == 4:
-            return p.ipv4(source, LOCAL[4], header, part, ident=ident, flags=int(more), offset=offset, **fields)
+            return p.ipv4(source, LOCAL[4], header, part, ident=ident, flags=int(more), offset=offset,
+                          **fields)
         return p.ipv6(source, LOCAL[6], p.FRAGMENT,
                       p.fragment_header(header, offset, int(more), ident) + part, **fields)
 
@@ -424,8 +435,8 @@ class Corpus:
             self.add(f"{name}-{index}", part)
 
     def fragments(self):
-        orders = {"in-order": [0, 1, 2], "reversed": [2, 1, 0], "first-late": [1, 2, 0], "middle-last": [0, 2, 1],
-                  "last-first": [2, 0, 1], "middle-first": [1, 0, 2]}
+        orders = {"in-order": [0, 1, 2], "reversed": [2, 1, 0], "first-late": [1, 2, 0],
+                  "middle-last": [0, 2, 1], "last-first": [2, 0, 1], "middle-first": [1, 0, 2]}
         for mode in MODES:
             for name, order in orders.items():
                 parts = self.pieces(mode, [64, 400])
@@ -458,8 +469,8 @@ class Corpus:
             two = self.pieces(mode, [64, 400], ident=ident, source=OTHER_REMOTE[family])
             self.add_all(f"fragments-two-remotes-{mode}", [x for pair in zip(one, two) for x in pair])
             self.add_all(f"fragments-stranger-{mode}", self.pieces(mode, [64], source=STRANGER[family]))
-            for tos in ((0, 0, 0), (2, 2, 2), (2, 3, 2), (1, 3, 1), (3, 2, 1), (0, 2, 2), (2, 0, 2), (0, 3, 0),
-                        (3, 3, 3), (2, 1, 2), (1, 2, 2), (0xb8, 0x28, 0)):
+            for tos in ((0, 0, 0), (2, 2, 2), (2, 3, 2), (1, 3, 1), (3, 2, 1), (0, 2, 2), (2, 0, 2),
+                        (0, 3, 0), (3, 3, 3), (2, 1, 2), (1, 2, 2), (0xb8, 0x28, 0)):
                 parts = self.pieces(mode, [64, 400], tos=tos)
                 self.add_all(f"fragments-marks-{'-'.join(map(str, tos))}-{mode}", parts)
             if family == 4:
@@ -497,7 +508,8 @@ class Corpus:
                     "contained": [(0, 400), (80, 160), (400, size)],
                     "contained-run": [(0, 80), (80, 400), (40, 160), (400, size)],
                     "around": [(80, 160), (0, 400), (400, size)],
-                    "same-start": [(0, 400), (0, 200), (400, size)], "same-end": [(0, 400), (200, 400), (400, size)],
+                    "same-start": [(0, 400), (0, 200), (400, size)],
+                    "same-end": [(0, 400), (200, 400), (400, size)],
                     "two-as-one": [(0, 80), (80, 160), (0, 160), (160, size)],
                     "last": [(0, 400), (320, size), (400, size)],
                     "then-again": [(0, 104), (96, 400), (0, 104), (104, 400), (400, size)],
@@ -550,7 +562,8 @@ class Corpus:
     def any_inner(self, family, depth=0):
         special = SPECIAL[family] + NO_WAY_BACK[family] + [ELSEWHERE[family], UNLISTED_POD[family]]
         fields = {"source": self.pick(CLIENT[family], *special),
-                  "destination": self.pick(self.random.choice([POD, OTHER_POD, PREFIX_POD])[family], *special),
+                  "destination": self.pick(self.random.choice([POD, OTHER_POD, PREFIX_POD])[family],
+                                           *special),
                   **self.traffic(family, self.random.randrange(256)),
                   **self.lifetime(family, self.pick(64, 0, 1, 2, 255))}
         if self.chance(0.1):
@@ -616,7 +629,9 @@ class Corpus:
             payload += self.random.randbytes(self.pick(0, 100, 3000))
             places = range(8, max(len(payload), 17), 8)
             cuts = sorted(self.random.sample(places, min(len(places), self.random.randint(1, 6))))
-            tos = [self.pick(2, 0, 1, 3) for _ in range(len(cuts) + 1)] if self.random.random() < 0.5 else None
+            tos = None
+            if self.random.random() < 0.5:
+                tos = [self.pick(2, 0, 1, 3) for _ in range(len(cuts) + 1)]
             cuts = [cut for cut in cuts if cut < len(payload)]
             if cuts:
                 parts += self.pieces(mode, cuts, payload=payload, tos=tos)
@@ -645,7 +660,8 @@ class Corpus:
                 packet[at] = self.random.choice([packet[at] ^ 1 << self.random.randrange(8),
                                                  self.random.randrange(256)])
             if action == 1 and kind == 0x0800 and len(packet) >= 20:
-                mended = p.checksum(bytes(packet[:10]) + b"\0\0" + bytes(packet[12:max(packet[0] & 15, 5) * 4]))
+                header = packet[:max(packet[0] & 15, 5) * 4]
+                mended = p.checksum(bytes(header[:10]) + b"\0\0" + bytes(header[12:]))
                 packet[10:12] = struct.pack(">H", mended)
         if self.becomes_fragment(packet, kind):
             return

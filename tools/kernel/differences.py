@@ -57,7 +57,8 @@ STRICTER = {
     "nest-gre-mpls": ("tunnel_nested", protocol(p.GRE, p.MPLS)),
     "extension-bounds-outer": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.outer)),
     "extension-bounds-inner": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.inner)),
-    "fragments-contained": ("frag_overlap", named("overlap-contained*", "overlap-same-*", "overlap-two-as-one*")),
+    "fragments-contained": ("frag_overlap",
+                            named("overlap-contained*", "overlap-same-*", "overlap-two-as-one*")),
     "fragments-again": ("frag_overlap", named("overlap-then-again*")),
     "fragments-count": ("frag_mem_limit", named("fragments-count-65-*")),
     "fragments-odd": ("hold", named("fragment-odd-*")),
@@ -65,7 +66,8 @@ STRICTER = {
 }
 
 
-# Left to the router: shuck hands on, and the routing behind it refuses, as it does behind the kernel's tunnels.
+# Left to the router: shuck hands on, and the routing behind it refuses, as it does behind the kernel's
+# tunnels.
 ROUTED = {
     "router-lifetime": (None, lambda case: case.inner.ttl == 1),
     "router-mtu": (None, lambda case: case.inner.length > 1500),

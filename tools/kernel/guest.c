@@ -7,9 +7,9 @@
 //   tunnel  16 bytes of a device's name, and the packet that the tunnel handed to the IP layer
 //   pod     a packet forwarded to the pods      wire     a packet sent back to where the frames come from
 //
-// Nothing waits for a timer: a marker follows each frame on the same way, and what has not come out before the
-// marker does will not come out. One CPU handles one queue in order; a nest takes the queue once a layer, so
-// two markers follow one another.
+// Nothing waits for a timer: a marker follows each frame on the same way, and what has not come out before
+// the marker does will not come out. One CPU handles one queue in order; a nest takes the queue once a
+// layer, so two markers follow one another.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -178,7 +178,8 @@ static void settle(int wire_fd, int tun_fd, int by_wire, uint32_t number)
     for (uint32_t round = 0; round < 2; round++) {
         uint32_t mark = number << 1 | round;
         put_marker(outer + 20, mark);
-        ssize_t length = by_wire ? send(wire_fd, bytes, sizeof bytes, 0) : write(tun_fd, outer + 20, inner_bytes);
+        ssize_t length = by_wire ? send(wire_fd, bytes, sizeof bytes, 0)
+                                 : write(tun_fd, outer + 20, inner_bytes);
         if (length < 0)
             fail("marker");
         int seen = 0;

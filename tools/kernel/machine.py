@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -62,10 +63,23 @@ def fetched_kernel(cache):
     package = glob.glob(f"{fetched}/{names[0]}_*.deb")[0]
     new = os.path.join(cache, "unpacking")
     shutil.rmtree(new, ignore_errors=True)
-    run("dpkg-deb", "-x", package, new)
+    unpack(package, new)
     os.rename(new, os.path.join(cache, names[0]))
     shutil.rmtree(fetched)
     return os.path.join(cache, names[0])
+
+
+def unpack(package, folder):
+    """The kernel and the modules that may be wanted: a tenth of the package."""
+    parts = re.compile(r"\./boot/vmlinuz-"
+                       r"|\./lib/modules/[^/]*/kernel/(net|drivers/(net/[^/]*\.ko|virtio|char))")
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as process:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                if member.isfile() and parts.match(member.name):
+                    archive.extract(member, folder)
+    if process.returncode:
+        raise NotPossible(f"{package} cannot be unpacked")
 
 
 def modules(root):
