@@ -300,6 +300,9 @@ class Corpus:
             jumbo = p.options_header(p.UDP, b"\xc2\4\0\0\0\x40") + body
             self.add(f"inner-jumbogram-{mode}",
                      self.wrapped(mode, {"protocol": p.HOPOPT, "payload": jumbo, "length": 0}))
+            unsaid = p.options_header(p.UDP, p.pad(6)) + body
+            self.add(f"inner-length-zero-{mode}",
+                     self.wrapped(mode, {"protocol": p.HOPOPT, "payload": unsaid, "length": 0}))
 
     def addresses(self):
         for mode in MODES:

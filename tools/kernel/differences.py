@@ -57,6 +57,7 @@ STRICTER = {
     "nest-gre-mpls": ("tunnel_nested", protocol(p.GRE, p.MPLS)),
     "extension-bounds-outer": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.outer)),
     "extension-bounds-inner": ("ipv6_bad_exthdr", lambda case: beyond_bounds(case.inner)),
+    "length-zero": ("ip_inhdr", lambda case: case.inner.is_hop_by_hop and not case.inner.has_length),
     "fragments-contained": ("frag_overlap",
                             named("overlap-contained*", "overlap-same-*", "overlap-two-as-one*")),
     "fragments-again": ("frag_overlap", named("overlap-then-again*")),

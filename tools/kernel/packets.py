@@ -104,6 +104,7 @@ class Parts:
         self.source = self.destination = self.protocol = self.ttl = None
         self.length, self.options, self.message = len(packet), b"", 0
         self.chain, self.chain_length, self.is_hop_by_hop = [], 0, False
+        self.has_length = True
         if self.version == 4 and len(packet) >= 20:
             self.source = ipaddress.ip_address(packet[12:16])
             self.destination = ipaddress.ip_address(packet[16:20])
@@ -115,6 +116,7 @@ class Parts:
             self.destination = ipaddress.ip_address(packet[24:40])
             self.protocol, self.ttl = packet[6], packet[7]
             self.is_hop_by_hop = packet[6] == HOPOPT
+            self.has_length = packet[4:6] != b"\0\0"
             self.walk(packet, 40)
 
     def walk(self, packet, at):
