@@ -250,10 +250,11 @@ public enum Judge {
         verdict.destination = rule.pointee.index
         verdict.offset = UInt32(truncatingIfNeeded: outer.innerOffset)
         verdict.length = UInt32(truncatingIfNeeded: inner.length)
-        if inner.length > Int(rule.pointee.mtu),
-            TooBig.size(bytes, inner, frame) > Int(rule.pointee.mtu)
-        {
-            if TooBig.isAnswered(bytes, inner, verdict.mode, frame) { verdict.kind = .reply }
+        let mtu = Int(rule.pointee.mtu)
+        if inner.length > mtu, TooBig.size(bytes, inner, frame) > mtu {
+            if TooBig.isAnswered(bytes, inner, verdict.mode, frame, mtu: mtu) {
+                verdict.kind = .reply
+            }
             return .packetTooBig
         }
         let offload = Offload.rebase(

@@ -44,9 +44,10 @@ enum TooBig {
 
     /// Whether the sender may be told (RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)): never about an
     /// error, a later fragment, or from and to what is no single host's address.
-    /// Nor about what is shorter than the shortest answer.
+    /// Nor about what is shorter than the shortest answer, nor with an MTU below IPv6's 1280,
+    /// which its receiver must ignore (RFC 8201 §4).
     static func isAnswered(
-        _ packet: Bytes, _ inner: Inner, _ mode: Mode, _ frame: UnsafePointer<Frame>
+        _ packet: Bytes, _ inner: Inner, _ mode: Mode, _ frame: UnsafePointer<Frame>, mtu: Int
     ) -> Bool {
         let own = mode.innerIsIPv4 ? 20 &+ Int(packet.u8(0) & 15) << 2 : 80
         if inner.isLaterFragment || frame.pointee.length < own &+ 16 { return false }
@@ -57,6 +58,7 @@ enum TooBig {
             let isHost = source >> 24 != 0 && source >> 24 != 127 && source >> 28 < 14
             return isHost && packet.u32(16) >> 28 < 14 && !isErrorIPv4(packet, inner)
         }
+        if mtu < 1280 { return false }
         let source = packet.u64(8)
         let isHost = source >> 56 != 0xff && (source != 0 || packet.u64(16) > 1)
         return isHost && packet.u8(24) != 0xff && !isErrorIPv6(packet, inner)

@@ -1,4 +1,4 @@
-// M1-M5: what a pod's device cannot take, who is told, how much, and how often.
+// M1 to M5: what a pod's device cannot take, who is told, how much, and how often.
 
 import Glibc
 import Routing
@@ -89,6 +89,18 @@ struct TooBigTests {
         #expect(outcome(large, in: Self.world()) == .drop(.packetTooBig))
         let first = Self.packet(mode, 1464).with { $0.inner.fragment = 0x6000 }
         #expect(Self.answer(first, Self.world()) != nil)
+    }
+
+    @Test("M2 an IPv6 sender is told of no MTU below 1280", arguments: Mode.allCases)
+    func smallestMTU(mode: Mode) {
+        let large = Self.packet(mode, 1281)
+        #expect(Self.answer(large, Self.world(mtu: 1280)) != nil)
+        for mtu in [576, 1279] {
+            let world = Self.world(mtu: mtu)
+            // RFC 791's smallest is IPv4's, so any device's is told.
+            #expect((Self.answer(large, world) != nil) == mode.innerIsIPv4)
+            if !mode.innerIsIPv4 { #expect(outcome(large, in: world) == .drop(.packetTooBig)) }
+        }
     }
 
     @Test("M3 never about an error, a later fragment, or what comes from no host",
