@@ -30,6 +30,24 @@ extension EndToEnd {
             }
         }
 
+        @Test("I2 straight into a pod's namespace the TTL stays, and 1 is enough")
+        func ttlStays() throws {
+            try Rig.with { rig in
+                let device = "devices: [{name: pod0, netns: /run/netns/\(rig.name)-pod}]"
+                let daemon = try Daemon.ready(rig, Setup(more: [device]))
+                let arrived = try Capture(rig, .pod, "pod0", "udp port 4242")
+                try rig.send(Self.inAllModes(ttl: 40) + Self.inAllModes(ttl: 1))
+                try arrived.wait(for: 8)
+                // tcpdump does not print an IPv4 TTL of 1.
+                let packets = arrived.packets
+                let kept = packets.filter { $0.contains(" ttl 40,") || $0.contains("(hlim 40,") }
+                #expect(kept.count == 4, "\(packets)")
+                #expect(packets.filter { $0.contains("(hlim 1,") }.count == 2, "\(packets)")
+                #expect(!packets.contains { $0.contains(" ttl 39,") || $0.contains("(hlim 39,") })
+                try daemon.expectConservation()
+            }
+        }
+
         @Test("I1 the routing answers for a TTL of 1, and nobody for 0")
         func ttlThatEnds() throws {
             try Rig.with { rig in
