@@ -43,12 +43,17 @@ public enum Judge {
         _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
     ) {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
-        guard let reassembler else { return }
-        if result.pointee.reason == .packetTooSmall, let key = keyOfEmptyFragment(frame) {
-            reassembler.refuse(key)
+        guard result.pointee.kind == .hold, let reassembler else { return }
+        let fragment = fragment(frame)
+        if fragment.payload.count == 0 {
+            // It would leave the datagram without an honest end: as net/ipv4/ip_fragment.c
+            // `ip_frag_queue`, that is not to be trusted any more.
+            reassembler.refuse(fragment.key)
+            result.pointee.kind = .drop
+            result.pointee.reason = .packetTooSmall
+            return
         }
-        guard result.pointee.kind == .hold else { return }
-        switch reassembler.insert(fragment(frame), now: now) {
+        switch reassembler.insert(fragment, now: now) {
         case .held: break
         case .refused(let reason):
             result.pointee.kind = .drop
@@ -88,20 +93,6 @@ public enum Judge {
                 source: Address(high: packet.u64(8), low: packet.u64(16)),
                 destination: Address(high: packet.u64(24), low: packet.u64(32)),
                 identification: outer.identification, protocolNumber: DatagramKey.ipv6)
-    }
-
-    /// Of a frame that was judged too small: which datagram it would leave without an honest end.
-    /// As in net/ipv4/ip_fragment.c `ip_frag_queue`, that datagram is not to be trusted any more.
-    private static func keyOfEmptyFragment(_ frame: UnsafePointer<Frame>) -> DatagramKey? {
-        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        let isIPv4 = frame.pointee.etherType == 0x0800
-        guard packet.count >= (isIPv4 ? 20 : 40) else { return nil }
-        let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
-        let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
-        guard outer.isFragment, outer.fragmentPayload == total, total <= packet.count else {
-            return nil
-        }
-        return key(packet, outer, isIPv4: isIPv4)
     }
 
     private static func verdict(
@@ -203,6 +194,10 @@ public enum Judge {
             }
         }
         if match.reason != .none { outer.note(match.reason) }
+        // One that is otherwise right tells something of its datagram.
+        if outer.isEmptyFragment && (outer.failure != .none || !outer.isReadable) {
+            outer.note(.packetTooSmall)
+        }
         var verdict = Verdict(kind: .inject, mode: mode, tunnel: match.tunnel)
         if outer.failure == .none {
             if outer.isFragment {

@@ -39,6 +39,8 @@ struct Outer {
     /// A fragment other than the first.
     var isLaterFragment = false
     var moreFragments = false
+    /// Has no payload: refused, once it is known what else it is.
+    var isEmptyFragment = false
     /// Of its payload in the datagram's, in bytes.
     var fragmentOffset = 0
     var identification: UInt32 = 0
@@ -111,7 +113,8 @@ extension Outer {
         moreFragments = more
         fragmentOffset = offset
         let length = end &- fragmentPayload
-        if length <= 0 { return note(.packetTooSmall) }
+        isEmptyFragment = length <= 0
+        if isEmptyFragment { return }
         if (more && length & 7 != 0) || header &+ offset &+ length > 65_535 {
             note(.invalidHeader)
         }

@@ -246,6 +246,24 @@ struct ReassemblyTests {
         #expect(line.reassembler!.failures == Reassembler.Failures())
     }
 
+    @Test("an empty fragment that is wrong in another way says nothing of its datagram",
+        arguments: Mode.allCases)
+    func emptyAndWrong(mode: Mode) {
+        let packet = Encapsulated.large(mode)
+        let bytes = packet.innerPacket
+        let pieces = packet.cut(at: [0, 800])
+        let line = Line(Self.world)
+        let empty = packet.piece(800..<800, of: bytes, more: false)
+        #expect(line.take(pieces[0]) == .hold)
+        #expect(line.take(empty, vnet: VirtioHeader(flags: 1)) == .drop(.packetTooSmall))
+        if mode.outerIsIPv4 {
+            var damaged = empty
+            damaged[10] ^= 1
+            #expect(line.take(damaged) == .drop(.packetTooSmall))
+        }
+        #expect(line.take(pieces[1]) == .inject(bytes))
+    }
+
     @Test("an empty fragment leaves its datagram no honest end", arguments: Mode.allCases)
     func emptyFragment(mode: Mode) {
         let packet = Encapsulated.large(mode)
