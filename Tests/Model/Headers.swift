@@ -23,13 +23,27 @@ enum Upper {
     }
 }
 
+struct OuterFragment {
+    /// RFC 791 §3.2: source, destination, identification, protocol; RFC 8200 §4.5: no protocol.
+    var key: [UInt8]
+    var offset: Int
+    var hasMore: Bool
+    var payload: [UInt8]
+    /// Of the packet that it is a part of, when it is the first.
+    var header: [UInt8]
+    var ecn: UInt8
+
+    var end: Int { offset + payload.count }
+}
+
 struct OuterHeader {
     var reasons: [DropReason] = []
     /// The inner packet can be found.
     var isWhole = false
     /// The chain of extension headers broke off before the tunnel's protocol.
     var isUnfinished = false
-    var isFragment = false
+    /// Of a longer packet; an atomic one is a whole packet (RFC 6946).
+    var fragment: OuterFragment?
     var protocolNumber: UInt8 = 0
     var trafficClass: UInt8 = 0
     var ttl: UInt8 = 0
@@ -50,8 +64,17 @@ struct OuterHeader {
             outer.reasons.append(.invalidHeader)
         }
         guard outer.reasons.isEmpty else { return outer }
-        outer.reasons += reasonsOfHeader4(bytes, headerLength)
-        outer.isFragment = word(bytes, 6) & 0x3fff != 0
+        outer.reasons += reasonsOfHeader4(bytes, headerLength, isOuter: true)
+        let field = word(bytes, 6)
+        if field & 0x3fff != 0 {
+            outer.take(
+                OuterFragment(
+                    key: Array(bytes[12..<20] + bytes[4..<6] + [bytes[9]]),
+                    offset: field % 0x2000 * 8, hasMore: field & 0x2000 != 0,
+                    payload: Array(bytes[headerLength..<totalLength]),
+                    header: Array(bytes[..<headerLength]), ecn: bytes[1] & 3),
+                counted: headerLength)
+        }
         outer.payload = headerLength..<totalLength
         outer.isWhole = true
         return outer
@@ -74,38 +97,66 @@ struct OuterHeader {
     /// At most 8 headers and 256 bytes, in order.
     private mutating func walk(_ bytes: [UInt8], end: Int) {
         var next = bytes[6]
+        var namedAt = 6
         var offset = 40
         var count = 0
+        var hasFragmentHeader = false
         while Upper.isExtension(next) {
             count += 1
             if count > 8 || offset - 40 >= 256 { return breakOff(next, .badExtensionHeader) }
-            if end - offset < 8 { return breakOff(next, .packetTooSmall) }
+            // RFC 7112: a first fragment holds the whole chain.
+            let short: DropReason = fragment == nil ? .packetTooSmall : .badExtensionHeader
+            if end - offset < 8 { return breakOff(next, short) }
             let length = next == Upper.fragment ? 8 : (Int(bytes[offset + 1]) + 1) * 8
-            if end - offset < length { return breakOff(next, .packetTooSmall) }
+            if end - offset < length { return breakOff(next, short) }
             if offset - 40 + length > 256 { reasons.append(.badExtensionHeader) }
             let header = Array(bytes[offset..<offset + length])
             switch next {
             case Upper.fragment:
-                let isLater = word(header, 2) / 8 != 0
-                if isLater || header[3] & 1 != 0 { isFragment = true }
-                if isLater {
+                // One at most, atomic or not.
+                if hasFragmentHeader { reasons.append(.badExtensionHeader) }
+                hasFragmentHeader = true
+                guard word(header, 2) & 0xfff9 != 0 else { break }
+                var unfragmentable = Array(bytes[..<offset])
+                unfragmentable[namedAt] = header[0]
+                let part = OuterFragment(
+                    key: Array(bytes[8..<40] + header[4..<8]), offset: word(header, 2) / 8 * 8,
+                    hasMore: header[3] & 1 != 0, payload: Array(bytes[(offset + 8)..<end]),
+                    header: unfragmentable, ecn: bytes[1] >> 4 & 3)
+                take(part, counted: 0)
+                if part.offset > 0 {
                     // Behind it lie bytes from the middle of a packet.
                     protocolNumber = header[0]
-                    payload = offset..<end
                     return
                 }
             case Upper.routing:
-                if header[3] != 0 { reasons.append(.badExtensionHeader) }
-            case Upper.hopByHop where count > 1:
-                reasons.append(.badExtensionHeader)
+                // Segments left, or a type that only nodes that take part in it know.
+                if header[3] != 0 || [2, 3, 4].contains(header[2]) {
+                    reasons.append(.badExtensionHeader)
+                }
             default:
-                if !optionsCanBeSkipped(header) { reasons.append(.badExtensionHeader) }
+                let isHopByHop = next == Upper.hopByHop
+                if (isHopByHop && count > 1) || !canBeSkipped(header, isHopByHop: isHopByHop) {
+                    reasons.append(.badExtensionHeader)
+                }
             }
             next = header[0]
+            namedAt = offset
             offset += length
         }
         protocolNumber = next
         payload = offset..<max(end, offset)
+    }
+
+    /// RFC 791 §3.2, RFC 8200 §4.5: none is empty, all but the last have a multiple of 8 bytes,
+    /// and none ends where no length field can say.
+    private mutating func take(_ part: OuterFragment, counted header: Int) {
+        fragment = part
+        // What an empty one is, is told apart from its other faults.
+        guard !part.payload.isEmpty else { return }
+        if (part.hasMore && part.payload.count % 8 != 0) || header + part.end > 0xffff {
+            reasons.append(.invalidHeader)
+        }
     }
 
     private mutating func breakOff(_ next: UInt8, _ reason: DropReason) {
@@ -117,7 +168,7 @@ struct OuterHeader {
 
 /// RFC 8200 §4.2 within Linux' bounds: at most 7 bytes of padding in a row, all zero; at most 8
 /// options; none that is unknown and says (two top bits) that the packet must go then.
-private func optionsCanBeSkipped(_ header: [UInt8]) -> Bool {
+private func canBeSkipped(_ header: [UInt8], isHopByHop: Bool) -> Bool {
     var rest = header[2...]
     var padding = 0
     var options = 0
@@ -137,6 +188,10 @@ private func optionsCanBeSkipped(_ header: [UInt8]) -> Bool {
                 padding = 0
                 options += 1
                 if options > 8 || type & 0xc0 != 0 { return false }
+                // Router alert, the label CALIPSO, IOAM: what the kernel knows of them.
+                let isRefused = type == 5 ? length != 4
+                    : type == 7 || (type == 0x31 && rest.startIndex % 4 != 0)
+                if isHopByHop && isRefused { return false }
             }
             rest = rest.dropFirst(length)
         }
@@ -146,25 +201,47 @@ private func optionsCanBeSkipped(_ header: [UInt8]) -> Bool {
 }
 
 /// O1, O7, I3, I10: what is behind a header's lengths: its checksum and its options.
-func reasonsOfHeader4(_ bytes: [UInt8], _ headerLength: Int) -> [DropReason] {
+/// - Parameter isOuter: the packet ends here.
+func reasonsOfHeader4(_ bytes: [UInt8], _ headerLength: Int, isOuter: Bool) -> [DropReason] {
     var reasons: [DropReason] = []
     if onesComplementSum(bytes[..<headerLength]) != 0xffff { reasons.append(.invalidChecksum) }
-    var rest = bytes[20..<headerLength]
+    var seen: [UInt8] = []
+    var rest = Array(bytes[20..<headerLength])
     while let type = rest.first, type != 0 {
         if type == 1 {
-            rest = rest.dropFirst()
+            rest.removeFirst()
             continue
         }
-        let length = rest.count >= 2 ? Int(rest[rest.startIndex + 1]) : 0
-        guard length >= 2, length <= rest.count else {
+        let length = rest.count >= 2 ? Int(rest[1]) : 0
+        guard length >= 2, length <= rest.count,
+            isSound(Array(rest[..<length]), after: seen, isOuter: isOuter)
+        else {
             reasons.append(.invalidHeader)
             break
         }
         // Loose and strict source route.
         if type == 131 || type == 137 { reasons.append(.sourceRoute) }
-        rest = rest.dropFirst(length)
+        seen.append(type)
+        rest.removeFirst(length)
     }
     return reasons
+}
+
+/// As net/ipv4/ip_options.c reads an option, its type and length included.
+private func isSound(_ option: [UInt8], after seen: [UInt8], isOuter: Bool) -> Bool {
+    switch option[0] {
+    case 7:  // Record route: once, with room for an address, or full.
+        guard !seen.contains(7), option.count >= 3, option[2] >= 4 else { return false }
+        return option[2] > option.count || Int(option[2]) + 3 <= option.count
+    case 68:  // Timestamp: once, with room, or full and its overflow counter not so.
+        guard !seen.contains(68), option.count >= 4, option[2] >= 5 else { return false }
+        let flags = option[3] % 16
+        if option[2] > option.count { return flags == 3 || option[3] / 16 < 15 }
+        return Int(option[2]) + (flags == 1 || flags == 3 ? 7 : 3) <= option.count
+    case 148: return option.count >= 4  // Router alert.
+    case 134: return !isOuter  // CIPSO: a label that an end node would have to know.
+    default: return true
+    }
 }
 
 struct InnerPacket {
@@ -199,7 +276,7 @@ struct InnerPacket {
             inner.reasons.append(.invalidHeader)
         }
         guard inner.reasons.isEmpty else { return inner }
-        inner.reasons = reasonsOfHeader4(content, headerLength)
+        inner.reasons = reasonsOfHeader4(content, headerLength, isOuter: false)
         inner.bytes = Array(content[..<totalLength])
         inner.source = Array(content[12..<16])
         inner.destination = Array(content[16..<20])

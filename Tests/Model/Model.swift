@@ -44,6 +44,7 @@ public struct Model {
     let deny: [Network]
     let exempt: [Network]
     let routes: [Route]?
+    private var reassembly: Reassembly?
 
     public init(_ setting: Setting) {
         self.setting = setting
@@ -75,57 +76,97 @@ public struct Model {
         self.tunnels = tunnels
         deny = policy.denySources.map(Network.init)
         exempt = policy.exemptSources.map(Network.init)
+        reassembly = setting.fragmentTimeout.map { Reassembly(timeout: $0) }
         routes = setting.routes.map { $0.map { Route(network: Network($0.prefix), entry: $0) } }
     }
 
-    public func answer(_ frame: Arrival) -> Answer {
+    /// Failed datagrams, by cause.
+    public var failures: Reassembler.Failures { reassembly?.failures ?? .init() }
+
+    /// - Parameter now: nanoseconds of a clock that does not go back.
+    public mutating func answer(_ frame: Arrival, now: UInt64 = 0) -> Answer {
+        reassembly?.expire(now: now)
+        let (answer, fragment) = answerAlone(frame)
+        guard answer.kind == .hold, let fragment else { return answer }
+        guard !fragment.payload.isEmpty else {
+            // Nothing to keep, and no honest end: the datagram is not to be trusted any more.
+            reassembly!.refuse(fragment.key)
+            return Answer(refusal: .packetTooSmall, tunnel: answer.tunnel, mode: answer.mode)
+        }
+        var outcome = reassembly!.insert(fragment, now: now)
+        if case .held = outcome { outcome = reassembly!.complete(fragment.key) }
+        switch outcome {
+        case .held: return answer
+        case .refused(let reason):
+            return Answer(refusal: reason, tunnel: answer.tunnel, mode: answer.mode)
+        case .whole(let bytes):
+            var whole = frame
+            whole.bytes = bytes
+            whole.cut = 0
+            return answerAlone(whole).answer
+        }
+    }
+
+    /// Gives up all that is held.
+    public mutating func expire() { reassembly?.expire(now: .max) }
+
+    private func answerAlone(_ frame: Arrival) -> (answer: Answer, fragment: OuterFragment?) {
         // O3: other hosts' frames, VLANs and protocols are the kernel's.
-        guard frame.isForUs else { return .pass }
+        guard frame.isForUs else { return (.pass, nil) }
         switch frame.etherType {
         case 0x0800: return answer4(frame)
         case 0x86dd: return answer6(frame)
-        default: return .pass
+        default: return (.pass, nil)
         }
     }
 
-    private func answer4(_ frame: Arrival) -> Answer {
+    private func answer4(_ frame: Arrival) -> (Answer, OuterFragment?) {
         let bytes = frame.bytes
         guard bytes.count >= 20 else {
-            if bytes.count > 9 && !Upper.isTunnel(bytes[9]) { return .pass }
-            return Answer(refusal: .packetTooSmall)
+            if bytes.count > 9 && !Upper.isTunnel(bytes[9]) { return (.pass, nil) }
+            return (Answer(refusal: .packetTooSmall), nil)
         }
-        guard Upper.isTunnel(bytes[9]) else { return .pass }
+        guard Upper.isTunnel(bytes[9]) else { return (.pass, nil) }
         let mode: Mode = bytes[9] == 4 ? .ipip : .ip6ip
         guard
             let match = match(
-                frame.interface, mode, from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
-        else { return .pass }
-        return answer(frame, .ipv4(bytes), mode, match)
+                frame.interface, [mode], from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
+        else { return (.pass, nil) }
+        let outer = OuterHeader.ipv4(bytes)
+        return (answer(frame, outer, mode, match), outer.fragment)
     }
 
-    private func answer6(_ frame: Arrival) -> Answer {
+    private func answer6(_ frame: Arrival) -> (Answer, OuterFragment?) {
         let bytes = frame.bytes
         guard bytes.count >= 40 else {
             if bytes.count > 6 && !Upper.isTunnel(bytes[6]) && !Upper.isExtension(bytes[6]) {
-                return .pass
+                return (.pass, nil)
             }
-            return Answer(refusal: .packetTooSmall)
+            return (Answer(refusal: .packetTooSmall), nil)
         }
         let outer = OuterHeader.ipv6(bytes)
-        // A chain that breaks off may lead to a tunnel.
-        guard outer.isUnfinished || Upper.isTunnel(outer.protocolNumber) else { return .pass }
+        // A chain that breaks off may lead to a tunnel, as may one that a later fragment is from.
+        let isLater = outer.fragment.map { $0.offset > 0 } ?? false
+        let isOpen = isLater && Upper.isExtension(outer.protocolNumber)
+        guard outer.isUnfinished || isOpen || Upper.isTunnel(outer.protocolNumber) else {
+            return (.pass, nil)
+        }
         let mode: Mode = outer.protocolNumber == 41 ? .ip6ip6 : .ipip6
         guard
             let match = match(
-                frame.interface, mode, from: Array(bytes[8..<24]), to: Array(bytes[24..<40]))
-        else { return .pass }
-        return answer(frame, outer, mode, match)
+                frame.interface, isOpen ? [.ipip6, .ip6ip6] : [mode], from: Array(bytes[8..<24]),
+                to: Array(bytes[24..<40]))
+        else { return (.pass, nil) }
+        let answer = answer(frame, outer, mode, match)
+        // Of what may be another protocol's only what is kept is ours.
+        return isOpen && answer.kind != .hold ? (.pass, nil) : (answer, outer.fragment)
     }
 
     /// O4, O12. nil: not ours.
-    private func match(_ interface: Int, _ mode: Mode, from source: [UInt8], to local: [UInt8])
-        -> (tunnel: Int, reason: DropReason?)?
-    {
+    /// - Parameter modes: those that the packet may be of.
+    private func match(
+        _ interface: Int, _ modes: [Mode], from source: [UInt8], to local: [UInt8]
+    ) -> (tunnel: Int, reason: DropReason?)? {
         let candidates = tunnels.indices.filter {
             tunnels[$0].interfaces.contains(interface) && tunnels[$0].local.hold(local)
         }
@@ -134,7 +175,7 @@ public struct Model {
         let isOwn = tunnels.contains { $0.local.contains { $0.isHost && $0.bytes == source } }
         let allowing = isOwn ? [] : candidates.filter { tunnels[$0].remotes.hold(source) }
         if source != local {
-            if let tunnel = allowing.first(where: { tunnels[$0].modes.contains(mode) }) {
+            if let tunnel = allowing.first(where: { !tunnels[$0].modes.isDisjoint(with: modes) }) {
                 return (tunnel, nil)
             }
             if let tunnel = allowing.first { return (tunnel, .modeNotAllowed) }
@@ -146,6 +187,21 @@ public struct Model {
         return nil
     }
 
+    /// The tunnel that takes frames with this outer header, were they otherwise right.
+    public func matchedTunnel(_ frame: Arrival) -> Int? {
+        let bytes = frame.bytes
+        let isIPv4 = frame.etherType == 0x0800
+        guard frame.isForUs, isIPv4 || frame.etherType == 0x86dd, bytes.count >= (isIPv4 ? 20 : 40)
+        else { return nil }
+        let number = bytes[isIPv4 ? 9 : 6]
+        guard Upper.isTunnel(number) else { return nil }
+        let mode: Mode = isIPv4 ? number == 4 ? .ipip : .ip6ip : number == 4 ? .ipip6 : .ip6ip6
+        let match = isIPv4
+            ? match(frame.interface, [mode], from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
+            : match(frame.interface, [mode], from: Array(bytes[8..<24]), to: Array(bytes[24..<40]))
+        return match.flatMap { $0.reason == nil ? $0.tunnel : nil }
+    }
+
     private func answer(
         _ frame: Arrival, _ outer: OuterHeader, _ mode: Mode,
         _ match: (tunnel: Int, reason: DropReason?)
@@ -153,16 +209,29 @@ public struct Model {
         var reasons = outer.reasons
         if frame.cut > 0 { reasons.append(.packetTooSmall) }
         var inner: InnerPacket?
-        if outer.isWhole && outer.isFragment {
-            reasons.append(.fragmentsDisabled)
+        if outer.isWhole && outer.fragment != nil {
+            if reassembly == nil { reasons.append(.fragmentsDisabled) }
+            // A checksum or a length of what is not all there.
+            if frame.vnet.flags & 1 != 0 || frame.vnet.gsoType != 0 { reasons.append(.gsoInvalid) }
         } else if outer.isWhole {
             let content = Array(frame.bytes[outer.payload])
             inner = mode == .ipip || mode == .ipip6 ? .ipv4(content) : .ipv6(content)
             reasons += inner!.reasons
         }
         if let reason = match.reason { reasons.append(reason) }
-        guard let inner, reasons.isEmpty else {
+        if let fragment = outer.fragment, fragment.payload.isEmpty,
+            !outer.isWhole || reassembly == nil || !reasons.isEmpty
+        {
+            reasons.append(.packetTooSmall)
+        }
+        guard reasons.isEmpty else {
             return Answer(refusal: Self.first(reasons), tunnel: match.tunnel, mode: mode)
+        }
+        guard let inner else {
+            var answer = Answer(kind: .hold)
+            answer.tunnel = match.tunnel
+            answer.mode = mode
+            return answer
         }
         return answer(frame, outer, inner, mode, match.tunnel)
     }
@@ -182,11 +251,20 @@ public struct Model {
         if isUnroutableDestination(inner.destination) { reasons.append(.invalidDestination) }
         let destination = self.destination(of: inner, tunnels[tunnel])
         if destination == nil { reasons.append(.destinationNotAllowed) }
+        let tooBig = destination.flatMap { self.tooBig(frame, inner, mode, $0) }
+        if tooBig != nil { reasons.append(.packetTooBig) }
         let vnet = Offloading.rebased(frame, stripped: outer.payload.lowerBound, inner)
         if vnet == nil { reasons.append(.gsoInvalid) }
         guard reasons.isEmpty, let ecn, let destination, let vnet else {
-            return Answer(
+            var answer = Answer(
                 refusal: Self.first(reasons), tunnel: tunnel, mode: mode, ecnCell: cell)
+            if answer.reason == .packetTooBig, case .answered(let message) = tooBig {
+                answer.kind = .reply
+                answer.device = destination?.device
+                answer.destination = destination?.ordinal
+                answer.bytes = message
+            }
+            return answer
         }
         var answer = Answer(kind: .inject)
         answer.tunnel = tunnel

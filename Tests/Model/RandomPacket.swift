@@ -15,6 +15,8 @@ public struct PacketGenerator {
     private let names: [Names]
     var random: Random
     var writer = PacketWriter()
+    /// Fragments that are still to come.
+    var waiting: [Arrival] = []
 
     public init(_ setting: Setting, _ random: Random) {
         policy = setting.policy
@@ -43,7 +45,18 @@ public struct PacketGenerator {
         var isPseudo = false
     }
 
+    /// At times a packet comes in fragments, between others.
     public mutating func next() -> Arrival {
+        if !waiting.isEmpty && (waiting.count > 100 || random.percent(60)) { return nextFragment() }
+        let arrival = nextWhole()
+        if random.percent(5) {
+            waiting += cut(arrival)
+            if !waiting.isEmpty { return nextFragment() }
+        }
+        return arrival
+    }
+
+    public mutating func nextWhole() -> Arrival {
         var arrival = Arrival()
         let tunnel = random.below(policy.tunnels.count)
         let rules = policy.tunnels[tunnel]
@@ -168,18 +181,26 @@ public struct PacketGenerator {
         guard random.percent(10) else { return [] }
         var bytes: [UInt8] = []
         for _ in 0...random.below(3) {
-            switch random.below(8) {
+            switch random.below(9) {
             case 0, 1: bytes += [1]
-            case 2: bytes += [7, 7, 4, 1, 2, 3, 4]
+            case 2: bytes += [7, 7, random.pick([4, 4, 8, 5, 3, 0]), 1, 2, 3, 4]
             case 3: bytes += [148, 4, 0, 0]
-            case 4: bytes += [68, 4, 5, 0]
+            case 4: putTimestamp(&bytes)
             case 5: bytes += [random.pick([131, 137]), 7, 4, 9, 9, 9, 9]
             case 6: bytes += [random.byte(), random.byte() % 12]
+            case 7: bytes += [134, 6, 0, 0, 0, 1]
             default: bytes += [0]
             }
         }
         while bytes.count % 4 != 0 { bytes.append(random.chance(8) ? random.byte() : 0) }
         return bytes
+    }
+
+    private mutating func putTimestamp(_ bytes: inout [UInt8]) {
+        let entries = random.below(3)
+        let pointer = random.percent(80) ? 5 + 4 * random.below(entries + 1) : random.below(16)
+        bytes += [68, UInt8(4 + 4 * entries), UInt8(pointer), random.pick([0, 0, 1, 3, 0xf0, 0xf3, 2])]
+        for _ in 0..<4 * entries { bytes.append(random.byte()) }
     }
 
     // MARK: Extension headers
@@ -208,7 +229,8 @@ public struct PacketGenerator {
                 writer.put(0)
                 writer.put(0x77)
             case 43:
-                writer.bytes += [2, 0, random.percent(70) ? 0 : 1, 0, 0, 0, 0]
+                writer.bytes += [2, random.percent(80) ? 0 : random.byte() & 7, random.percent(70) ? 0 : 1]
+                writer.bytes += [0, 0, 0, 0]
                 for _ in 0..<16 { writer.bytes.append(0x20) }
             case 51:
                 writer.bytes += [4, 0, 0]
@@ -224,13 +246,15 @@ public struct PacketGenerator {
         writer.bytes.append(0)
         let count = random.percent(95) ? random.below(3) : 6 + random.below(5)
         for _ in 0..<count {
-            switch random.below(10) {
+            switch random.below(12) {
             case 0, 1, 2: writer.bytes += [4, 1, random.byte()]
             case 3: writer.bytes += [5, 2, 0, 0]
             case 4: writer.bytes += [0]
             case 5: writer.bytes += [1, 2, 0, random.percent(80) ? 0 : 1]
             case 6: writer.bytes += [random.byte(), random.byte() & 3]
             case 7: writer.bytes += [1, random.byte() & 7, 0, 0, 0, 0, 0, 0]
+            case 10: writer.bytes += [0x31, 2, 0, 0]
+            case 11: writer.bytes += [random.pick([5, 7]), random.pick([2, 3]), 0, 0, 0]
             default: writer.bytes += [0x1e, 4, 1, 2, 3, 4]
             }
         }

@@ -9,7 +9,11 @@ extension Setting {
             Policy.Interface(
                 name: "eth\($0)", reversePath: ReversePathMode.allCases[random.below(5)])
         }
-        let devices = (0...random.below(3)).map { Policy.Device(name: "shuck\($0)") }
+        let devices = (0...random.below(3)).map {
+            Policy.Device(
+                name: "shuck\($0)", mtu: random.pick([60, 90, 200, 576, 1280, 1500]),
+                isElsewhere: random.percent(30))
+        }
         let tunnels = (0...random.below(4)).map { _ in
             Policy.Tunnel.random(interfaces: interfaces.count, devices: devices.count, &random)
         }
@@ -28,8 +32,10 @@ extension Setting {
                 mtu: [1500, 1500, 9000, 1400, 576, 65536, 100, 0][random.below(8)],
                 reversePath: $1.reversePath)
         }
-        return Setting(
+        var setting = Setting(
             policy: policy, routes: random.percent(60) ? routes(&random) : nil, interfaces: links)
+        setting.fragmentTimeout = random.percent(85) ? 30_000_000_000 : nil
+        return setting
     }
 
     private static func prefixes(_ block: Block, hosts: Int, _ random: inout Random) -> [Prefix] {

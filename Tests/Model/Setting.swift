@@ -8,6 +8,8 @@ public struct Setting: Sendable {
     /// nil: the reverse path is not checked.
     public var routes: [RouteEntry]?
     public var interfaces: [InterfaceState]
+    /// Nanoseconds; nil: outer fragments are refused.
+    public var fragmentTimeout: UInt64?
 
     public init(policy: Policy, routes: [RouteEntry]?, interfaces: [InterfaceState]) {
         self.policy = policy
@@ -43,7 +45,7 @@ public struct Answer: Equatable, Sendable {
     public var tunnel: Int?
     public var mode: Mode?
     public var ecnCell: UInt8?
-    // Of an injected packet only.
+    // Of an injected packet only, or of a reply.
     public var device: Int?
     public var destination: Int?
     public var bytes: [UInt8] = []
@@ -64,15 +66,19 @@ public struct Answer: Equatable, Sendable {
     }
 
     /// What shuck said of a frame.
-    public init(_ verdict: Verdict, of frame: Frame) {
+    public init(_ verdict: Verdict, of frame: Frame, _ policy: Policy) {
         kind = verdict.kind
         reason = verdict.reason
         tunnel = verdict.tunnel == Verdict.noIndex ? nil : Int(verdict.tunnel)
         mode = tunnel == nil ? nil : verdict.mode
         ecnCell = verdict.ecnCell == Verdict.noCell ? nil : verdict.ecnCell
-        guard kind == .inject else { return }
+        guard kind == .inject || kind == .reply else { return }
         device = Int(verdict.device)
         destination = verdict.destination == Verdict.noIndex ? nil : Int(verdict.destination)
+        if kind == .reply {
+            bytes = Self.reply(verdict, of: frame, policy)
+            return
+        }
         let head = Int(verdict.headLength)
         let length = Int(verdict.length)
         precondition(head <= length && Int(verdict.offset) + length <= frame.length)
@@ -84,5 +90,18 @@ public struct Answer: Equatable, Sendable {
         vnet = verdict.vnet
         clampedMSS = verdict.clampedMSS
         unclampedMSS = verdict.unclampedMSS
+    }
+
+    /// Where replies come from, in the model and out of it.
+    static let ownIPv4: [UInt8] = [192, 0, 2, 1]
+    static let ownIPv6: [UInt8] = [0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+    private static func reply(_ verdict: Verdict, of frame: Frame, _ policy: Policy) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: ReplyMessage.capacity) { buffer, count in
+            count = ReplyMessage.writePacket(
+                to: UnsafeMutableRawPointer(buffer.baseAddress!), frame, verdict,
+                mtu: policy.devices[Int(verdict.device)].mtu,
+                source: verdict.mode.innerIsIPv4 ? ownIPv4 : ownIPv6)
+        }
     }
 }

@@ -4,7 +4,6 @@ import Forwarding
 
 /// How often each kind of answer was given, so that what a run covered can be seen.
 public struct Tally: Sendable {
-    public private(set) var counts: [String: Int] = [:]
     public private(set) var frames = 0
     private var kinds = [Int](repeating: 0, count: Verdict.Kind.allCases.count * 256)
     private var modes = [Int](repeating: 0, count: 4)
@@ -13,16 +12,18 @@ public struct Tally: Sendable {
     private var unfinished = 0
     private var segmented = 0
     private var rewritten = 0
+    private var reassembled = 0
 
     public init() {}
 
-    mutating func note(_ answer: Answer, headLength: UInt16) {
+    mutating func note(_ answer: Answer, headLength: UInt16, isReassembled: Bool) {
         frames += 1
         kinds[Int(answer.kind.rawValue) << 8 | Int(answer.reason.rawValue)] += 1
         guard answer.kind == .inject, let mode = answer.mode else { return }
         modes[Int(mode.rawValue)] += 1
         if answer.clampedMSS { clamped += 1 }
         if answer.unclampedMSS { unclamped += 1 }
+        if isReassembled { reassembled += 1 }
         if answer.vnet.flags != 0 { unfinished += 1 }
         if answer.vnet.gsoType != 0 { segmented += 1 }
         if headLength > 0 && !answer.clampedMSS { rewritten += 1 }
@@ -37,6 +38,7 @@ public struct Tally: Sendable {
         unfinished += other.unfinished
         segmented += other.segmented
         rewritten += other.rewritten
+        reassembled += other.reassembled
     }
 
     /// What has a count, the most frequent first.
@@ -53,7 +55,7 @@ public struct Tally: Sendable {
         }
         rows += [
             ("  injected: MSS lowered", clamped), ("  injected: MSS options unreadable", unclamped),
-            ("  injected: marks or TTL rewritten", rewritten),
+            ("  injected: reassembled", reassembled), ("  injected: marks or TTL rewritten", rewritten),
             ("  injected: checksum unfinished", unfinished), ("  injected: GSO", segmented),
         ]
         return rows.filter { $0.count > 0 }.sorted { $0.count > $1.count }
@@ -74,6 +76,10 @@ public final class Trial {
     private let heads = UnsafeMutableRawPointer.allocate(
         byteCount: Limits.batch * Limits.headBytes, alignment: 64)
     private let cache = OuterCache()
+    /// So large that nothing is ever evicted, which is at random.
+    private let reassemblers = (0..<2).map { _ in
+        Reassembler(memory: 64 << 20, timeout: 30_000_000_000, seed: 1)
+    }
     private var memory: [UInt8] = []
     private var arrivals: [Arrival] = []
     public private(set) var tally = Tally()
@@ -92,7 +98,9 @@ public final class Trial {
         var random = Random(seed)
         let setting = Setting.random(&random)
         let world = setting.makeWorld()
-        let model = Model(setting)
+        var model = Model(setting)
+        let before = reassemblers.map(\.failures)
+        var now: UInt64 = 0
         var generator = PacketGenerator(setting, Random(random.next()))
         cache.empty()
         var judged = 0
@@ -100,9 +108,11 @@ public final class Trial {
             let count = 1 + random.below(Limits.batch)
             arrivals.removeAll(keepingCapacity: true)
             for _ in 0..<count { arrivals.append(generator.next()) }
-            let expected = arrivals.map { model.answer($0) }
-            for cache in [nil, cache] {
-                let answers = judge(world, cache)
+            now += UInt64(random.percent(98) ? 1_000_000 : random.below(40) * 1_000_000_000)
+            let expected = arrivals.map { model.answer($0, now: now) }
+            for (cache, reassembler) in zip([nil, cache], reassemblers) {
+                let answers = judge(
+                    world, cache, setting.fragmentTimeout == nil ? nil : reassembler, now)
                 for index in 0..<count where answers[index] != expected[index] {
                     throw Difference(
                         description: describe(
@@ -111,13 +121,32 @@ public final class Trial {
                 }
             }
             for index in 0..<count {
-                tally.note(expected[index], headLength: verdicts[index].headLength)
+                tally.note(
+                    expected[index], headLength: verdicts[index].headLength,
+                    isReassembled: frames[index].length != arrivals[index].bytes.count)
             }
             judged += count
         }
+        model.expire()
+        for (reassembler, before) in zip(reassemblers, before) {
+            reassembler.expire(now: .max)
+            let failures = reassembler.failures
+            guard failures.overlap - before.overlap == model.failures.overlap,
+                failures.memory - before.memory == model.failures.memory,
+                failures.timeout - before.timeout == model.failures.timeout
+            else {
+                throw Difference(
+                    description: """
+                        world 0x\(String(seed, radix: 16)): failed datagrams \(failures) after \
+                        \(before), model \(model.failures)
+                        """)
+            }
+        }
     }
 
-    private func judge(_ world: World, _ cache: OuterCache?) -> [Answer] {
+    private func judge(
+        _ world: World, _ cache: OuterCache?, _ reassembler: Reassembler?, _ now: UInt64
+    ) -> [Answer] {
         memory.removeAll(keepingCapacity: true)
         for arrival in arrivals {
             memory += arrival.bytes
@@ -138,8 +167,9 @@ public final class Trial {
                 offset += arrival.bytes.count + Self.slackBytes
             }
             Judge.judge(
-                frames, into: verdicts, count: arrivals.count, world: world.view, cache: cache)
-            return arrivals.indices.map { Answer(verdicts[$0], of: frames[$0]) }
+                frames, into: verdicts, count: arrivals.count, world: world.view, cache: cache,
+                reassembler: reassembler, now: now)
+            return arrivals.indices.map { Answer(verdicts[$0], of: frames[$0], world.policy.policy) }
         }
     }
 
