@@ -7,7 +7,11 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 // Long runs of tools/fuzz, which are no part of an ordinary build.
 let fuzzing: [Target] = Context.environment["SHUCK_FUZZ"] == nil ? [] : [
     .executableTarget(
-        name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict)
+        name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict),
+    // Links only with --sanitize=fuzzer.
+    .executableTarget(
+        name: "fuzz", dependencies: ["FuzzTargets", "Model"], path: "Tests/Fuzz/Driver",
+        swiftSettings: strict, linkerSettings: [.unsafeFlags(["-use-ld=lld"])]),
 ]
 
 let package = Package(
@@ -72,6 +76,11 @@ let package = Package(
             name: "Model", dependencies: ["Forwarding", "Routing"], path: "Tests/Model",
             swiftSettings: strict),
         .testTarget(name: "ModelTests", dependencies: ["Model"], swiftSettings: strict),
+        .target(
+            name: "FuzzTargets",
+            dependencies: ["Captures", "Forwarding", "LinuxIO", "Model", "Routing", "Settings"],
+            path: "Tests/Fuzz/Targets", swiftSettings: strict),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(
             name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon"],

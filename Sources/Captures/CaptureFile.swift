@@ -7,6 +7,7 @@ import Forwarding
 /// Why a capture could not be read or written, in one sentence.
 public struct CaptureError: Error {
     public var message: String
+    public init(message: String) { self.message = message }
 }
 
 /// A packet of a capture. `bytes` is libpcap's and valid until the next one is read.

@@ -46,7 +46,7 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     }
 
     /// Remembers the tunnel of a frame that the judge let in.
-    func insert(_ frame: UnsafePointer<Frame>, tunnel: UInt16) {
+    package func insert(_ frame: UnsafePointer<Frame>, tunnel: UInt16) {
         let header = frame.pointee.network
         func word(_ offset: Int) -> UInt64 {
             header.loadUnaligned(fromByteOffset: offset, as: UInt64.self)

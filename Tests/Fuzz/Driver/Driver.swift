@@ -1,0 +1,78 @@
+// libFuzzer over the targets: the first argument names one, the rest is libFuzzer's own.
+//   fuzz TARGET [-OPTION…] [DIRECTORY…]    fuzz TARGET --seeds DIRECTORY
+
+import FuzzTargets
+import Glibc
+import Model
+
+typealias Arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+@_silgen_name("LLVMFuzzerMutate")
+func mutateAnyhow(_ data: UnsafeMutablePointer<UInt8>, _ size: Int, _ sizeMax: Int) -> Int
+
+/// One thread runs everything.
+nonisolated(unsafe) private var target: (any FuzzTarget)?
+
+@_cdecl("LLVMFuzzerInitialize")
+func initialize(
+    _ count: UnsafeMutablePointer<Int32>, _ arguments: UnsafeMutablePointer<Arguments>
+) -> Int32 {
+    let given = arguments.pointee
+    guard count.pointee >= 2, let name = given[1].map({ String(cString: $0) }),
+        let type = FuzzTargets.all[name]
+    else {
+        print("fuzz: name a target: \(FuzzTargets.all.keys.sorted().joined(separator: ", "))")
+        exit(2)
+    }
+    let made = type.init()
+    target = made
+    if count.pointee == 4, given[2].map({ String(cString: $0) }) == "--seeds" {
+        writeSeeds(of: made, to: String(cString: given[3]!))
+        exit(0)
+    }
+    // libFuzzer shall not take the name for a file.
+    let rest: Arguments = .allocate(capacity: Int(count.pointee))
+    rest[0] = given[0]
+    for index in 2..<Int(count.pointee) { rest[index - 1] = given[index] }
+    rest[Int(count.pointee) - 1] = nil
+    count.pointee -= 1
+    arguments.pointee = rest
+    return 0
+}
+
+@_cdecl("LLVMFuzzerTestOneInput")
+func testOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
+    do {
+        try target!.run(UnsafeRawBufferPointer(start: data, count: size))
+    } catch {
+        fatalError("\(error)")
+    }
+    return 0
+}
+
+@_cdecl("LLVMFuzzerCustomMutator")
+func customMutator(
+    _ data: UnsafeMutablePointer<UInt8>, _ size: Int, _ sizeMax: Int, _ seed: UInt32
+) -> Int {
+    var random = Random(UInt64(seed))
+    let input = Array(UnsafeBufferPointer(start: data, count: size))
+    guard random.below(3) != 0, let changed = target!.mutate(input, &random),
+        changed.count <= sizeMax
+    else { return mutateAnyhow(data, size, sizeMax) }
+    memcpy(data, changed, changed.count)
+    return changed.count
+}
+
+private func writeSeeds(of target: any FuzzTarget, to directory: String) {
+    var number = 0
+    while let seed = target.seed(number) {
+        let name = number < 10 ? "seed-0\(number)" : "seed-\(number)"
+        guard let file = fopen("\(directory)/\(name)", "we") else {
+            fatalError("\(directory) cannot be written")
+        }
+        fwrite(seed, 1, seed.count, file)
+        fclose(file)
+        number += 1
+    }
+    print("fuzz: \(number) seeds")
+}

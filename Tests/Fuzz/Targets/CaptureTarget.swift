@@ -1,0 +1,79 @@
+// Any bytes as a capture file: packets or one sentence, in pcap and pcapng, through libpcap.
+
+import Captures
+import Glibc
+
+public final class CaptureTarget: FuzzTarget {
+    private let descriptor: Int32
+    private let path: String
+
+    public init() {
+        // In memory, and without a name as soon as it is open.
+        var name = Array("/dev/shm/capture-XXXXXX".utf8CString)
+        descriptor = mkstemp(&name)
+        precondition(descriptor >= 0 && unlink(name) == 0)
+        path = "/proc/self/fd/\(descriptor)"
+    }
+
+    deinit { close(descriptor) }
+
+    public func run(_ input: UnsafeRawBufferPointer) throws(Violation) {
+        guard ftruncate(descriptor, 0) == 0,
+            pwrite(descriptor, input.baseAddress ?? UnsafeRawPointer(bitPattern: 1)!, input.count, 0)
+                == input.count
+        else { throw Violation("a file in memory cannot be written") }
+        var packets = 0
+        var total = 0
+        var sum: UInt8 = 0
+        do throws(CaptureError) {
+            let reader = try CaptureReader(path: path)
+            while let packet = try reader.next() {
+                packets += 1
+                total += packet.bytes.count
+                // Every byte must be there, for AddressSanitizer to see.
+                for byte in packet.bytes { sum ^= byte }
+                if let link = reader.link.parse(packet.bytes), link.length > packet.bytes.count {
+                    throw CaptureError(message: "a link layer longer than its frame")
+                }
+            }
+        } catch {
+            if error.message.hasPrefix("a link layer") { throw Violation(error.message) }
+            guard !error.message.isEmpty else { throw Violation("an error without words") }
+        }
+        guard packets <= input.count else { throw Violation("more packets than bytes") }
+        result = sum
+    }
+
+    /// Keeps the reading from being left out.
+    private var result: UInt8 = 0
+
+    public func seed(_ number: Int) -> [UInt8]? {
+        func le16(_ value: Int) -> [UInt8] { [UInt8(value & 255), UInt8(value >> 8 & 255)] }
+        func le32(_ value: Int) -> [UInt8] { le16(value & 0xffff) + le16(value >> 16) }
+        let packet: [UInt8] = [0x45, 0, 0, 20] + [UInt8](repeating: 1, count: 16)
+        func classic(_ magic: Int, link: Int, _ frame: [UInt8]) -> [UInt8] {
+            le32(magic) + le16(2) + le16(4) + le32(0) + le32(0) + le32(262_144) + le32(link)
+                + le32(1) + le32(2) + le32(frame.count) + le32(frame.count) + frame
+        }
+        func block(_ type: Int, _ body: [UInt8]) -> [UInt8] {
+            le32(type) + le32(12 + body.count) + body + le32(12 + body.count)
+        }
+        let zeros = [UInt8](repeating: 0, count: 12)
+        switch number {
+        case 0: return classic(0xa1b2_c3d4, link: 1, zeros + [8, 0] + packet)
+        case 1: return classic(0xa1b2_3c4d, link: 101, packet)
+        case 2: return classic(0xa1b2_c3d4, link: 113, zeros + [0, 0, 8, 0] + packet)
+        case 3:
+            return classic(
+                0xa1b2_c3d4, link: 276, [8, 0] + zeros + [0, 0, 0, 0, 0, 0] + packet)
+        case 4, 5:
+            let section = block(
+                0x0a0d_0d0a, le32(0x1a2b_3c4d) + le16(1) + le16(0) + le32(-1) + le32(-1))
+            let resolution: [UInt8] = number == 4 ? [] : [9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]
+            let description = block(1, le16(101) + le16(0) + le32(0) + resolution)
+            return section + description
+                + block(6, le32(0) + le32(1) + le32(2) + le32(20) + le32(20) + packet)
+        default: return nil
+        }
+    }
+}
