@@ -21,8 +21,8 @@ struct CounterShape: Sendable, Equatable {
     var replied: Int { cells + 16 }
     var dropped: Int { replied + Self.reasons }
     var injected: Int { dropped + (tunnels + 1) * Self.reasons }
-    var injectedBytes: Int { injected + tunnels * 4 * devices }
-    var destination: Int { injectedBytes + tunnels * 4 * devices }
+    var injectedBytes: Int { injected + tunnels * Mode.count * devices }
+    var destination: Int { injectedBytes + tunnels * Mode.count * devices }
     var count: Int { destination + destinations }
 
     /// A drop that no tunnel could be named for counts for the one behind the last.
@@ -34,7 +34,7 @@ struct CounterShape: Sendable, Equatable {
 
     @inline(__always)
     func injectIndex(tunnel: UInt16, mode: Mode, device: UInt16) -> Int {
-        injected &+ (Int(tunnel) &* 4 &+ Int(mode.rawValue)) &* devices &+ Int(device)
+        injected &+ (Int(tunnel) &* Mode.count &+ Int(mode.rawValue)) &* devices &+ Int(device)
     }
 }
 

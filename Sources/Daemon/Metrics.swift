@@ -89,7 +89,9 @@ extension Totals {
         _ values: CounterValues, _ worker: String, _ configuration: Configuration
     ) {
         for (tunnel, name) in configuration.tunnels.map(\.name).enumerated() {
-            for mode in Mode.allCases where configuration.tunnels[tunnel].modes.contains(mode) {
+            let native: [Mode] = configuration.inner.rewriteSources.isEmpty ? [] : [.native]
+            let modes = configuration.tunnels[tunnel].modes
+            for mode in Mode.allCases.filter(modes.contains) + native {
                 for (device, deviceName) in configuration.devices.map(\.name).enumerated() {
                     let index = values.shape.injectIndex(
                         tunnel: UInt16(tunnel), mode: mode, device: UInt16(device))

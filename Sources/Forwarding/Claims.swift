@@ -17,6 +17,43 @@ extension Policy {
         public var sources: Sources
     }
 
+    /// Native IPv6 frames that the judge injects: TCP, UDP or ICMPv6 of these sources, without
+    /// extension headers, to where a tunnel's destinations allow.
+    public struct NativeClaim: Sendable, Equatable {
+        /// One destination of any of the tunnels; as `Policy.Destination` has them.
+        public struct Target: Sendable, Hashable {
+            public var prefix: Prefix
+            public var protocolNumber: UInt8?
+            public var ports: [ClosedRange<UInt16>]
+        }
+        public var sources: [Address]
+        public var targets: [Target]
+        /// Destinations that are never claimed; IPv4's prefix stands for IPv4-mapped addresses.
+        public var excluded: [Prefix]
+    }
+
+    /// What is claimed of an interface's native frames; nil where no rule rewrites sources or no
+    /// destination is in reach.
+    public func nativeClaim(interface: Int) -> NativeClaim? {
+        let sources = rewrites.filter { $0.interface == interface }.map(\.from)
+        var targets: [NativeClaim.Target] = []
+        var seen: Set<NativeClaim.Target> = []
+        for tunnel in tunnels where tunnel.interfaces.contains(interface) {
+            let destinations = tunnel.destinations.isEmpty
+                ? [Destination(prefix: .allIPv6)] : tunnel.destinations
+            for one in destinations where !one.prefix.isIPv4 {
+                guard one.protocolNumber == nil || [6, 17, 58].contains(one.protocolNumber) else {
+                    continue
+                }
+                let target = NativeClaim.Target(
+                    prefix: one.prefix, protocolNumber: one.protocolNumber, ports: one.ports)
+                if seen.insert(target).inserted { targets.append(target) }
+            }
+        }
+        if sources.isEmpty || targets.isEmpty { return nil }
+        return NativeClaim(sources: sources, targets: targets, excluded: Martians.unroutable)
+    }
+
     /// The claims of one interface (index into `interfaces`), longest prefix first.
     public func claims(interface: Int) -> [Claim] {
         var pairs: [(prefix: Prefix, item: Int)] = []

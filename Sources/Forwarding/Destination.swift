@@ -53,7 +53,8 @@ enum DestinationCheck {
             }
             return false
         }
-        guard let quote = Quote.of(packet, inner, mode) else { return false }
+        // An error about an answer to a native probe quotes an address that no pod has sent to.
+        guard mode != .native, let quote = Quote.of(packet, inner, mode) else { return false }
         guard rule.pointee.protocolNumber == UInt16(quote.protocolNumber) else { return false }
         if rule.pointee.portCount == 0 || quote.isLaterFragment { return true }
         guard let port = quote.sourcePort else { return false }

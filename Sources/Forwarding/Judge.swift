@@ -24,7 +24,7 @@ public enum Judge {
             if let cache {
                 if !FastPath.accepts(frame, world, cache, result) {
                     decide(frame, world, reassembler, now, into: result)
-                    if result.pointee.kind == .inject {
+                    if result.pointee.kind == .inject, result.pointee.mode != .native {
                         cache.insert(frame, tunnel: result.pointee.tunnel)
                     }
                 }
@@ -133,7 +133,10 @@ public enum Judge {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
         guard packet.count >= 40 else { return verdictOfShort(packet, protocolAt: 6) }
         guard ProtocolNumber.isTunnel(packet.u8(6)) || ExtensionHeader.isWalked(packet.u8(6))
-        else { return .pass }
+        else {
+            return world.pointee.policy.rewriteCount == 0
+                ? .pass : NativeProbe.verdict(frame, world, packet)
+        }
         let source = Address(high: packet.u64(8), low: packet.u64(16))
         let destination = Address(high: packet.u64(24), low: packet.u64(32))
         let list = world.pointee.policy.locals.lookup(ipv6: destination)
@@ -233,11 +236,21 @@ public enum Judge {
         let ttl = policy.ttl == .uniform ? min(inner.ttl, outer.ttl) : inner.ttl
         if ttl == 0 { return .ttlExpired }
         let bytes = packet.dropFirst(outer.innerOffset, count: inner.length)
-        let refusal = verdict.mode.innerIsIPv4
-            ? SourceCheck.checkIPv4(bytes.u32(12), frame, world)
-            : SourceCheck.checkIPv6(
-                Address(high: bytes.u64(8), low: bytes.u64(16)), frame, world)
-        if refusal != .none { return refusal }
+        var rewrite: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)?
+        if verdict.mode.innerIsIPv4 {
+            let refusal = SourceCheck.checkIPv4(bytes.u32(12), frame, world)
+            if refusal != .none { return refusal }
+        } else {
+            let source = Address(high: bytes.u64(8), low: bytes.u64(16))
+            let flags = policy.sources.lookup(ipv6: source)
+            if flags & SourceClass.rewritten != 0 {
+                rewrite = SourceRewrite.find(
+                    source, bytes, inner, frame.pointee.interface, policy)
+            }
+            let refusal = rewrite != nil
+                ? .none : SourceCheck.checkIPv6(source, flags, frame, world)
+            if refusal != .none { return refusal }
+        }
         let found = DestinationCheck.find(
             bytes, inner, verdict.mode, world, policy.tunnels[Int(verdict.tunnel)])
         guard let rule = found.rule else { return found.refusal }
@@ -257,7 +270,7 @@ public enum Judge {
             verdict.mode)
         if offload != .none { return offload }
         Rewrite.apply(
-            &verdict, frame, world, bytes, inner, rule,
+            &verdict, frame, world, bytes, inner, rule, rewrite,
             trafficClass: trafficClass(policy, inner: inner, outer: outer), ttl: ttl)
         return .none
     }
@@ -349,11 +362,11 @@ enum SourceCheck {
 
     @inline(__always)
     static func checkIPv6(
-        _ source: Address, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+        _ source: Address, _ flags: UInt32, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
     ) -> DropReason {
         // ::ffff:0:0/96 is only ever an application's way to write IPv4 (RFC 4213 §3.6).
         if source.isIPv4 && world.pointee.dropMartians { return .invalidSource }
-        let flags = world.pointee.policy.sources.lookup(ipv6: source)
         let record = world.pointee.routes?.lookup(ipv6: source)
         return check(flags, record, frame, world)
     }

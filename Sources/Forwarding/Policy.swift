@@ -3,7 +3,8 @@
 
 import Routing
 
-/// The four encapsulations, named as the kernel's tunnel modes (iproute2, ip-tunnel(8)).
+/// How an inner packet came. The four encapsulations are named as the kernel's tunnel modes
+/// (iproute2, ip-tunnel(8)).
 public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     /// IPv4 in IPv4, protocol 4 (RFC 2003).
     case ipip = 0
@@ -13,6 +14,13 @@ public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     case ipip6 = 2
     /// IPv6 in IPv6, next header 41 (RFC 2473).
     case ip6ip6 = 3
+    /// IPv6 without an outer header: a health probe whose source is rewritten.
+    case native = 4
+
+    /// The encapsulations: what a tunnel may strip.
+    public static let allCases: [Mode] = [.ipip, .ip6ip, .ipip6, .ip6ip6]
+    /// Raw values are below.
+    public static let count = 5
 
     public var name: String { String(describing: self) }
     public var outerIsIPv4: Bool { self == .ipip || self == .ip6ip }
@@ -124,6 +132,20 @@ public struct Policy: Sendable, Equatable {
         }
     }
 
+    /// Packets from `from` that come in by `interface` go on as from `to`. One address each, both
+    /// IPv6, so that the answers' destination can be rewritten without state.
+    public struct SourceRewrite: Sendable, Equatable {
+        public var from: Address
+        public var to: Address
+        /// Index into `Policy.interfaces`.
+        public var interface: Int
+        public init(from: Address, to: Address, interface: Int) {
+            self.from = from
+            self.to = to
+            self.interface = interface
+        }
+    }
+
     public var interfaces: [Interface]
     public var tunnels: [Tunnel]
     /// The first is the default.
@@ -138,12 +160,14 @@ public struct Policy: Sendable, Equatable {
     public var denySources: [Prefix]
     /// Inner sources whose reverse path is not checked.
     public var exemptSources: [Prefix]
+    public var rewrites: [SourceRewrite]
 
     public init(
         interfaces: [Interface], tunnels: [Tunnel], devices: [Device] = [Device(name: "shuck0")],
         mssIPv4: MSSClamp = .auto, mssIPv6: MSSClamp = .auto, ecn: ECNMode = .standard,
         dscp: FieldMode = .pipe, ttl: FieldMode = .pipe, dropMartians: Bool = true,
-        denySources: [Prefix] = [], exemptSources: [Prefix] = []
+        denySources: [Prefix] = [], exemptSources: [Prefix] = [],
+        rewrites: [SourceRewrite] = []
     ) {
         self.interfaces = interfaces
         self.tunnels = tunnels
@@ -156,5 +180,6 @@ public struct Policy: Sendable, Equatable {
         self.dropMartians = dropMartians
         self.denySources = denySources
         self.exemptSources = exemptSources
+        self.rewrites = rewrites
     }
 }

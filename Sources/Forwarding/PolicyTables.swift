@@ -12,6 +12,8 @@ struct SourceClass {
     static let exempt: UInt32 = 8
     /// A tunnel's own host address: no encapsulator may have it (RFC 2473 §4.1.2).
     static let endpoint: UInt32 = 16
+    /// A rule rewrites it where it comes in by the rule's interface.
+    static let rewritten: UInt32 = 32
 }
 
 /// One destination rule as the judge reads it.
@@ -55,10 +57,13 @@ public struct PolicyView: @unchecked Sendable, BitwiseCopyable {
     /// `candidates[locals.lookup(destination)]` is a count, then so many tunnel indices.
     let candidates: UnsafePointer<UInt16>
     let tunnels: UnsafePointer<TunnelRecord>
+    let tunnelCount: Int
     let sources: PrefixTable.View
     let lists: UnsafePointer<DestinationList>
     let rules: UnsafePointer<DestinationRule>
     let ports: UnsafePointer<UInt32>
+    let rewrites: UnsafePointer<SourceRewriteRecord>
+    let rewriteCount: Int
     /// Bit inner ECN << 2 | outer ECN: such a packet's marks and TTL stay as they are.
     let untouchedCells: UInt16
     let mssIPv4: UInt16
@@ -104,18 +109,21 @@ public final class PolicyTables: @unchecked Sendable {
         let lists = copied(build.lists)
         let rules = copied(build.rules)
         let ports = copied(build.ports)
+        let rewrites = copied(policy.rewrites.map(SourceRewriteRecord.init))
         release = {
             candidates.deallocate()
             tunnels.deallocate()
             lists.deallocate()
             rules.deallocate()
             ports.deallocate()
+            rewrites.deallocate()
         }
         view = PolicyView(
             locals: locals.view, candidates: UnsafePointer(candidates),
-            tunnels: UnsafePointer(tunnels), sources: sources.view,
+            tunnels: UnsafePointer(tunnels), tunnelCount: records.count, sources: sources.view,
             lists: UnsafePointer(lists), rules: UnsafePointer(rules),
-            ports: UnsafePointer(ports),
+            ports: UnsafePointer(ports), rewrites: UnsafePointer(rewrites),
+            rewriteCount: policy.rewrites.count,
             untouchedCells: PolicyCompiler.untouchedCells(policy),
             mssIPv4: PolicyCompiler.encoded(policy.mssIPv4),
             mssIPv6: PolicyCompiler.encoded(policy.mssIPv6),
@@ -197,6 +205,9 @@ private struct PolicyCompiler {
             add(tunnel.destinations.map(\.prefix).filter(\.isHost), SourceClass.local)
         }
         add(policy.exemptSources, SourceClass.exempt)
+        add(policy.rewrites.map { Prefix(host: $0.from) }, SourceClass.rewritten)
+        // Answered through us: nobody else may have it.
+        add(policy.rewrites.map { Prefix(host: $0.to) }, SourceClass.local)
         return coveringItems(flagged).map { prefix, flags in
             (prefix, flags.reduce(0) { $0 | UInt32($1) })
         }
@@ -284,6 +295,18 @@ enum Martians {
         ipv6(0, 0, 96), ipv6(0xff00 << 48, 0, 8), ipv6(0xfec0 << 48, 0, 10),
     ]
     static let addresses = ipv4 + ipv6
+
+    /// What no native probe may be sent to, whatever `martians` says. IPv4-mapped addresses, too,
+    /// which as a prefix are all of IPv4.
+    static let unroutable = ipv6 + [linkLocalIPv6, .allIPv4]
+
+    /// Whether an IPv6 address lies in `unroutable`.
+    static func isUnroutable(_ address: Address) -> Bool {
+        // fe80::/10 and fec0::/10 lie side by side.
+        address.high &>> 55 == 0xfe80 &>> 7 || address.high &>> 56 == 0xff
+            || (address.high == 0
+                && (address.low &>> 32 == 0 || address.low &>> 32 == 0xffff))
+    }
 
     private static func ipv6(_ high: UInt64, _ low: UInt64, _ length: Int) -> Prefix {
         Prefix(Address(high: high, low: low), length: length)!

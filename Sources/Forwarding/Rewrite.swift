@@ -1,4 +1,5 @@
-// The few bytes of an inner packet that may change: ECN, DSCP, TTL, MSS and their checksums.
+// The few bytes of an inner packet that may change: ECN, DSCP, TTL, MSS, a probe's source, and their
+// checksums.
 // They are written to a copy of its head; the received frame stays as it came, so that a frame
 // whose worker died can be judged again.
 
@@ -7,8 +8,11 @@ enum Rewrite {
     static func apply(
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>,
         _ world: UnsafePointer<WorldView>, _ packet: Bytes, _ inner: Inner,
-        _ rule: UnsafePointer<DestinationRule>, trafficClass: UInt8, ttl: UInt8
+        _ rule: UnsafePointer<DestinationRule>,
+        _ source: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)?,
+        trafficClass: UInt8, ttl: UInt8
     ) {
+        // What needs most of the head comes first: what is copied later would undo the others.
         // A first fragment too small for the flags may hide a SYN (RFC 1858): counted as one.
         if inner.protocolNumber == ProtocolNumber.tcp && !inner.isLaterFragment
             && (inner.transportLength < 14
@@ -16,13 +20,14 @@ enum Rewrite {
         {
             clamp(&verdict, frame, world, packet, inner, rule)
         }
+        if let source { SourceRewrite.apply(&verdict, frame, packet, inner, source) }
         if trafficClass != inner.trafficClass || ttl != inner.ttl {
             mark(&verdict, frame, packet, trafficClass: trafficClass, ttl: ttl, inner)
         }
     }
 
     /// Copies at least `length` bytes of the inner packet into the head, once.
-    private static func openHead(
+    static func openHead(
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ length: Int
     ) {
         guard Int(verdict.headLength) < length else { return }

@@ -148,12 +148,13 @@ extension Configuration {
         public enum Martians: String, Sendable, CaseIterable { case drop, pass }
     }
 
-    /// A stateless rewrite of an inner source; both prefixes are IPv6 and equally long.
+    /// A stateless rewrite of an inner source, IPv6, one address to one.
     public struct RewriteSource: Sendable, Equatable {
+        /// A host prefix.
         public var from: Prefix
-        public var to: Prefix
+        public var to: Address
         public var interface: String
-        public init(from: Prefix, to: Prefix, interface: String) {
+        public init(from: Prefix, to: Address, interface: String) {
             self.from = from
             self.to = to
             self.interface = interface

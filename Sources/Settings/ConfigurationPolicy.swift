@@ -23,7 +23,12 @@ extension Configuration {
             ttl: outer.ttl,
             dropMartians: inner.martians == .drop,
             denySources: inner.deny,
-            exemptSources: reversePath.exempt)
+            exemptSources: reversePath.exempt,
+            rewrites: inner.rewriteSources.map {
+                Policy.SourceRewrite(
+                    from: $0.from.address, to: $0.to,
+                    interface: index(of: $0.interface, in: interfaces))
+            })
     }
 
     private func policy(of tunnel: Tunnel) -> Policy.Tunnel {

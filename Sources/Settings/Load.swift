@@ -274,33 +274,9 @@ struct Loader {
         else { return }
         reader.read("martians", of: section, into: &configuration.inner.martians, as: reader.word)
         reader.read("deny", of: section, into: &configuration.inner.deny, as: prefixes)
-        let rewrites = section["rewriteSources"].flatMap {
-            reader.list(
-                $0, example: "[{from: \"fe80::1/128\", to: \"2001:db8::1\", interface: eth0}]",
-                as: rewriteSource)
+        if let rewrites = section["rewriteSources"] {
+            configuration.inner.rewriteSources = loadRewriteSources(rewrites)
         }
-        configuration.inner.rewriteSources = (rewrites ?? []).map(\.content)
-    }
-
-    private func rewriteSource(_ field: Field) -> RewriteSource? {
-        guard let section = reader.section(field, keys: ["from", "to", "interface"]) else {
-            return nil
-        }
-        let from = reader.required(
-            "from", of: section, example: "\"fe80::1/128\"", as: reader.prefix)
-        let to = reader.required("to", of: section, example: "\"2001:db8::1\"", as: reader.prefix)
-        let name = reader.required("interface", of: section, example: "eth0") { field in
-            reader.interfaceName(field).map { name -> String in
-                checkInterface(name, path: field.path, at: field.position)
-                return name
-            }
-        }
-        guard let from, let to, let name else { return nil }
-        guard !from.isIPv4, !to.isIPv4, from.length == to.length else {
-            reader.error(field, "from and to differ in family or length; write two equal in both")
-            return nil
-        }
-        return RewriteSource(from: from, to: to, interface: name)
     }
 
     private mutating func loadICMP(_ top: Section) {

@@ -8,7 +8,6 @@ extension Loader {
     )
 
     private static let unsupported: [Key] = [
-        ("[]", { $0.inner.rewriteSources.isEmpty ? [] : [("inner.rewriteSources", "a list")] }),
         ("off", { use("limits.packetsPerSecond", $0.limits.packetsPerSecond) }),
         ("off", { use("limits.perRemote", $0.limits.perRemote) }),
     ]

@@ -131,7 +131,7 @@ struct StatusScreen {
         }
         row("received", \.received)
         row("injected", \.injected)
-        for mode in Mode.allCases {
+        for mode in Mode.allCases + [.native] {
             guard let count = now.injectedByMode[mode.name] else { continue }
             table.rows.append([
                 .init("  \(mode.name)"), .init(Figure.count(count)),

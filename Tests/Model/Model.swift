@@ -144,6 +144,7 @@ public struct Model {
             }
             return (Answer(refusal: .packetTooSmall), nil)
         }
+        if !Upper.isTunnel(bytes[6]) && !Upper.isExtension(bytes[6]) { return answerNative(frame) }
         let outer = OuterHeader.ipv6(bytes)
         // A chain that breaks off may lead to a tunnel, as may one that a later fragment is from.
         let isLater = outer.fragment.map { $0.offset > 0 } ?? false
@@ -247,7 +248,8 @@ public struct Model {
         if Upper.nested.contains(inner.protocolNumber) { reasons.append(.nestedTunnel) }
         let ttl = policy.ttl == .uniform ? min(inner.ttl, outer.ttl) : inner.ttl
         if ttl == 0 { reasons.append(.ttlExpired) }
-        reasons += reasonsOfSource(inner.source, frame.interface)
+        let rule = rewriteRule(inner, frame.interface)
+        if rule == nil { reasons += reasonsOfSource(inner.source, frame.interface) }
         if isUnroutableDestination(inner.destination) { reasons.append(.invalidDestination) }
         let destination = self.destination(of: inner, tunnels[tunnel])
         if destination == nil { reasons.append(.destinationNotAllowed) }
@@ -278,6 +280,7 @@ public struct Model {
         if let limit = segmentLimit(mode, destination, mtu: setting.interfaces[frame.interface].mtu) {
             Segments.clamp(&answer, inner, to: limit)
         }
+        if let rule { Probes.rewrite(&answer, inner, rule) }
         return answer
     }
 

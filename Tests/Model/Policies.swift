@@ -23,7 +23,8 @@ extension Model {
 
     /// I8: the tunnels' own addresses, single hosts among the destinations, and `inner.deny`.
     private func isLocal(_ source: [UInt8]) -> Bool {
-        deny.hold(source)
+        // Answers to what probes are rewritten to are not anybody's.
+        deny.hold(source) || policy.rewrites.contains { $0.to.bytes == source }
             || tunnels.contains { tunnel in
                 tunnel.local.contains { $0.length > 0 && $0.holds(source) }
                     || tunnel.destinations.contains { $0.network.isHost && $0.network.holds(source) }
@@ -84,7 +85,9 @@ extension Model {
     }
 
     /// I7: the first destination that the packet fits.
-    func destination(of inner: InnerPacket, _ tunnel: Tunnel) -> Destination? {
+    func destination(
+        of inner: InnerPacket, _ tunnel: Tunnel, followsQuotes: Bool = true
+    ) -> Destination? {
         tunnel.destinations.first { destination in
             guard destination.network.holds(inner.destination) else { return false }
             guard let number = destination.protocolNumber else { return true }
@@ -96,7 +99,7 @@ extension Model {
                 let port = UInt16(word(inner.bytes, inner.transport + 2))
                 return destination.ports.contains { $0.contains(port) }
             }
-            guard let quote = Quotation(inner), quote.protocolNumber == number else { return false }
+            guard followsQuotes, let quote = Quotation(inner), quote.protocolNumber == number else { return false }
             if destination.ports.isEmpty || quote.isLaterFragment { return true }
             guard let port = quote.sourcePort else { return false }
             return destination.ports.contains { $0.contains(port) }

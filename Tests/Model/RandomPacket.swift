@@ -73,7 +73,10 @@ public struct PacketGenerator {
         arrival.linkLength = random.percent(90) ? 14 : random.pick([0, 16, 20])
         writer.bytes = []
         writer.bytes.reserveCapacity(256)
-        var plan = lay(mode, tunnel)
+        let isNative = !policy.rewrites.isEmpty && random.percent(15)
+        if isNative { arrival.etherType = 0x86dd }
+        var plan = isNative ? lay(isIPv4: false, tunnel, behind: nil)
+            : lay(isIPv4: mode.innerIsIPv4, tunnel, behind: layOuter(mode, tunnel))
         offload(&arrival, &plan)
         if random.percent(20) { damage(plan) }
         if random.percent(10) {
@@ -97,15 +100,16 @@ public struct PacketGenerator {
 
     // MARK: Headers
 
-    private mutating func lay(_ mode: Mode, _ tunnel: Int) -> Plan {
-        let outer = layOuter(mode, tunnel)
-        let isIPv4 = mode.innerIsIPv4
+    private mutating func lay(
+        isIPv4: Bool, _ tunnel: Int, behind outer: PacketWriter.Header?
+    ) -> Plan {
         let rules = names[tunnel].destinations[isIPv4 ? 0 : 1]
         let rule = rules.isEmpty ? nil : random.pick(rules)
         let to = rule != nil && random.percent(92) ? rule!.prefix.address(&random)
             : random.percent(70) ? Block.pod.address(isIPv4: isIPv4, &random)
             : strangeAddress(isIPv4: isIPv4)
-        let from = random.percent(92)
+        let isProbe = !isIPv4 && !policy.rewrites.isEmpty && random.percent(outer == nil ? 95 : 30)
+        let from = isProbe ? random.pick(policy.rewrites).from : random.percent(92)
             ? Block.client.address(isIPv4: isIPv4, &random) : strangeAddress(isIPv4: isIPv4)
         let kind = upperKind(rule, isIPv4: isIPv4)
         let chain = isIPv4 || !random.percent(20) ? [] : innerChain()
@@ -118,13 +122,14 @@ public struct PacketGenerator {
         putUpper(&upper, inner, rule, from: from, to: to)
         writer.close(inner)
         if !upper.isPseudo, let place = upper.checksum { sum(upper, inner, place) }
-        writer.close(outer)
-        return Plan(outer: outer, inner: inner, upper: upper)
+        if let outer { writer.close(outer) }
+        return Plan(outer: outer ?? inner, inner: inner, upper: upper)
     }
 
     private mutating func sum(_ upper: Upper, _ inner: PacketWriter.Header, _ place: Int) {
         writer.sumUpper(
             inner, number: upper.number, at: upper.start, checksumAt: place, pseudoOnly: false)
+        if upper.number == 17 && random.percent(5) { writer.set(0, at: place) }
         if random.percent(5) { writer.bytes[place] &+= 1 + random.byte() % 255 }
     }
 

@@ -26,6 +26,16 @@ extension Setting {
         policy.dropMartians = random.percent(70)
         if random.percent(30) { policy.denySources = prefixes(.client, hosts: 50, &random) }
         if random.percent(30) { policy.exemptSources = prefixes(.client, hosts: 20, &random) }
+        if random.percent(40) {
+            policy.rewrites = (0...random.below(3)).map { _ in
+                Policy.SourceRewrite(
+                    from: random.percent(80)
+                        ? Address(high: 0xfe80 << 48, low: UInt64(random.below(4)))
+                        : Block.client.address(isIPv4: false, &random),
+                    to: Address(high: 0x2a00 << 48, low: UInt64(random.below(4))),
+                    interface: random.below(interfaces.count))
+            }
+        }
         let links = interfaces.enumerated().map {
             InterfaceState(
                 index: random.percent(95) ? Int32($0 + 2) : 0,

@@ -6,7 +6,7 @@ import Forwarding
 public struct Tally: Sendable {
     public private(set) var frames = 0
     private var kinds = [Int](repeating: 0, count: Verdict.Kind.allCases.count * 256)
-    private var modes = [Int](repeating: 0, count: 4)
+    private var modes = [Int](repeating: 0, count: Mode.count)
     private var clamped = 0
     private var unclamped = 0
     private var unfinished = 0
@@ -50,7 +50,7 @@ public struct Tally: Sendable {
                 rows.append((reason == .none ? "\(kind)" : "\(kind) \(reason.name)", count))
             }
         }
-        for mode in Mode.allCases {
+        for mode in Mode.allCases + [.native] {
             rows.append(("  injected: \(mode.name)", modes[Int(mode.rawValue)]))
         }
         rows += [

@@ -41,7 +41,9 @@ let everyKey = """
     inner:
       martians: pass
       deny: [10.0.0.0/8, "fe80::/10"]
-      rewriteSources: []
+      rewriteSources:
+        - {from: "fe80::1234:5678:9abc/128", to: "2603:1062:0:1:fe80:1234:5678:9abc",
+           interface: bond1.20}
     icmp: {ratePerSecond: 0, burst: 7, source4: 192.0.2.2, source6: "2001:db8::2"}
     limits: {packetsPerSecond: off, perRemote: false}
     workers: {cpus: "8,0-3", busyPoll: 50us, coalesce: no}
@@ -110,6 +112,12 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         #expect(configuration.outer.fragments.timeout == .seconds(60))
         #expect(configuration.inner.martians == .pass)
         #expect(configuration.inner.deny.map(\.text) == ["10.0.0.0/8", "fe80::/10"])
+        #expect(configuration.inner.rewriteSources == [
+            .init(
+                from: Prefix("fe80::1234:5678:9abc")!,
+                to: Address("2603:1062:0:1:fe80:1234:5678:9abc")!, interface: "bond1.20")
+        ])
+        #expect(configuration.policy.rewrites.map(\.interface) == [1])
         #expect(configuration.icmp.ratePerSecond == 0)
         #expect(configuration.icmp.burst == 7)
         #expect(configuration.icmp.source4?.text == "192.0.2.2")

@@ -29,6 +29,11 @@ private func line7(_ place: String, _ text: String, _ message: String, _ count: 
     whole(place, interfacesLine + tunnelLines + text + "\n", message, count)
 }
 
+/// Rules that rewrite sources; the first begins in column 26 of line 7.
+private func rewrite(_ place: String, _ rules: String, _ message: String) -> Bad {
+    line7(place, "inner: {rewriteSources: [\(rules)]}", message)
+}
+
 private func whole(_ place: String, _ text: String, _ message: String, _ count: Int = 1) -> Bad {
     Bad(text: text, place: place, message: message, count: count)
 }
@@ -238,12 +243,42 @@ private let packets: [Bad] = [
     line7("7:29", "outer: {fragments: {memory: 99999999999GiB}}", "is not a size"),
     line7("7:19", "inner: {martians: maybe}", "drop or pass"),
     line7("7:15", "inner: {deny: 10.0.0.0/8}", "write [10.0.0.0/8]"),
-    line7("7:25",
-        "inner: {rewriteSources: [{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}]}",
-        "inner.rewriteSources: a list is not supported by this version; remove it or set it to []"),
-    line7("7:26",
+    line7("7:33",
         "inner: {rewriteSources: [{from: 10.0.0.1, to: \"2001:db8::1\", interface: eth0}]}",
-        "from and to differ"),
+        "10.0.0.1\" is IPv4; only IPv6 sources are rewritten"),
+    rewrite("7:33", "{from: \"fe80::/10\", to: \"2001:db8::1\", interface: eth0}",
+        "is more than one address; write one, as fe80::/128"),
+    rewrite("7:33", "{from: \"ff02::1\", to: \"2001:db8::1\", interface: eth0}",
+        "is nobody's source"),
+    rewrite("7:33", "{from: \"::\", to: \"2001:db8::1\", interface: eth0}",
+        "is nobody's source"),
+    rewrite("7:48", "{from: \"fe80::1\", to: \"fe80::2\", interface: eth0}",
+        "is link-local, which no router forwards; write a global one"),
+    rewrite("7:48", "{from: \"fe80::1\", to: \"ff0e::2\", interface: eth0}",
+        "is no unicast address"),
+    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8::/64\", interface: eth0}",
+        "is more than one address; write one, as 2001:db8::/128"),
+    rewrite("7:48", "{from: \"fe80::1\", to: 192.0.2.1, interface: eth0}",
+        "is IPv4; only IPv6 sources are rewritten, so write IPv6"),
+    rewrite("7:26", "{from: \"fe80::1\", interface: eth0}",
+        "inner.rewriteSources[0].to: missing; write to: \"2001:db8::1\""),
+    rewrite("7:74", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth9}",
+        "\"eth9\" is not among interfaces"),
+    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8:1::2\", interface: eth0}",
+        "2001:db8:1::2 is in tunnels.lvs.local; write an address that nothing else has"),
+    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8:2::9\", interface: eth0}",
+        "2001:db8:2::9 is in tunnels.lvs.destinations"),
+    rewrite("7:103", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
+            + "{from: \"fe80::2\", to: \"2001:db8::1\", interface: eth1}",
+        "is also that of the rule at bad.yaml:7:26, so answers could not be told apart"),
+    rewrite("7:81", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
+            + "{from: \"fe80::1\", to: \"2001:db8::2\", interface: eth0}",
+        "never matches, since the rule at bad.yaml:7:26 has the same from and interface"),
+    line7("7:25",
+        "inner: {rewriteSources: ["
+            + (1...65).map { "{from: \"fe80::\($0)\", to: \"2001:db8::\($0)\", interface: eth0}" }
+            .joined(separator: ", ") + "]}",
+        "more than 64 rules"),
 ]
 
 private let daemon: [Bad] = [

@@ -1,0 +1,57 @@
+// Health probes that are not encapsulated: a router must not forward their link-local source, so that
+// they, too, are rewritten and injected. The claim program decides the same by `NativeClaim`.
+
+import Routing
+
+enum NativeProbe {
+    /// Called for IPv6 without a tunnel's protocol and without extension headers. `inject`, or
+    /// `pass`: whatever is not exactly a probe is the kernel's. A claimed frame whose offload
+    /// fields are no good is dropped, for nobody else would.
+    static func verdict(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes
+    ) -> Verdict {
+        let policy = world.pointee.policy
+        let source = Address(high: packet.u64(8), low: packet.u64(16))
+        guard policy.sources.lookup(ipv6: source) & SourceClass.rewritten != 0,
+            frame.pointee.length == frame.pointee.wireLength
+        else { return .pass }
+        let inner = Inner.parseIPv6(packet)
+        guard inner.failure == .none, inner.ttl != 0,
+            !Martians.isUnroutable(Address(high: packet.u64(24), low: packet.u64(32))),
+            let found = SourceRewrite.find(
+                source, packet, inner, frame.pointee.interface, policy)
+        else { return .pass }
+        var tunnel = 0
+        while tunnel < policy.tunnelCount {
+            let record = policy.tunnels[tunnel]
+            if record.interfaces &>> UInt64(frame.pointee.interface) & 1 != 0,
+                let rule = DestinationCheck.find(packet, inner, .native, world, record).rule
+            {
+                return verdict(frame, packet, inner, found, rule, tunnel)
+            }
+            tunnel &+= 1
+        }
+        return .pass
+    }
+
+    private static func verdict(
+        _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: Inner,
+        _ found: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int),
+        _ rule: UnsafePointer<DestinationRule>, _ tunnel: Int
+    ) -> Verdict {
+        var verdict = Verdict(
+            kind: .inject, mode: .native, tunnel: UInt16(truncatingIfNeeded: tunnel))
+        verdict.device = rule.pointee.device
+        verdict.destination = rule.pointee.index
+        verdict.length = UInt32(truncatingIfNeeded: inner.length)
+        let refusal = Offload.rebase(
+            &verdict.vnet, frame, strip: frame.pointee.linkLength, inner, .native)
+        if refusal != .none {
+            verdict.kind = .drop
+            verdict.reason = refusal
+        } else {
+            SourceRewrite.apply(&verdict, frame, packet, inner, found)
+        }
+        return verdict
+    }
+}

@@ -1,0 +1,165 @@
+// Health probes from a link-local address: their source becomes one that a router may forward, and
+// the answers' destination becomes what it was. Stateless, one address for one.
+
+import Routing
+
+/// One rule as both ways read it.
+struct SourceRewriteRecord: BitwiseCopyable {
+    var from: Address
+    var to: Address
+    /// Index into the policy's interfaces.
+    var interface: UInt16
+    /// What the sum over an address grows by when `from` becomes `to`, and the other way round.
+    var difference: UInt16
+    var differenceBack: UInt16
+
+    init(_ rewrite: Policy.SourceRewrite) {
+        from = rewrite.from
+        to = rewrite.to
+        interface = UInt16(rewrite.interface)
+        difference = Self.difference(from: from, to: to)
+        differenceBack = Self.difference(from: to, to: from)
+    }
+
+    /// RFC 1624 §3 eqn. 3, its middle terms for the eight words of an address: ~m + m'.
+    private static func difference(from old: Address, to new: Address) -> UInt16 {
+        var sum: UInt64 = 0
+        for shift in stride(from: UInt64(0), to: 64, by: 16) {
+            sum += (~old.high >> shift & 0xffff) + (new.high >> shift & 0xffff)
+            sum += (~old.low >> shift & 0xffff) + (new.low >> shift & 0xffff)
+        }
+        while sum > 0xffff { sum = (sum & 0xffff) + (sum >> 16) }
+        return UInt16(sum)
+    }
+}
+
+enum SourceRewrite {
+    /// Multicast listener and neighbour discovery: of one link only. A router that forwarded them
+    /// elsewhere, or rewrote them, would take the link's routes away.
+    @inline(__always)
+    static func isOfLink(type: UInt8) -> Bool { 130...137 ~= type || type == 143 }
+
+    /// The rule for a packet with this source that came in by this interface, and where its
+    /// checksum stands (0: it has none to mend); nil when it must not be rewritten.
+    static func find(
+        _ source: Address, _ packet: Bytes, _ inner: Inner, _ interface: UInt16,
+        _ policy: PolicyView
+    ) -> (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)? {
+        var rule = policy.rewrites
+        let end = rule + policy.rewriteCount
+        while rule < end {
+            if rule.pointee.from == source, rule.pointee.interface == interface {
+                guard let checksum = checksumField(packet, inner),
+                    checksum &+ 2 <= Limits.headBytes
+                else { return nil }
+                return (rule, checksum)
+            }
+            rule += 1
+        }
+        return nil
+    }
+
+    /// Where the upper layer's checksum stands; 0 in a later fragment, which has none; nil when
+    /// the addresses of such a packet must stay, or it is too short to have a checksum.
+    @inline(__always)
+    static func checksumField(_ packet: Bytes, _ inner: Inner) -> Int? {
+        let offset: Int
+        switch inner.protocolNumber {
+        case ProtocolNumber.tcp: offset = 16
+        case ProtocolNumber.udp: offset = 6
+        case ProtocolNumber.icmpv6: offset = 2
+        default: return nil
+        }
+        if inner.isLaterFragment { return 0 }
+        guard inner.transportLength >= offset &+ 2 else { return nil }
+        if inner.protocolNumber == ProtocolNumber.icmpv6,
+            isOfLink(type: packet.u8(inner.transportOffset))
+        {
+            return nil
+        }
+        return inner.transportOffset &+ offset
+    }
+
+    /// Writes the new source and the checksum that follows from it to the head, over what it may
+    /// hold already.
+    static func apply(
+        _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: Inner,
+        _ found: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)
+    ) {
+        Rewrite.openHead(&verdict, frame, packet, max(found.checksum &+ 2, 24))
+        let head = frame.pointee.head
+        head.storeAddress(found.rule.pointee.to, at: 8)
+        if found.checksum == 0 { return }
+        let vnet = verdict.vnet
+        let isUnfinished = vnet.flags & VirtioHeader.needsChecksum != 0
+            && Int(vnet.checksumStart) &+ Int(vnet.checksumOffset) == found.checksum
+        mend(
+            head, at: found.checksum, by: found.rule.pointee.difference, inner.protocolNumber,
+            isUnfinished: isUnfinished)
+    }
+
+    /// The checksum after the sum over the pseudo-header grew by `difference`. An unfinished one
+    /// is that sum itself; a finished one is the complement of a sum that it is part of.
+    static func mend(
+        _ packet: UnsafeMutableRawPointer, at offset: Int, by difference: UInt16,
+        _ protocolNumber: UInt8, isUnfinished: Bool
+    ) {
+        let old = packet.loadUnaligned(fromByteOffset: offset, as: UInt16.self).bigEndian
+        if isUnfinished {
+            return packet.storeBigEndian(sum(old, difference), at: offset)
+        }
+        let isUDP = protocolNumber == ProtocolNumber.udp
+        // Without a checksum it stays without one; one that comes to 0 is written as the other
+        // zero (RFC 768).
+        if isUDP && old == 0 { return }
+        let new = ~sum(~old, difference)
+        packet.storeBigEndian(isUDP && new == 0 ? 0xffff : new, at: offset)
+    }
+
+    private static func sum(_ left: UInt16, _ right: UInt16) -> UInt16 {
+        let sum = UInt32(left) &+ UInt32(right)
+        return UInt16(truncatingIfNeeded: (sum & 0xffff) &+ (sum >> 16))
+    }
+}
+
+/// The way back: what pods answer to the address that a probe's source was rewritten to.
+public enum ReplyRewrite {
+    /// Rewrites an IPv6 packet as the kernel routed it to a device, whole and with finished
+    /// checksums: its destination becomes the address that the probe came from.
+    /// - Returns: the rule's index among `Policy.rewrites`; nil when the packet is none of ours,
+    ///   and then it was not touched.
+    public static func apply(
+        _ packet: UnsafeMutableRawPointer, count: Int, world: UnsafePointer<WorldView>
+    ) -> Int? {
+        let bytes = Bytes(UnsafeRawPointer(packet), count: count)
+        guard count >= 40, bytes.u8(0) >> 4 == 6 else { return nil }
+        let destination = Address(high: bytes.u64(24), low: bytes.u64(32))
+        let policy = world.pointee.policy
+        var index = 0
+        while index < policy.rewriteCount {
+            let rule = policy.rewrites + index
+            if rule.pointee.to == destination {
+                let inner = Inner.parseIPv6(bytes)
+                guard inner.failure == .none, inner.length == count,
+                    let checksum = SourceRewrite.checksumField(bytes, inner)
+                else { return nil }
+                packet.storeAddress(rule.pointee.from, at: 24)
+                if checksum != 0 {
+                    SourceRewrite.mend(
+                        packet, at: checksum, by: rule.pointee.differenceBack,
+                        inner.protocolNumber, isUnfinished: false)
+                }
+                return index
+            }
+            index &+= 1
+        }
+        return nil
+    }
+}
+
+extension UnsafeMutableRawPointer {
+    fileprivate func storeAddress(_ address: Address, at offset: Int) {
+        storeBytes(of: address.high.bigEndian, toByteOffset: offset, as: UInt64.self)
+        storeBytes(of: address.low.bigEndian, toByteOffset: offset &+ 8, as: UInt64.self)
+    }
+}
