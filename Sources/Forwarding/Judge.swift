@@ -260,7 +260,8 @@ public enum Judge {
         verdict.length = UInt32(truncatingIfNeeded: inner.length)
         let mtu = Int(rule.pointee.mtu)
         if inner.length > mtu, TooBig.size(bytes, inner, frame) > mtu {
-            if TooBig.isAnswered(bytes, inner, verdict.mode, frame, mtu: mtu) {
+            // An error to a link-local source would need its link, which those sockets have not.
+            if rewrite == nil, TooBig.isAnswered(bytes, inner, verdict.mode, frame, mtu: mtu) {
                 verdict.kind = .reply
             }
             return .packetTooBig

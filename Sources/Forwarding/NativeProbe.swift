@@ -5,8 +5,8 @@ import Routing
 
 enum NativeProbe {
     /// Called for IPv6 without a tunnel's protocol and without extension headers. `inject`, or
-    /// `pass`: whatever is not exactly a probe is the kernel's. A claimed frame whose offload
-    /// fields are no good is dropped, for nobody else would.
+    /// `pass`: whatever is not exactly a probe is the kernel's. One that is, but is too big for its
+    /// device or has offload fields that are no good, is dropped: it is claimed.
     static func verdict(
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes
     ) -> Verdict {
@@ -16,7 +16,7 @@ enum NativeProbe {
             frame.pointee.length == frame.pointee.wireLength
         else { return .pass }
         let inner = Inner.parseIPv6(packet)
-        guard inner.failure == .none, inner.ttl != 0,
+        guard inner.failure == .none, inner.transportOffset == 40, inner.ttl != 0,
             !Martians.isUnroutable(Address(high: packet.u64(24), low: packet.u64(32))),
             let found = SourceRewrite.find(
                 source, packet, inner, frame.pointee.interface, policy)
@@ -44,8 +44,12 @@ enum NativeProbe {
         verdict.device = rule.pointee.device
         verdict.destination = rule.pointee.index
         verdict.length = UInt32(truncatingIfNeeded: inner.length)
-        let refusal = Offload.rebase(
-            &verdict.vnet, frame, strip: frame.pointee.linkLength, inner, .native)
+        let isTooBig = inner.length > Int(rule.pointee.mtu)
+            && TooBig.size(packet, inner, frame) > Int(rule.pointee.mtu)
+        let refusal = isTooBig
+            ? .packetTooBig
+            : Offload.rebase(
+                &verdict.vnet, frame, strip: frame.pointee.linkLength, inner, .native)
         if refusal != .none {
             verdict.kind = .drop
             verdict.reason = refusal

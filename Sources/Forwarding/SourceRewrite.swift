@@ -123,7 +123,7 @@ enum SourceRewrite {
 }
 
 /// The way back: what pods answer to the address that a probe's source was rewritten to.
-public enum ReplyRewrite {
+public enum AnswerRewrite {
     /// Rewrites an IPv6 packet as the kernel routed it to a device, whole and with finished
     /// checksums: its destination becomes the address that the probe came from.
     /// - Returns: the rule's index among `Policy.rewrites`; nil when the packet is none of ours,

@@ -88,7 +88,8 @@ struct NativeProbeTests {
         let changes: [(inout IPHeader) -> Void] = [
             { $0.ttl = 0 }, { $0.version = 4 }, { $0.version = 7 }, { $0.lengthField = 300 },
             { $0.lengthField = 17 }, { $0.extensions = [.options(60, [])] },
-            { $0.extensions = [.fragment(offset: 0, more: false)] }, { $0.protocolNumber = 132 },
+            { $0.extensions = [.fragment(offset: 0, more: false)] },
+            { $0.extensions = [.authentication] }, { $0.protocolNumber = 132 },
             { $0.protocolNumber = 59 },
         ]
         for change in changes {

@@ -294,11 +294,11 @@ struct SourceRewriteTests {
 }
 
 @Suite("The way back")
-struct ReplyRewriteTests {
+struct AnswerRewriteTests {
     private static func apply(_ packet: [UInt8], _ world: World) -> (index: Int?, bytes: [UInt8]) {
         var bytes = packet
         let index = bytes.withUnsafeMutableBytes {
-            ReplyRewrite.apply($0.baseAddress!, count: packet.count, world: world.view)
+            AnswerRewrite.apply($0.baseAddress!, count: packet.count, world: world.view)
         }
         return (index, bytes)
     }
