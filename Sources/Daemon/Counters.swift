@@ -51,6 +51,7 @@ final class CounterBlock: @unchecked Sendable {
     enum Single: Int, CaseIterable {
         case received, injected, passed, held, dropped, replied
         case clamped, unclamped, writes, truncated, lastProgress
+        case answersSent, answersFailed
         case reassemblyOverlap, reassemblyMemory, reassemblyTimeout
     }
 

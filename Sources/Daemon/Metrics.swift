@@ -54,6 +54,8 @@ extension Totals {
             ("shuck_received_packets_total", .received), ("shuck_passed_packets_total", .passed),
             ("shuck_held_packets_total", .held), ("shuck_mss_clamped_total", .clamped),
             ("shuck_mss_unclamped_total", .unclamped), ("shuck_injected_writes_total", .writes),
+            ("shuck_rewritten_answers_total", .answersSent),
+            ("shuck_rewritten_answer_failures_total", .answersFailed),
         ]
         for (name, single) in singles {
             self[Series(name, ["worker": worker]), default: 0] += values[single]
@@ -177,6 +179,14 @@ enum MetricsPage {
         ),
         ("shuck_received_packets_total", "counter", "Frames taken from the rings."),
         ("shuck_replied_packets_total", "counter", "Refused frames answered with an ICMP error."),
+        (
+            "shuck_rewritten_answer_failures_total", "counter",
+            "Answers to rewritten probes that the kernel did not send."
+        ),
+        (
+            "shuck_rewritten_answers_total", "counter",
+            "Answers to rewritten probes, sent to where the probe came from."
+        ),
         (
             "shuck_ring_dropped_packets_total", "counter",
             "Frames that the kernel had no room for: never received."

@@ -11,6 +11,8 @@ import Settings
 final class OpenInterface {
     let link: Link
     let rings: [PacketRing]
+    /// Sources of native probes that the rings let in.
+    var natives: Set<[UInt8]> = []
 
     init(link: Link, rings: [PacketRing]) {
         self.link = link
@@ -24,7 +26,11 @@ struct Plumbing {
     struct InterfaceClaim {
         let claim: Claim
         let rules: [ClaimRule]
+        /// What was asked for.
+        let native: NativeClaimRule?
         let interfaceIndex: Int32
+        /// Why native probes are not claimed.
+        var failure: String?
     }
 
     var interfaces: [String: OpenInterface] = [:]
@@ -40,6 +46,8 @@ struct Plumbing {
     var socketAddresses: [[UInt8]] = []
     /// For the ICMP errors of devices in other namespaces.
     var replies: Replies?
+    /// For the answers to rewritten probes.
+    var answers: Answers?
     /// Where `mss.replies` asks for one, and the chains that it was last given.
     var replyTable: FilterTable?
     var replyChains = ""
@@ -81,6 +89,8 @@ struct Plumbing {
             return tun.offloads.contains(.tcp) ? nil
                 : "\(device.name): the kernel takes no TCP segments from it; large packets fail"
         }
+        try next.reconcileAnswers(
+            of: configuration, links: links, unlike: self, isFollowing: isFollowing)
         return next
     }
 
@@ -109,12 +119,14 @@ struct Plumbing {
 
     /// Lets frames into the rings that are not in `old`, then claims what the configuration
     /// claims: from then on the kernel is silent.
+    /// - Parameter before: what the workers still run on.
     mutating func startReceiving(
-        _ configuration: Configuration, unlike old: Plumbing
+        _ configuration: Configuration, unlike old: Plumbing, before: Configuration? = nil
     ) throws(SystemError) {
         for (name, interface) in interfaces where old.interfaces[name] !== interface {
             for ring in interface.rings { try ring.startReceiving() }
         }
+        try receiveNatives(configuration, beside: before)
         try claim(configuration, old)
     }
 
@@ -135,18 +147,19 @@ struct Plumbing {
         for (number, interface) in policy.interfaces.enumerated() where !isOff && !isBySocket {
             guard let open = interfaces[interface.name] else { continue }
             let rules = policy.claims(interface: number).map(ClaimRule.init)
+            let native = policy.nativeClaim(interface: number).map(NativeClaimRule.init)
             if let kept = old.claims[interface.name], kept.rules == rules,
-                kept.interfaceIndex == open.link.index
+                kept.native == native, kept.interfaceIndex == open.link.index
             {
                 claims[interface.name] = kept
+                notes += kept.failure.map { [$0] } ?? []
                 continue
             }
             do throws(SystemError) {
-                claims[interface.name] = InterfaceClaim(
-                    claim: try Claim.byProgram(
-                        rules, interface: interface.name, index: open.link.index,
-                        allowClsact: configuration.consume == .bpf),
-                    rules: rules, interfaceIndex: open.link.index)
+                let new = try Self.claim(
+                    open.link, rules, native, allowClsact: configuration.consume == .bpf)
+                claims[interface.name] = new
+                notes += new.failure.map { [$0] } ?? []
             } catch {
                 guard configuration.consume == .auto else { throw error }
                 notes.append("consume: raw sockets instead of a program: \(error)")
@@ -156,6 +169,30 @@ struct Plumbing {
         }
         try claimBySockets(
             isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local), old)
+    }
+
+    /// The verifier may find thousands of destinations too much: then tunnels alone are claimed,
+    /// for the kernel refuses to forward a link-local source anyway, if not in silence.
+    private static func claim(
+        _ link: Link, _ rules: [ClaimRule], _ native: NativeClaimRule?, allowClsact: Bool
+    ) throws(SystemError) -> InterfaceClaim {
+        func make(_ native: NativeClaimRule?) throws(SystemError) -> Claim {
+            try Claim.byProgram(
+                rules, native: native, interface: link.name, index: link.index,
+                allowClsact: allowClsact)
+        }
+        var failure: String?
+        var claim: Claim
+        do throws(SystemError) {
+            claim = try make(native)
+        } catch {
+            guard native != nil else { throw error }
+            claim = try make(nil)
+            failure = "\(link.name): native probes are answered by an ICMPv6 error, too: \(error)"
+        }
+        return InterfaceClaim(
+            claim: claim, rules: rules, native: native, interfaceIndex: link.index,
+            failure: failure)
     }
 
     /// Clamps what pods answer, where the configuration asks for it. A table that is there gets
@@ -204,18 +241,37 @@ struct Plumbing {
     }
 }
 
+extension NativeClaimRule {
+    init(_ claim: Policy.NativeClaim) {
+        // IPv4's prefix stands for IPv4-mapped addresses.
+        let mapped = ClaimRule.Network(
+            bytes: [UInt8](repeating: 0, count: 10) + [255, 255, 0, 0, 0, 0], length: 96)
+        self.init(
+            sources: claim.sources.map(\.bytes),
+            targets: claim.targets.map {
+                Target(
+                    network: ClaimRule.Network($0.prefix), protocolNumber: $0.protocolNumber,
+                    ports: $0.ports)
+            },
+            excluded: claim.excluded.map { $0.isIPv4 ? mapped : ClaimRule.Network($0) })
+    }
+}
+
+extension ClaimRule.Network {
+    fileprivate init(_ prefix: Prefix) {
+        self.init(bytes: prefix.address.bytes, length: prefix.length)
+    }
+}
+
 extension ClaimRule {
     init(_ claim: Policy.Claim) {
-        func network(_ prefix: Prefix) -> Network {
-            Network(bytes: prefix.address.bytes, length: prefix.length)
-        }
         switch claim.sources {
         case .all:
-            self.init(local: network(claim.local), remotes: nil, excluded: [])
+            self.init(local: Network(claim.local), remotes: nil, excluded: [])
         case .only(let remotes, let excluding):
             self.init(
-                local: network(claim.local), remotes: remotes.map(network),
-                excluded: excluding.map(network))
+                local: Network(claim.local), remotes: remotes.map(Network.init),
+                excluded: excluding.map(Network.init))
         }
     }
 }

@@ -169,7 +169,8 @@ private final class Control {
             queues: configuration.devices.map {
                 snapshot.plumbing.devices[$0.name]?.queues[worker]
             },
-            replies: snapshot.plumbing.replies, counters: counters,
+            replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
+            counters: counters,
             busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
             isShadow: configuration.mode == .shadow, isLast: isLast)
     }
@@ -287,6 +288,7 @@ private final class Control {
                 try plumbing.startReceiving(snapshot.configuration, unlike: old)
             }
             retireRings(old, plumbing)
+            plumbing.answers?.restoreRoutes()
             snapshot.links = try netlink.links()
             followLinks(&plumbing, unlike: old)
             snapshot.plumbing = plumbing
@@ -388,7 +390,7 @@ private final class Control {
             let warnings = try Preflight.check(next)
             var plumbing = try snapshot.plumbing.reconciled(
                 with: next, links: try netlink.links(), cpus: cpus)
-            try plumbing.startReceiving(next, unlike: snapshot.plumbing)
+            try plumbing.startReceiving(next, unlike: snapshot.plumbing, before: old)
             let tables = PolicyTables(next.policy)
             let links = try netlink.links()
             let world = World(
@@ -398,6 +400,7 @@ private final class Control {
             let before = snapshot.plumbing
             switchOver(next, plumbing, world, links)
             try publishSwitched(from: old)
+            snapshot.plumbing.settle(next)
             logAbsences(unlike: before)
             snapshot.warnings = warnings
         } catch {

@@ -23,6 +23,8 @@ final class Assignment: Sendable {
     let queues: [Descriptor?]
     /// nil: no device needs them.
     let replies: Replies?
+    /// nil: no probe is rewritten.
+    let answers: Answers?
     let counters: CounterBlock
     let busyPollNanoseconds: UInt64
     /// Judge and count, inject nothing.
@@ -32,7 +34,7 @@ final class Assignment: Sendable {
 
     init(
         generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        queues: [Descriptor?], replies: Replies?,
+        queues: [Descriptor?], replies: Replies?, answers: Answers?,
         counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation
@@ -41,6 +43,7 @@ final class Assignment: Sendable {
         self.ports = ports
         self.queues = queues
         self.replies = replies
+        self.answers = answers
         self.counters = counters
         self.busyPollNanoseconds = busyPollNanoseconds
         self.isShadow = isShadow
@@ -128,6 +131,9 @@ final class Worker {
     private var countedFailures = Reassembler.Failures()
     private let timer: SubmissionTimer
     private var isTimerArmed = false
+    private var answerLoop: AnswerLoop?
+    /// The last batch injected something, and has so looked for completions.
+    private var hasSubmitted = false
     // Of the assignment, so that a batch counts no references.
     private var world: UnsafePointer<WorldView>
     private var isShadow: Bool
@@ -178,11 +184,15 @@ final class Worker {
         while true {
             if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
             let count = step()
+            if answerLoop != nil {
+                answer(looks: count > 0 ? !hasSubmitted : assignment.busyPollNanoseconds > 0)
+            }
             if count > 0 {
                 idleSince = 0
                 continue
             }
             if assignment.isLast { return }
+            if answerLoop?.isReadable ?? false { continue }
             expireFragments()
             if assignment.busyPollNanoseconds > 0 {
                 let now = Host.monotonicNanoseconds()
@@ -197,6 +207,7 @@ final class Worker {
     /// Nothing is in flight between two steps, so everything old can go at once.
     private func adopt(_ next: Assignment) throws(SystemError) {
         adoptPorts(next.ports)
+        adoptAnswers(next)
         for place in 0..<max(assignment.queues.count, next.queues.count) {
             let old = place < assignment.queues.count ? assignment.queues[place] : nil
             let new = place < next.queues.count ? next.queues[place] : nil
@@ -262,6 +273,49 @@ final class Worker {
         }
         queue.submit()
         _ = reap()
+    }
+
+    /// The poll of a queue that goes is taken back, as those of rings.
+    private func adoptAnswers(_ next: Assignment) {
+        let old = answerLoop
+        answerLoop = next.answers.flatMap { answers in
+            next.queues[answers.place].map { AnswerLoop(answers, worker: $0) }
+        }
+        if let old, old.isPolled {
+            if let new = answerLoop, new.answers.device === old.answers.device {
+                new.isPolled = true
+            } else {
+                let tag = Self.pollTag | UInt64(old.descriptor)
+                queue.queuePollRemoval(of: tag, tag: Self.ignoredTag)
+                queue.submit()
+            }
+        }
+        _ = reap()
+        // What came before it was polled.
+        answerLoop?.isReadable = true
+    }
+
+    /// Sends on what pods answered, a turn of it, and waits for more where there is none.
+    /// - Parameter looks: nobody else has looked for completions, and nobody will before sleep.
+    private func answer(looks: Bool) {
+        guard let loop = answerLoop else { return }
+        if looks {
+            queue.submit()
+            _ = reap()
+        }
+        if loop.isReadable {
+            let count = loop.run(world)
+            if count.sent + count.failed > 0 {
+                writer.begin()
+                writer.add(.answersSent, count.sent)
+                writer.add(.answersFailed, count.failed)
+                writer.end()
+            }
+        }
+        if !loop.isReadable && !loop.isPolled && !loop.isClosed {
+            loop.isPolled = true
+            queue.queuePoll(loop.descriptor, tag: Self.pollTag | UInt64(loop.descriptor))
+        }
     }
 
     /// One batch from the rings to the devices.
@@ -364,6 +418,7 @@ final class Worker {
                 reply(index, verdict, now)
             }
         }
+        hasSubmitted = queued > 0
         if queued == 0 { return }
         var completed = 0
         queue.submit()
@@ -433,6 +488,10 @@ final class Worker {
         if descriptor == mailbox.wakeup.descriptor.number {
             isWakePolled = false
             mailbox.wakeup.clear()
+        }
+        if let loop = answerLoop, loop.descriptor == descriptor {
+            loop.isPolled = false
+            loop.isReadable = true
         }
         for index in 0..<portCount where ports[index].descriptor == descriptor {
             ports[index].isPolled = false

@@ -44,7 +44,8 @@ package enum WorkerBench {
             fragments: configuration.outer.fragments,
             ports: [Assignment.Port(interface: 0, ring: ring)],
             queues: configuration.devices.map { plumbing.devices[$0.name]?.queues[0] },
-            replies: nil, counters: counters, busyPollNanoseconds: 0, isShadow: false, isLast: true)
+            replies: nil, answers: nil, counters: counters, busyPollNanoseconds: 0,
+            isShadow: false, isLast: true)
         let worker = try Worker(mailbox: Mailbox(), first: assignment)
         try worker.run()
         let values = counters.read()

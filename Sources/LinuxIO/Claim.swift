@@ -30,9 +30,10 @@ public final class Claim {
 
     /// Claims by a program: tcx where the kernel has it, else clsact.
     public static func byProgram(
-        _ rules: [ClaimRule], interface: String, index: Int32, allowClsact: Bool
+        _ rules: [ClaimRule], native: NativeClaimRule? = nil, interface: String, index: Int32,
+        allowClsact: Bool
     ) throws(SystemError) -> Claim {
-        let program = try ClaimProgram(rules).load(object: interface)
+        let program = try ClaimProgram(rules, native: native).load(object: interface)
         do throws(SystemError) {
             let link = try attachTCX(program, interface, index)
             return Claim(means: .tcx, descriptors: [program, link])

@@ -27,6 +27,33 @@ public struct ClaimRule: Sendable, Equatable {
     }
 }
 
+/// Native IPv6 frames; see `Policy.NativeClaim`, of which this is the byte form.
+public struct NativeClaimRule: Sendable, Equatable {
+    public struct Target: Sendable, Equatable {
+        public var network: ClaimRule.Network
+        /// TCP, UDP or ICMPv6; nil: any of them.
+        public var protocolNumber: UInt8?
+        /// Empty: any.
+        public var ports: [ClosedRange<UInt16>]
+        public init(
+            network: ClaimRule.Network, protocolNumber: UInt8?, ports: [ClosedRange<UInt16>]
+        ) {
+            self.network = network
+            self.protocolNumber = protocolNumber
+            self.ports = ports
+        }
+    }
+    /// 16 bytes each.
+    public var sources: [[UInt8]]
+    public var targets: [Target]
+    public var excluded: [ClaimRule.Network]
+    public init(sources: [[UInt8]], targets: [Target], excluded: [ClaimRule.Network]) {
+        self.sources = sources
+        self.targets = targets
+        self.excluded = excluded
+    }
+}
+
 /// Instructions with symbolic jump targets (linux/bpf.h `struct bpf_insn`, 8 bytes each).
 struct ClaimProgram {
     private(set) var words: [UInt64] = []
@@ -37,6 +64,7 @@ struct ClaimProgram {
     private enum Code {
         static let loadByte: UInt8 = 0x30  // LD | B | ABS
         static let loadWord: UInt8 = 0x20  // LD | W | ABS
+        static let loadHalf: UInt8 = 0x28  // LD | H | ABS
         static let loadByteIndirect: UInt8 = 0x50  // LD | B | IND
         static let loadHalfIndirect: UInt8 = 0x48  // LD | H | IND
         static let loadContext: UInt8 = 0x61  // LDX | W | MEM
@@ -51,6 +79,7 @@ struct ClaimProgram {
         static let jumpEqual: UInt8 = 0x16  // JMP32 | JEQ | K
         static let jumpNotEqual: UInt8 = 0x56  // JMP32 | JNE | K
         static let jumpGreaterEqual: UInt8 = 0x36  // JMP32 | JGE | K
+        static let jumpGreaterEqualTo: UInt8 = 0x3e  // JMP32 | JGE | X
         static let exit: UInt8 = 0x95  // JMP | EXIT
     }
 
@@ -60,7 +89,7 @@ struct ClaimProgram {
     private static let destinationSlot: Int16 = -16
     private static let sourceSlot: Int16 = -32
 
-    init(_ rules: [ClaimRule]) {
+    init(_ rules: [ClaimRule], native: NativeClaimRule? = nil) {
         // r6: context, as LD_ABS wants it; r0 takes what it loads, in host order.
         emit(Code.move, to: 6, from: 1)
         emit(Code.loadContext, to: 0, from: 6, offset: 4)  // pkt_type
@@ -78,7 +107,8 @@ struct ClaimProgram {
         emit(Code.moveImmediate, to: 0, value: 2)  // TC_ACT_SHOT, TCX_DROP
         emit(Code.exit)
         ipv4(rules.filter { $0.local.bytes.count == 4 })
-        ipv6(rules.filter { $0.local.bytes.count == 16 })
+        ipv6(rules.filter { $0.local.bytes.count == 16 }, hasNative: native != nil)
+        if let native { self.native(native) }
         resolve()
     }
 
@@ -94,10 +124,13 @@ struct ClaimProgram {
     }
 
     /// Walks extension headers as the judge does: at most 8, at most 256 bytes, unrolled.
-    private mutating func ipv6(_ rules: [ClaimRule]) {
+    private mutating func ipv6(_ rules: [ClaimRule], hasNative: Bool) {
         label("ipv6")
         load(Code.loadByte, 6)
         emit(Code.move, to: 7, from: 0)  // r7: next header
+        if hasNative {
+            for number: Int32 in [6, 17, 58] { jump(Code.jumpEqual, 7, number, "native") }
+        }
         emit(Code.moveImmediate, to: 8, value: 40)  // r8: its offset
         for step in 0..<8 {
             jump(Code.jumpEqual, 7, 4, "ipv6 tunnel")
@@ -137,6 +170,100 @@ struct ClaimProgram {
         storeWords(24, Self.destinationSlot, count: 4)
         storeWords(8, Self.sourceSlot, count: 4)
         match(rules, "6")
+    }
+
+    /// Exactly what the judge injects of native frames. `r7` holds the next header. Its answers
+    /// stand near: there may be thousands of targets, and a jump reaches 32767 instructions.
+    private mutating func native(_ rule: NativeClaimRule) {
+        label("native")
+        storeWords(8, Self.sourceSlot, count: 4)
+        storeWords(24, Self.destinationSlot, count: 4)
+        for (number, source) in rule.sources.enumerated() {
+            let miss = "source \(number)"
+            compare(.init(bytes: source, length: 128), Self.sourceSlot, miss)
+            jump("native source")
+            label(miss)
+        }
+        label("native pass")
+        answer(-1)
+        label("native source")
+        nativeHeader()
+        for (number, network) in rule.excluded.enumerated() {
+            let miss = "excluded \(number)"
+            compare(network, Self.destinationSlot, miss)
+            jump("native pass")
+            label(miss)
+        }
+        for (number, target) in rule.targets.enumerated() {
+            let miss = "target \(number)"
+            compare(target.network, Self.destinationSlot, miss)
+            if let protocolNumber = target.protocolNumber {
+                jump(Code.jumpNotEqual, 7, Int32(protocolNumber), miss)
+            }
+            if !target.ports.isEmpty { ports(target.ports, "target \(number)", miss) }
+            answer(2)
+            label(miss)
+        }
+        answer(-1)
+    }
+
+    /// Goes on where a whole IPv6 header and an upper-layer one up to its checksum are there, and
+    /// the packet is none of those that belong to one link.
+    private mutating func nativeHeader() {
+        load(Code.loadByte, 0)
+        emit(Code.and, to: 0, value: 0xf0)
+        jump(Code.jumpNotEqual, 0, 0x60, "native pass")
+        load(Code.loadByte, 7)
+        jump(Code.jumpEqual, 0, 0, "native pass")
+        load(Code.loadHalf, 4)
+        emit(Code.move, to: 8, from: 0)  // r8: payload length
+        // What is there: the frame without its Ethernet and IPv6 headers.
+        emit(Code.loadContext, to: 0, from: 6, offset: 0)  // len
+        emit(Code.addImmediate, to: 0, value: -(14 + 40))
+        jump(Code.jumpGreaterEqualTo, 0, from: 8, "native whole")
+        jump("native pass")
+        label("native whole")
+        jump(Code.jumpEqual, 7, 6, "native TCP")
+        jump(Code.jumpEqual, 7, 17, "native UDP")
+        jump(Code.jumpGreaterEqual, 8, 4, "native ICMPv6")
+        jump("native pass")
+        label("native ICMPv6")
+        load(Code.loadByte, 40)
+        // Multicast listener and neighbour discovery.
+        for type: Int32 in Array(130...137) + [143] {
+            jump(Code.jumpEqual, 0, type, "native pass")
+        }
+        jump("native upper")
+        label("native TCP")
+        jump(Code.jumpGreaterEqual, 8, 18, "native upper")
+        jump("native pass")
+        label("native UDP")
+        jump(Code.jumpGreaterEqual, 8, 8, "native upper")
+        jump("native pass")
+        label("native upper")
+    }
+
+    /// Goes on where the destination port is in one of the ranges; ICMPv6 has none.
+    private mutating func ports(
+        _ ranges: [ClosedRange<UInt16>], _ name: String, _ otherwise: String
+    ) {
+        jump(Code.jumpEqual, 7, 58, otherwise)
+        load(Code.loadHalf, 42)
+        for (number, range) in ranges.enumerated() {
+            let miss = "\(name) ports \(number)"
+            if range.upperBound < .max {
+                jump(Code.jumpGreaterEqual, 0, Int32(range.upperBound) + 1, miss)
+            }
+            jump(Code.jumpGreaterEqual, 0, Int32(range.lowerBound), "\(name) port")
+            label(miss)
+        }
+        jump(otherwise)
+        label("\(name) port")
+    }
+
+    private mutating func answer(_ value: Int32) {
+        emit(Code.moveImmediate, to: 0, value: value)
+        emit(Code.exit)
     }
 
     /// The first rule whose prefix holds the destination decides.
@@ -211,6 +338,13 @@ struct ClaimProgram {
     private mutating func jump(_ code: UInt8, _ register: UInt8, _ value: Int32, _ target: String) {
         jumps.append((words.count, target))
         emit(code, to: register, value: value)
+    }
+
+    private mutating func jump(
+        _ code: UInt8, _ register: UInt8, from other: UInt8, _ target: String
+    ) {
+        jumps.append((words.count, target))
+        emit(code, to: register, from: other)
     }
 
     private mutating func jump(_ target: String) {

@@ -47,6 +47,17 @@ struct NetlinkMessage {
         route.pointee.rtm_family = UInt8(family)
     }
 
+    /// Of a route to one IPv6 address of the main table, through a device.
+    func hostRouteHeader() {
+        let route = extra(rtmsg.self)
+        route.pointee.rtm_family = UInt8(AF_INET6)
+        route.pointee.rtm_dst_len = 128
+        route.pointee.rtm_table = UInt8(RT_TABLE_MAIN.rawValue)
+        route.pointee.rtm_protocol = UInt8(RTPROT_STATIC)
+        route.pointee.rtm_scope = UInt8(RT_SCOPE_UNIVERSE.rawValue)
+        route.pointee.rtm_type = UInt8(RTN_UNICAST)
+    }
+
     func trafficHeader(index: Int32, parent: UInt32, handle: UInt32, info: UInt32) {
         let traffic = extra(tcmsg.self)
         traffic.pointee.tcm_family = UInt8(AF_UNSPEC)

@@ -129,8 +129,11 @@ public final class PacketRing: @unchecked Sendable {
     }
 
     /// Lets possible tunnel frames in. Frames before this are never seen.
-    public func startReceiving() throws(SystemError) {
-        try SocketFilter.attach(SocketFilter.tunnelFrames, to: descriptor, interface)
+    /// - Parameter natives: IPv6 addresses, 16 bytes each; TCP, UDP and ICMPv6 from these comes in
+    ///   as well. Called again, it changes them between two frames.
+    public func startReceiving(natives: [[UInt8]] = []) throws(SystemError) {
+        try SocketFilter.attach(
+            SocketFilter.frames(natives: natives), to: descriptor, interface)
     }
 
     /// The slots as the worker's loop reads them. Valid while the ring lives.

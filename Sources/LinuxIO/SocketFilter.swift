@@ -9,9 +9,12 @@ enum SocketFilter {
 
     /// Accepts untagged frames for this host that are IPv4 with protocol 4 or 41, or IPv6 whose
     /// next header is one of them or an extension header that may lead to one.
-    static let tunnelFrames: [sock_filter] = {
+    /// - Parameter natives: IPv6 addresses of 16 bytes. From these also IPv6 whose next header
+    ///   is TCP, UDP or ICMPv6.
+    static func frames(natives: [[UInt8]]) -> [sock_filter] {
         let reject = 17
         let accept = 18
+        let native = natives.isEmpty ? reject : 19
         var program: [sock_filter] = []
         func load(_ size: Int32, _ offset: Int32) {
             program.append(statement(BPF_LD | size | BPF_ABS, UInt32(bitPattern: offset)))
@@ -35,12 +38,30 @@ enum SocketFilter {
         jump(0x86dd, 10, otherwise: reject)
         load(BPF_B, SKF_NET_OFF + 6)
         for number: UInt32 in [4, 41, 0, 43, 44] { jump(number, accept, otherwise: program.count + 1) }
-        jump(60, accept, otherwise: reject)
+        jump(60, accept, otherwise: native)
         assert(program.count == reject)
         program.append(statement(BPF_RET | BPF_K, 0))
         program.append(statement(BPF_RET | BPF_K, 0x40000))
+        if natives.isEmpty { return program }
+        // The accumulator still holds the next header. Verdicts stand near: a jump reaches 255.
+        jump(6, native + 4, otherwise: native + 1)
+        jump(17, native + 4, otherwise: native + 2)
+        jump(58, native + 4, otherwise: native + 3)
+        program.append(statement(BPF_RET | BPF_K, 0))
+        for address in natives {
+            let next = program.count + 9
+            for word in 0..<4 {
+                let value = address[(word * 4)..<(word * 4 + 4)].reduce(UInt32(0)) {
+                    $0 << 8 | UInt32($1)
+                }
+                load(BPF_W, SKF_NET_OFF + 8 + Int32(word * 4))
+                jump(value, program.count + 1, otherwise: next)
+            }
+            program.append(statement(BPF_RET | BPF_K, 0x40000))
+        }
+        program.append(statement(BPF_RET | BPF_K, 0))
         return program
-    }()
+    }
 
     private static func statement(_ code: Int32, _ value: UInt32) -> sock_filter {
         sock_filter(code: UInt16(code), jt: 0, jf: 0, k: value)

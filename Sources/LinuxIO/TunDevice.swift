@@ -76,8 +76,8 @@ public final class TunDevice {
     }
 
     /// With several queues the kernel hashes each packet that we write, to learn which queue its
-    /// answers should take (drivers/net/tun.c `tun_flow_update`). No answer comes this way: a
-    /// steering program that always picks the first queue spares the hash. Without CAP_BPF the
+    /// answers should take (drivers/net/tun.c `tun_flow_update`). The answers to probes are all
+    /// that comes this way, from the first queue: a steering program spares the hash. Without CAP_BPF the
     /// kernel goes on learning.
     private static func skipFlowTable(_ queue: Descriptor, _ name: String) {
         // r0 = 0; exit
@@ -129,15 +129,25 @@ public final class TunDevice {
 
     /// Asks for everything, then for less: `TUNSETOFFLOAD` refuses a set with one unknown flag.
     private static func negotiate(_ queue: Descriptor) -> Offloads {
-        let tcp = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-        let udp = UInt32(CLINUX_TUN_F_USO4 | CLINUX_TUN_F_USO6)
-        if ioctl(queue.number, UInt(CLINUX_TUNSETOFFLOAD), CInt(tcp | udp)) == 0 {
-            return [.checksum, .tcp, .udp]
-        }
-        if ioctl(queue.number, UInt(CLINUX_TUNSETOFFLOAD), CInt(tcp)) == 0 {
-            return [.checksum, .tcp]
+        for set: Offloads in [[.checksum, .tcp, .udp], [.checksum, .tcp]]
+        where setOffloads(queue, set) {
+            return set
         }
         return []
+    }
+
+    private static func setOffloads(_ queue: Descriptor, _ set: Offloads) -> Bool {
+        let tcp = UInt32(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+        let udp = UInt32(CLINUX_TUN_F_USO4 | CLINUX_TUN_F_USO6)
+        let flags = (set.contains(.tcp) ? tcp : 0) | (set.contains(.udp) ? udp : 0)
+        return ioctl(queue.number, UInt(CLINUX_TUNSETOFFLOAD), CInt(flags)) == 0
+    }
+
+    /// Whether packets that the kernel routes to the device are read. `TUNSETOFFLOAD` is about
+    /// those alone (what is written may be segments of any kind, drivers/net/tun.c
+    /// `tun_get_user`): a reader that takes nothing gets whole packets with finished checksums.
+    public func setReading(_ isRead: Bool) {
+        for queue in queues { _ = Self.setOffloads(queue, isRead ? [] : offloads) }
     }
 
     /// MTU, a loose reverse-path filter, an address of host scope and up, on this device only.

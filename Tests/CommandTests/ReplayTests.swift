@@ -194,6 +194,33 @@ import Testing
         #expect(try shell.lines("v.jsonl") == [dropped(0, "pkt_too_small")])
     }
 
+    /// A probe from a link-local address without a tunnel, and the same from another address.
+    @Test func aNativeProbeIsNamed() throws {
+        let shell = try Shell()
+        try shell.write(
+            "c.yaml",
+            Sample.configuration
+                + """
+
+                inner:
+                  rewriteSources: [{from: "fe80::9", to: "2603::9", interface: eth0}]
+
+                """)
+        func packet(_ source: [UInt8], _ last: UInt8, _ checksum: [UInt8]) -> [UInt8] {
+            [0x60, 0, 0, 0, 0, 8, 17, 64] + source + [UInt8](repeating: 0, count: 13) + [last]
+                + [0x20, 1, 0x0d, 0xb8, 0, 2] + [UInt8](repeating: 0, count: 9) + [9]
+                + [0x9c, 0x40, 0, 53, 0, 8] + checksum
+        }
+        let frames = [UInt8(9), 8].map { [UInt8](repeating: 2, count: 12) + [0x86, 0xdd]
+            + packet([0xfe, 0x80], $0, [0x12, 0x34]) }
+        try shell.write("in.pcap", CaptureText.pcap(Record.numbered(frames), link: 1))
+        #expect(try replay(shell).code == 0)
+        #expect(try shell.lines("v.jsonl") == [injected(0, "native"), passed(1)])
+        // The sum over the addresses grew by 0x2603 - 0xfe80, so the checksum goes the other way.
+        #expect(
+            try Array(shell.read("out.pcap").suffix(48)) == packet([0x26, 3], 9, [0xea, 0xb1]))
+    }
+
     @Test func paddingIsTrimmed() throws {
         let frame = Link.ethernet.frame(Sample.allModes[0]) + [UInt8](repeating: 0x55, count: 9)
         let shell = try shell(CaptureText.pcap([Record(bytes: frame)], link: 1))

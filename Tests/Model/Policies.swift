@@ -99,7 +99,9 @@ extension Model {
                 let port = UInt16(word(inner.bytes, inner.transport + 2))
                 return destination.ports.contains { $0.contains(port) }
             }
-            guard followsQuotes, let quote = Quotation(inner), quote.protocolNumber == number else { return false }
+            guard followsQuotes, let quote = Quotation(inner), quote.protocolNumber == number else {
+                return false
+            }
             if destination.ports.isEmpty || quote.isLaterFragment { return true }
             guard let port = quote.sourcePort else { return false }
             return destination.ports.contains { $0.contains(port) }

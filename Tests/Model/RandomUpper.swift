@@ -109,7 +109,8 @@ extension PacketGenerator {
         _ inner: PacketWriter.Header, _ rule: Policy.Destination?, from: Address, to: Address
     ) {
         let isError = random.percent(60)
-        let type: UInt8 = !isError ? random.pick(inner.isIPv4 ? [8, 0, 13] : [128, 129, 128, 129, 135, 136, 143])
+        let queries: [UInt8] = inner.isIPv4 ? [8, 0, 13] : [128, 129, 128, 129, 135, 136, 143]
+        let type: UInt8 = !isError ? random.pick(queries)
             : random.percent(5) ? random.byte()
             : random.pick(inner.isIPv4 ? [3, 11, 12, 5, 4] : [1, 2, 3, 4, 100])
         writer.bytes += [type, 0, 0, 0, 0, 0, 5, 180]

@@ -1,0 +1,44 @@
+// A raw socket that sends whole IPv6 packets out of one interface; the kernel finds the neighbour.
+
+import CLinux
+import Glibc
+
+public final class AnswerSocket: Sendable {
+    public let interface: String
+    public let interfaceIndex: Int32
+    private let descriptor: Descriptor
+
+    public init(interface: String, index: Int32) throws(SystemError) {
+        self.interface = interface
+        interfaceIndex = index
+        // IPPROTO_RAW: the IP header comes with the packet, and nothing is received.
+        descriptor = Descriptor(
+            try check("socket(SOCK_RAW)", interface, mend: "grant CAP_NET_RAW") {
+                socket(
+                    AF_INET6,
+                    Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+                        | Int32(SOCK_NONBLOCK.rawValue), Int32(IPPROTO_RAW))
+            })
+        try descriptor.setOption(
+            SOL_SOCKET, Int32(CLINUX_SO_BINDTOIFINDEX), index, "setsockopt(SO_BINDTOIFINDEX)", interface)
+    }
+
+    /// Sends a packet of at least 40 bytes to its own destination. Never waits.
+    /// - Returns: whether the kernel took it.
+    public func send(_ packet: UnsafeRawPointer, _ count: Int) -> Bool {
+        var target = sockaddr_in6()
+        target.sin6_family = sa_family_t(AF_INET6)
+        // A link-local address says nothing without its link.
+        target.sin6_scope_id = UInt32(interfaceIndex)
+        withUnsafeMutableBytes(of: &target.sin6_addr) {
+            $0.copyMemory(from: UnsafeRawBufferPointer(start: packet + 24, count: 16))
+        }
+        return withUnsafePointer(to: &target) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                sendto(
+                    descriptor.number, packet, count, Int32(MSG_DONTWAIT), $0,
+                    socklen_t(MemoryLayout<sockaddr_in6>.size))
+            }
+        } == count
+    }
+}

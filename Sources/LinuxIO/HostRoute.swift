@@ -1,0 +1,68 @@
+// A route to one IPv6 address through a device, made by us and removed by us.
+
+import CLinux
+import Glibc
+
+/// Held while the route is to be there. It also goes with its device.
+public final class HostRoute {
+    private let address: [UInt8]
+    private let device: Int32
+
+    /// - Parameter address: IPv6, 16 bytes, network order.
+    /// - Parameter text: the address as messages show it.
+    public init(to address: [UInt8], text: String, device: Int32) throws(SystemError) {
+        self.address = address
+        self.device = device
+        do throws(SystemError) {
+            try Self.add(address, device, text)
+        } catch {
+            throw SystemError(
+                "route", text, errno: error.errno, mend: Self.mend(error.errno, text) ?? error.mend)
+        }
+    }
+
+    private static func mend(_ number: Int32, _ text: String) -> String? {
+        switch number {
+        case EEXIST:
+            """
+            another route to it is there already: remove it (ip -6 route del \(text)), or choose \
+            another address under inner.rewriteSources
+            """
+        case ENODEV, EINVAL, EACCES, EOPNOTSUPP:
+            """
+            IPv6 is off on the device: set its mtu to 1280 or more, and \
+            sysctl net.ipv6.conf.default.disable_ipv6=0
+            """
+        default: nil
+        }
+    }
+
+    deinit {
+        guard let netlink = try? NetlinkSocket() else { return }
+        try? netlink.request(object: "route") { message in
+            message.begin(type: RTM_DELROUTE, flags: 0)
+            Self.describe(message, self.address, self.device)
+        }
+    }
+
+    /// Makes it again where it went: the kernel removes the routes of a device that is set down.
+    public func restore() {
+        try? Self.add(address, device, "route")
+    }
+
+    private static func add(
+        _ address: [UInt8], _ device: Int32, _ object: String
+    ) throws(SystemError) {
+        let netlink = try NetlinkSocket()
+        try netlink.request(object: object) { message in
+            message.begin(type: RTM_NEWROUTE, flags: UInt16(NLM_F_CREATE | NLM_F_EXCL))
+            describe(message, address, device)
+        }
+    }
+
+    private static func describe(_ message: NetlinkMessage, _ address: [UInt8], _ device: Int32) {
+        message.hostRouteHeader()
+        message.attribute(RTA_DST.rawValue, address)
+        message.attribute(RTA_OIF.rawValue, UInt32(device))
+    }
+}
