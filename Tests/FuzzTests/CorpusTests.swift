@@ -16,11 +16,15 @@ struct CorpusTests {
         let target = FuzzTargets.all[name]!.init()
         for file in files {
             let input = [UInt8](try Data(contentsOf: file))
-            do {
-                try input.withUnsafeBytes { bytes throws(Violation) in try target.run(bytes) }
-            } catch {
-                Issue.record("\(file.lastPathComponent): \(error)")
+            let violation = input.withUnsafeBytes { bytes -> Violation? in
+                do throws(Violation) {
+                    try target.run(bytes)
+                    return nil
+                } catch {
+                    return error
+                }
             }
+            if let violation { Issue.record("\(file.lastPathComponent): \(violation)") }
         }
     }
 }

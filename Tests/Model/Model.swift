@@ -144,7 +144,9 @@ public struct Model {
             }
             return (Answer(refusal: .packetTooSmall), nil)
         }
-        if !Upper.isTunnel(bytes[6]) && !Upper.isExtension(bytes[6]) { return answerNative(frame) }
+        if !Upper.isTunnel(bytes[6]) && !Upper.isExtension(bytes[6]) {
+            return (answerNative(frame), nil)
+        }
         let outer = OuterHeader.ipv6(bytes)
         // A chain that breaks off may lead to a tunnel, as may one that a later fragment is from.
         let isLater = outer.fragment.map { $0.offset > 0 } ?? false
