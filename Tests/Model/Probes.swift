@@ -25,6 +25,9 @@ extension Model {
             guard let destination = destination(of: inner, tunnel, followsQuotes: false) else {
                 continue
             }
+            guard tooBig(frame, inner, .native, destination) == nil else {
+                return Answer(refusal: .packetTooBig, tunnel: index, mode: .native)
+            }
             guard let vnet = Offloading.rebased(frame, stripped: 0, inner) else {
                 return Answer(refusal: .gsoInvalid, tunnel: index, mode: .native)
             }

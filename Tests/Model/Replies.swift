@@ -14,7 +14,11 @@ extension Model {
     ) -> TooBig? {
         let device = policy.devices[destination.device]
         guard device.isElsewhere, largestSegment(frame, inner) > device.mtu else { return nil }
-        guard isAnswered(frame, inner) else { return .silent }
+        // No IPv6 sender is told of less than 1280 bytes (RFC 8200 §5), and an error to a
+        // link-local source would need a link.
+        guard isAnswered(frame, inner), inner.isIPv4 || device.mtu >= 1280,
+            rewriteRule(inner, frame.interface) == nil
+        else { return .silent }
         return .answered(error(inner, mtu: device.mtu, frameLength: frame.bytes.count))
     }
 
