@@ -85,6 +85,41 @@ extension OnHost {
             }
         }
 
+        /// By source and next header, as many sources as a configuration may have; and changed.
+        @Test func nativeFramesOfNamedSourcesAreLetIn() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network)
+                func frame(_ number: UInt8, _ source: UInt8) -> [UInt8] {
+                    Frames.ethernet(
+                        Network.nearAddress, 0x86dd,
+                        Frames.ipv6(
+                            number, from: Frames.six(source), to: Frames.six(200),
+                            [UInt8](repeating: 0, count: 40)))
+                }
+                var index = 0
+                func expect(_ frames: [[UInt8]]) throws {
+                    for frame in frames {
+                        #expect(Self.bytes(try Self.next(ring.slots, index)) == frame)
+                        ring.slots.release(index)
+                        index += 1
+                    }
+                }
+                for sources: ClosedRange<UInt8> in [1...1, 1...64, 5...6] {
+                    try ring.startReceiving(natives: sources.map { Frames.six($0) })
+                    let some = [sources.lowerBound, sources.upperBound]
+                    let wanted = some.flatMap { source in
+                        [6, 17, 58, 41, 44].map { frame($0, source) }
+                    } + [frame(41, 100)]
+                    let others = [frame(6, 100), frame(17, 0), frame(59, 5), frame(132, 5)]
+                    try network.send(others + wanted)
+                    try expect(wanted)
+                }
+                try ring.startReceiving()
+                try network.send([frame(6, 5), frame(41, 5)])
+                try expect([frame(41, 5)])
+            }
+        }
+
         @Test func aFrameBeyondItsSlotComesByTheSocket() throws {
             try Network.with(mtu: 9000) { network in
                 let ring = try Self.ring(network)
