@@ -119,7 +119,7 @@ public enum Judge {
         let match = TunnelMatch.find(
             world, list: world.pointee.policy.locals.lookup(ipv4: destination),
             interface: frame.pointee.interface, modes: 1 &<< mode.rawValue,
-            isSelf: source == destination,
+            isImpossible: source == destination || NobodysAddress.holds(ipv4: source),
             isEndpoint: world.pointee.policy.sources.lookup(ipv4: source)
                 & SourceClass.endpoint != 0
         ) { $0.lookup(ipv4: source) != 0 }
@@ -153,7 +153,7 @@ public enum Judge {
         let match = TunnelMatch.find(
             world, list: list, interface: frame.pointee.interface,
             modes: mayBeTunnel ? Mode.overIPv6 : 1 &<< mode.rawValue,
-            isSelf: source == destination,
+            isImpossible: source == destination || NobodysAddress.holds(ipv6: source),
             isEndpoint: world.pointee.policy.sources.lookup(ipv6: source)
                 & SourceClass.endpoint != 0
         ) { $0.lookup(ipv6: source) != 0 }
@@ -306,6 +306,23 @@ enum ECN {
     }
 }
 
+/// Outer sources that are refused though a list of remotes holds them, as 0.0.0.0/0 does: those
+/// of net/ipv4/route.c `ip_route_input_slow` and net/ipv6/ip6_input.c `ip6_rcv_core`.
+enum NobodysAddress {
+    /// 0/8, 127/8, multicast and the limited broadcast.
+    @inline(__always)
+    static func holds(ipv4 address: UInt32) -> Bool {
+        let first = address >> 24
+        return first == 0 || first == 127 || first >> 4 == 14 || address == .max
+    }
+
+    /// ::1, multicast and IPv4-mapped addresses.
+    @inline(__always)
+    static func holds(ipv6 address: Address) -> Bool {
+        address.high >> 56 == 0xff || address.isIPv4 || (address.high == 0 && address.low == 1)
+    }
+}
+
 /// Which tunnel a frame belongs to: interface, family, protocol, local and remote, all of them.
 struct TunnelMatch {
     var isOurs = false
@@ -313,13 +330,13 @@ struct TunnelMatch {
     var tunnel = Verdict.noIndex
 
     /// - Parameter modes: bit n: the mode of raw value n; more than one where it is not yet known.
-    /// - Parameter isSelf: the frame's source is its destination. Refused where the source is a
-    ///   remote, and not left to the kernel: what a remote sends is ours, as `Claim` has it.
+    /// - Parameter isImpossible: the frame's source is its destination, or nobody's. Refused where
+    ///   it is a remote, and not left to the kernel: what a remote sends is ours, as `Claim` has it.
     /// - Parameter isEndpoint: the source is a tunnel's own host address, so nobody's remote.
     @inline(__always)
     static func find(
         _ world: UnsafePointer<WorldView>, list: UInt32, interface: UInt16, modes: UInt8,
-        isSelf: Bool, isEndpoint: Bool, contains: (PrefixTable.View) -> Bool
+        isImpossible: Bool, isEndpoint: Bool, contains: (PrefixTable.View) -> Bool
     ) -> TunnelMatch {
         var match = TunnelMatch()
         if list == 0 { return match }
@@ -332,7 +349,7 @@ struct TunnelMatch {
             let record = world.pointee.policy.tunnels + Int(tunnel)
             guard record.pointee.interfaces &>> UInt64(interface) & 1 != 0 else { continue }
             let isRemote = !isEndpoint && contains(record.pointee.remotes)
-            if isRemote && !isSelf {
+            if isRemote && !isImpossible {
                 if record.pointee.modes & modes != 0 {
                     return TunnelMatch(isOurs: true, reason: .none, tunnel: tunnel)
                 }

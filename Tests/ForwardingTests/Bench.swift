@@ -157,6 +157,8 @@ private func isMatched(_ frame: Frame, _ verdict: Verdict, _ world: World) -> Bo
     let source = Address(bytes: addresses[..<half])!
     return tunnel.modes.contains(verdict.mode) && tunnel.remotes.contains { $0.contains(source) }
         && Address(bytes: addresses[half...])! != source
+        && !(verdict.mode.outerIsIPv4 ? TunnelTests.nobody4 : TunnelTests.nobody6)
+            .contains { ip($0) == source }
         && !world.policy.policy.tunnels.contains { $0.local.contains(Prefix(host: source)) }
 }
 

@@ -188,4 +188,41 @@ struct TunnelTests {
             #expect(outcome(neighbour, in: world).isInject)
         }
     }
+    static let nobody4 = [
+        "0.0.0.0", "0.255.255.255", "127.0.0.1", "127.255.255.255", "224.0.0.1",
+        "239.255.255.255", "255.255.255.255",
+    ]
+    static let nobody6 = [
+        "::1", "ff00::", "ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::ffff:0:0",
+        "::ffff:198.51.100.1", "::ffff:255.255.255.255",
+    ]
+    // What a list of remotes may well mean.
+    static let somebody4 = [
+        "1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.7.7", "223.255.255.255", "240.0.0.1",
+        "255.255.255.254",
+    ]
+    static let somebody6 = [
+        "::2", "fe80::1", "feff::1", "::fffe:198.51.100.1", "::1:0:0:0", "64:ff9b::198.51.100.1",
+    ]
+
+    @Test("O13 an outer source that nobody has is no remote, whatever the list holds",
+        arguments: Mode.allCases)
+    func nobody(mode: Mode) {
+        for pass in [false, true] {
+            let world = Self.world([Self.tunnel("a", remotes: ["0.0.0.0/0", "::/0"], pass: pass)])
+            for source in mode.outerIsIPv4 ? Self.nobody4 : Self.nobody6 {
+                let packet = Encapsulated(mode).with { $0.outer.source = ip(source) }
+                #expect(outcome(packet, in: world) == .drop(.remoteNotAllowed), "\(source)")
+            }
+        }
+    }
+
+    @Test("O13 their neighbours may be remotes", arguments: Mode.allCases)
+    func somebody(mode: Mode) {
+        let world = Self.world([Self.tunnel("a", remotes: ["0.0.0.0/0", "::/0"])])
+        for source in mode.outerIsIPv4 ? Self.somebody4 : Self.somebody6 {
+            let packet = Encapsulated(mode).with { $0.outer.source = ip(source) }
+            #expect(outcome(packet, in: world) == .inject(packet.innerPacket), "\(source)")
+        }
+    }
 }

@@ -177,7 +177,7 @@ public struct Model {
         // Nobody else has a tunnel's own address.
         let isOwn = tunnels.contains { $0.local.contains { $0.isHost && $0.bytes == source } }
         let allowing = isOwn ? [] : candidates.filter { tunnels[$0].remotes.hold(source) }
-        if source != local {
+        if source != local && !Self.isNobodys(source) {
             if let tunnel = allowing.first(where: { !tunnels[$0].modes.isDisjoint(with: modes) }) {
                 return (tunnel, nil)
             }
@@ -203,6 +203,17 @@ public struct Model {
             ? match(frame.interface, [mode], from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
             : match(frame.interface, [mode], from: Array(bytes[8..<24]), to: Array(bytes[24..<40]))
         return match.flatMap { $0.reason == nil ? $0.tunnel : nil }
+    }
+
+    /// O13: no frame comes from there.
+    private static func isNobodys(_ source: [UInt8]) -> Bool {
+        if source.count == 4 {
+            return [0, 127].contains(source[0]) || (224...239).contains(source[0])
+                || source == [255, 255, 255, 255]
+        }
+        let mapped = [UInt8](repeating: 0, count: 10) + [255, 255]
+        return source[0] == 255 || source.starts(with: mapped)
+            || source == [UInt8](repeating: 0, count: 15) + [1]
     }
 
     private func answer(
