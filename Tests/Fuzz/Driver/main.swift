@@ -7,41 +7,19 @@ import Model
 
 typealias Arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
+@_silgen_name("LLVMFuzzerRunDriver")
+func runDriver(
+    _ count: UnsafeMutablePointer<Int32>, _ arguments: UnsafeMutablePointer<Arguments>,
+    _ test: @convention(c) (UnsafePointer<UInt8>?, Int) -> Int32
+) -> Int32
+
 @_silgen_name("LLVMFuzzerMutate")
 func mutateAnyhow(_ data: UnsafeMutablePointer<UInt8>, _ size: Int, _ sizeMax: Int) -> Int
 
 /// One thread runs everything.
 nonisolated(unsafe) private var target: (any FuzzTarget)?
 
-@_cdecl("LLVMFuzzerInitialize")
-func initialize(
-    _ count: UnsafeMutablePointer<Int32>, _ arguments: UnsafeMutablePointer<Arguments>
-) -> Int32 {
-    let given = arguments.pointee
-    guard count.pointee >= 2, let name = given[1].map({ String(cString: $0) }),
-        let type = FuzzTargets.all[name]
-    else {
-        print("fuzz: name a target: \(FuzzTargets.all.keys.sorted().joined(separator: ", "))")
-        exit(2)
-    }
-    let made = type.init()
-    target = made
-    if count.pointee == 4, given[2].map({ String(cString: $0) }) == "--seeds" {
-        writeSeeds(of: made, to: String(cString: given[3]!))
-        exit(0)
-    }
-    // libFuzzer shall not take the name for a file.
-    let rest: Arguments = .allocate(capacity: Int(count.pointee))
-    rest[0] = given[0]
-    for index in 2..<Int(count.pointee) { rest[index - 1] = given[index] }
-    rest[Int(count.pointee) - 1] = nil
-    count.pointee -= 1
-    arguments.pointee = rest
-    return 0
-}
-
-@_cdecl("LLVMFuzzerTestOneInput")
-func testOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
+private func testOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
     do {
         try target!.run(UnsafeRawBufferPointer(start: data, count: size))
     } catch {
@@ -76,3 +54,26 @@ private func writeSeeds(of target: any FuzzTarget, to directory: String) {
     }
     print("fuzz: \(number) seeds")
 }
+
+private func start() -> Int32 {
+    let given = CommandLine.unsafeArgv
+    let words = CommandLine.arguments
+    guard words.count >= 2, let type = FuzzTargets.all[words[1]] else {
+        print("fuzz: name a target: \(FuzzTargets.all.keys.sorted().joined(separator: ", "))")
+        return 2
+    }
+    let made = type.init()
+    target = made
+    if words.count == 4, words[2] == "--seeds" {
+        writeSeeds(of: made, to: words[3])
+        return 0
+    }
+    // libFuzzer shall not take the name for a file.
+    var count = Int32(words.count - 1)
+    var rest: Arguments = .allocate(capacity: words.count)
+    rest[0] = given[0]
+    for index in 2...words.count { rest[index - 1] = given[index] }
+    return runDriver(&count, &rest, testOneInput)
+}
+
+exit(start())
