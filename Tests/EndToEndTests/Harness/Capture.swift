@@ -7,10 +7,13 @@ struct Capture {
 
     /// Starts one on frames that come in, and waits until it sees them.
     init(_ rig: Rig, _ place: Place, _ interface: String, _ filter: String) throws {
+        // Room for thousands of frames: in its immediate mode every slot has the size of the
+        // largest frame, and of the usual 262144 bytes the usual buffer holds seven.
         tcpdump = try rig.start(
             place,
             [
-                "tcpdump", "-nnvl", "--immediate-mode", "-Q", "in", "-i", interface, filter,
+                "tcpdump", "-nnvl", "--immediate-mode", "-s", "2048", "-B", "16384", "-Q", "in", "-i",
+                interface, filter,
             ])
         let tcpdump = tcpdump
         try eventually("tcpdump to listen") {
