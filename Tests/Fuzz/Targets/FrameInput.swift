@@ -17,7 +17,7 @@ struct FrameInput {
     private static let links: [LinkType] = [.ethernet, .raw, .linuxCooked, .linuxCooked2]
 
     /// nil when there is not even a prelude.
-    init?(_ input: UnsafeRawBufferPointer) {
+    init?(_ input: UnsafeRawBufferPointer, copiesBytes: Bool = true) {
         guard input.count >= Self.preludeBytes else { return nil }
         func u16(_ offset: Int) -> UInt16 { UInt16(input[offset]) | UInt16(input[offset + 1]) << 8 }
         world = Int(input[0])
@@ -27,7 +27,7 @@ struct FrameInput {
         vnet = VirtioHeader(
             flags: input[4], gsoType: input[5], headerLength: u16(6), gsoSize: u16(8),
             checksumStart: u16(10), checksumOffset: u16(12))
-        bytes = Array(input[Self.preludeBytes...])
+        if copiesBytes { bytes = Array(input[Self.preludeBytes...]) }
     }
 
     init(_ arrival: Arrival, world: Int) {

@@ -20,13 +20,19 @@ public final class FrameTarget: FuzzTarget {
         }
     }
 
+    /// What one judging left behind.
+    private struct Side {
+        let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
+        let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
+        let head = GuardedMemory(capacity: Limits.headBytes).room(Limits.headBytes)
+    }
+
     private let places: [Place]
     private let cache = OuterCache()
     private let memory = GuardedMemory(capacity: 1 << 20)
-    private let head = GuardedMemory(capacity: Limits.headBytes)
     private let reassembler = Reassembler(memory: 0, timeout: 1, seed: 1)
-    private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
-    private let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
+    private let plain = Side()
+    private let cached = Side()
 
     public init() {
         places = (0..<Self.worlds).map { number in
@@ -36,70 +42,86 @@ public final class FrameTarget: FuzzTarget {
     }
 
     public func run(_ input: UnsafeRawBufferPointer) throws(Violation) {
-        guard let described = FrameInput(input) else { return }
+        guard let described = FrameInput(input, copiesBytes: false) else { return }
         let place = places[described.world % Self.worlds]
-        let arrival = described.arrival(interfaces: place.setting.interfaces.count)
-        let plain = try judge(memory.copy(arrival.bytes), arrival, place, cache: nil)
-        // As if a better frame with this outer header had come before.
+        let bytes = UnsafeRawBufferPointer(rebasing: input[FrameInput.preludeBytes...])
+        let link = described.link.parse(bytes) ?? (bytes.count, 0, false)
+        let packet = UnsafeRawBufferPointer(rebasing: bytes[link.length...])
+        var frame = Frame(
+            network: memory.copy(packet), head: plain.head, length: packet.count,
+            wireLength: packet.count + described.cut, linkLength: link.length,
+            etherType: link.etherType,
+            interface: UInt16(described.interface % place.setting.interfaces.count),
+            isForUs: link.isForUs, vnet: described.vnet)
+        try judge(frame, plain, place, packet, cache: nil)
+        // As if a better frame with this outer header had come before; in a block of its own size.
         cache.empty()
-        let block = malloc(arrival.bytes.count)!
+        let block = malloc(packet.count)!
         defer { free(block) }
-        arrival.bytes.withUnsafeBytes {
-            if $0.count > 0 { memcpy(block, $0.baseAddress!, $0.count) }
-        }
-        if let tunnel = place.model.matchedTunnel(arrival) {
-            prepare(UnsafeRawPointer(block), arrival)
-            cache.insert(frame, tunnel: UInt16(tunnel))
-        }
-        let cached = try judge(UnsafeRawPointer(block), arrival, place, cache: cache)
-        guard plain == cached else {
-            throw Violation("without cache \(plain), with one \(cached)")
-        }
+        if let base = packet.baseAddress { memcpy(block, base, packet.count) }
+        frame.network = UnsafeRawPointer(block)
+        frame.head = cached.head
+        if let tunnel = matchedTunnel(input, place) { cache.insert(&frame, tunnel: tunnel) }
+        try judge(frame, cached, place, packet, cache: cache)
+        try compareSides()
         guard input.reduce(UInt8(0), { ($0 &* 31) &+ $1 }) & 7 == 0 else { return }
         defer { place.model.expire() }
-        let expected = place.model.answer(arrival)
-        guard plain == expected else { throw Violation("shuck \(plain), model \(expected)") }
+        let expected = place.model.answer(arrival(input, place))
+        let answer = Answer(
+            plain.verdict.pointee, of: plain.frame.pointee, place.setting.policy)
+        guard answer == expected else { throw Violation("shuck \(answer), model \(expected)") }
     }
 
-    private func prepare(_ bytes: UnsafeRawPointer, _ arrival: Arrival) {
-        frame.initialize(
-            to: Frame(
-                network: bytes, head: head.room(Limits.headBytes), length: arrival.bytes.count,
-                wireLength: arrival.bytes.count + arrival.cut, linkLength: arrival.linkLength,
-                etherType: arrival.etherType, interface: UInt16(arrival.interface),
-                isForUs: arrival.isForUs, vnet: arrival.vnet))
+    private func arrival(_ input: UnsafeRawBufferPointer, _ place: Place) -> Arrival {
+        FrameInput(input)!.arrival(interfaces: place.setting.interfaces.count)
+    }
+
+    /// The tunnel that takes this outer header, whatever else is wrong.
+    private func matchedTunnel(_ input: UnsafeRawBufferPointer, _ place: Place) -> UInt16? {
+        let verdict = plain.verdict.pointee
+        guard verdict.tunnel != Verdict.noIndex, verdict.mode != .native else { return nil }
+        if verdict.kind != .drop || verdict.reason > .modeNotAllowed { return verdict.tunnel }
+        // The header may be right all the same: a reason that comes first hides it.
+        return place.model.matchedTunnel(arrival(input, place)).map { UInt16($0) }
     }
 
     private func judge(
-        _ bytes: UnsafeRawPointer, _ arrival: Arrival, _ place: Place, cache: OuterCache?
-    ) throws(Violation) -> Answer {
-        prepare(bytes, arrival)
+        _ frame: Frame, _ side: Side, _ place: Place, _ packet: UnsafeRawBufferPointer,
+        cache: OuterCache?
+    ) throws(Violation) {
+        side.frame.initialize(to: frame)
         // What the verdict before left there must not show.
-        memset(verdict, 0x5a, MemoryLayout<Verdict>.size)
+        memset(side.verdict, 0x5a, MemoryLayout<Verdict>.size)
         Judge.judge(
-            frame, into: verdict, count: 1, world: place.world.view, cache: cache,
+            side.frame, into: side.verdict, count: 1, world: place.world.view, cache: cache,
             reassembler: place.setting.fragmentTimeout == nil ? nil : reassembler)
         reassembler.expire(now: .max)
-        let isIntact = arrival.bytes.withUnsafeBytes {
-            $0.count == 0 || memcmp(bytes, $0.baseAddress!, $0.count) == 0
+        if let base = packet.baseAddress, memcmp(frame.network, base, packet.count) != 0 {
+            throw Violation("the judge wrote to the frame")
         }
-        guard isIntact else { throw Violation("the judge wrote to the frame") }
-        let answer = verdict.pointee
-        switch answer.kind {
-        case .inject:
-            guard answer.reason == .none, answer.headLength <= answer.length,
-                Int(answer.headLength) <= Limits.headBytes,
-                Int(answer.offset) + Int(answer.length) <= arrival.bytes.count
-            else { throw Violation("injected beyond its frame: \(answer)") }
-        case .pass:
-            guard answer.reason == .none else { throw Violation("passed for a reason: \(answer)") }
-        case .drop:
-            guard answer.reason != .none else { throw Violation("dropped for none: \(answer)") }
-        case .reply where answer.reason == .packetTooBig: break
-        case .hold where place.setting.fragmentTimeout != nil: break
-        case .hold, .reply: throw Violation("no fate of a single frame: \(answer)")
+        let verdict = side.verdict.pointee
+        let isSound = switch verdict.kind {
+        case .inject, .reply:
+            verdict.headLength <= verdict.length && Int(verdict.headLength) <= Limits.headBytes
+                && Int(verdict.offset) + Int(verdict.length) <= packet.count
+                && verdict.reason == (verdict.kind == .inject ? .none : .packetTooBig)
+        case .pass: verdict.reason == .none
+        case .drop: verdict.reason != .none
+        case .hold: verdict.reason == .none && place.setting.fragmentTimeout != nil
         }
-        return Answer(answer, of: frame.pointee, place.setting.policy)
+        guard isSound else { throw Violation("no fate of a single frame: \(verdict)") }
+    }
+
+    private func compareSides() throws(Violation) {
+        let (one, other) = (plain.verdict.pointee, cached.verdict.pointee)
+        let isSame = one.kind == other.kind && one.reason == other.reason
+            && one.mode == other.mode && one.ecnCell == other.ecnCell
+            && one.clampedMSS == other.clampedMSS && one.unclampedMSS == other.unclampedMSS
+            && one.tunnel == other.tunnel && one.device == other.device
+            && one.destination == other.destination && one.headLength == other.headLength
+            && one.offset == other.offset && one.length == other.length && one.vnet == other.vnet
+            && memcmp(plain.head, cached.head, Int(one.headLength)) == 0
+        guard isSame else { throw Violation("without cache \(one), with one \(other)") }
     }
 
     // MARK: Inputs

@@ -48,9 +48,9 @@ final class GuardedMemory {
     }
 
     /// The bytes, right before the page that cannot be touched.
-    func copy(_ bytes: some Collection<UInt8>) -> UnsafeRawPointer {
+    func copy(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawPointer {
         let start = room(bytes.count)
-        UnsafeMutableRawBufferPointer(start: start, count: bytes.count).copyBytes(from: bytes)
+        if let base = bytes.baseAddress { start.copyMemory(from: base, byteCount: bytes.count) }
         return UnsafeRawPointer(start)
     }
 

@@ -106,7 +106,7 @@ public final class ReassemblyTarget: FuzzTarget {
         _ arrival: Arrival, _ place: FrameTarget.Place, _ reassembler: Reassembler, _ now: UInt64
     ) throws(Violation) -> Answer {
         var frame = Frame(
-            network: memory.copy(arrival.bytes), head: head.room(Limits.headBytes),
+            network: arrival.bytes.withUnsafeBytes { memory.copy($0) }, head: head.room(Limits.headBytes),
             length: arrival.bytes.count, wireLength: arrival.bytes.count, linkLength: 14,
             etherType: arrival.etherType, interface: UInt16(arrival.interface), isForUs: true)
         Judge.judge(
