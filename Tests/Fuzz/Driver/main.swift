@@ -19,11 +19,18 @@ func mutateAnyhow(_ data: UnsafeMutablePointer<UInt8>, _ size: Int, _ sizeMax: I
 /// One thread runs everything.
 nonisolated(unsafe) private var target: (any FuzzTarget)?
 
+private func complain(_ text: String) {
+    let line = "fuzz: \(text)\n"
+    write(STDERR_FILENO, line, line.utf8.count)
+}
+
 private func testOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
     do {
         try target!.run(UnsafeRawBufferPointer(start: data, count: size))
     } catch {
-        fatalError("\(error)")
+        // The signal by which libFuzzer keeps the input.
+        complain("\(error)")
+        abort()
     }
     return 0
 }
@@ -46,7 +53,8 @@ private func writeSeeds(of target: any FuzzTarget, to directory: String) {
     while let seed = target.seed(number) {
         let name = number < 10 ? "seed-0\(number)" : "seed-\(number)"
         guard let file = fopen("\(directory)/\(name)", "we") else {
-            fatalError("\(directory) cannot be written")
+            complain("\(directory)/\(name) cannot be written: \(String(cString: strerror(errno)))")
+            exit(2)
         }
         fwrite(seed, 1, seed.count, file)
         fclose(file)

@@ -9,9 +9,9 @@ public final class CaptureTarget: FuzzTarget {
 
     public init() {
         // In memory, and without a name as soon as it is open.
-        var name = Array("/dev/shm/capture-XXXXXX".utf8CString)
-        descriptor = mkstemp(&name)
-        precondition(descriptor >= 0 && unlink(name) == 0)
+        let name = "/shuck-capture-\(getpid())"
+        descriptor = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0o600)
+        precondition(descriptor >= 0 && shm_unlink(name) == 0)
         path = "/proc/self/fd/\(descriptor)"
     }
 
