@@ -177,7 +177,7 @@ enum FastPath {
         let list = tunnel.pointee.destinations.lookup(ipv4: packet.u32(16))
         return finish(
             opened, frame, world, verdict, list: list, number, port: packet.u16(22),
-            transport: 20, length: length, cell)
+            transport: 20, length: length, cell, flow: Flow.ofIPv4(packet))
     }
 
     @inline(__always)
@@ -203,7 +203,8 @@ enum FastPath {
         return finish(
             opened, frame, world, verdict,
             list: tunnel.pointee.destinations.lookup(ipv6: destination), number,
-            port: packet.u16(42), transport: 40, length: length, cell)
+            port: packet.u16(42), transport: 40, length: length, cell,
+            flow: Flow.ofIPv6(packet))
     }
 
     /// UDP, or TCP without SYN: nothing to clamp.
@@ -235,7 +236,7 @@ enum FastPath {
     private static func finish(
         _ opened: Opened, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
         _ verdict: UnsafeMutablePointer<Verdict>, list number: UInt32, _ protocolNumber: UInt8,
-        port: UInt16, transport: Int, length: Int, _ cell: UInt8
+        port: UInt16, transport: Int, length: Int, _ cell: UInt8, flow: UInt32
     ) -> Bool {
         let list = world.pointee.policy.lists + Int(number)
         guard !list.pointee.isMartian else { return false }
@@ -265,7 +266,8 @@ enum FastPath {
         }
         verdict.pointee.accept(
             mode: opened.mode, tunnel: opened.tunnel, device: rule.pointee.device,
-            destination: rule.pointee.index, ecnCell: cell, offset: opened.offset, length: length)
+            destination: rule.pointee.index, ecnCell: cell, offset: opened.offset, length: length,
+            flow: flow)
         return true
     }
 }
@@ -275,7 +277,7 @@ extension Verdict {
     @inline(__always)
     fileprivate mutating func accept(
         mode: Mode, tunnel: UInt16, device: UInt16, destination: UInt16, ecnCell: UInt8,
-        offset: Int, length: Int
+        offset: Int, length: Int, flow: UInt32
     ) {
         kind = .inject
         reason = .none
@@ -289,5 +291,6 @@ extension Verdict {
         headLength = 0
         self.offset = UInt32(truncatingIfNeeded: offset)
         self.length = UInt32(truncatingIfNeeded: length)
+        self.flow = flow
     }
 }

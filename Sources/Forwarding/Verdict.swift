@@ -99,6 +99,8 @@ public struct Verdict {
     public var length: UInt32
     /// To be written before the inner packet; counts from its first byte.
     public var vnet: VirtioHeader
+    /// What the joiner finds the packets of a flow by; see `Flow`. 0: not looked at yet.
+    @usableFromInline var flow: UInt32
 
     @inlinable @inline(__always)
     init(
@@ -118,6 +120,7 @@ public struct Verdict {
         offset = 0
         length = 0
         vnet = VirtioHeader()
+        flow = 0
     }
 
     @inlinable @inline(__always)

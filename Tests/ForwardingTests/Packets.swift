@@ -22,6 +22,8 @@ func prefix(_ text: String) -> Prefix {
 
 func word(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
 
+func wide(_ value: UInt32) -> [UInt8] { word(UInt16(value >> 16)) + word(UInt16(value & 0xffff)) }
+
 /// The one's complement sum of RFC 1071, two bytes at a time; an odd byte counts as the high one.
 func sum(_ bytes: [UInt8]) -> UInt16 {
     var total: UInt32 = 0
@@ -152,6 +154,10 @@ struct TCPHeader {
     var headerWords: UInt8?
     var checksumError: UInt16 = 0
     var payload: [UInt8] = []
+    var sequence: UInt32 = 0x0001_0203
+    var acknowledgement: UInt32 = 0x0405_0607
+    var window: UInt16 = 0xfaf0
+    var urgent: UInt16 = 0
 
     static let syn: UInt8 = 0x02
 
@@ -162,8 +168,9 @@ struct TCPHeader {
     func segment(_ header: IPHeader) -> [UInt8] {
         let options = options + [UInt8](repeating: 0, count: (4 - options.count % 4) % 4)
         let words = headerWords ?? UInt8(5 + options.count / 4)
-        var bytes = word(sourcePort) + word(destinationPort) + [0, 1, 2, 3, 4, 5, 6, 7]
-        bytes += [words << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0] + options + payload
+        var bytes = word(sourcePort) + word(destinationPort)
+        bytes += wide(sequence) + wide(acknowledgement) + [words << 4, flags] + word(window)
+        bytes += [0, 0] + word(urgent) + options + payload
         bytes.replaceSubrange(16..<18, with: word(header.checksum(bytes) ^ checksumError))
         return bytes
     }
