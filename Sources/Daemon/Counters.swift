@@ -50,7 +50,7 @@ final class CounterBlock: @unchecked Sendable {
 
     enum Single: Int, CaseIterable {
         case received, injected, passed, held, dropped, replied
-        case clamped, unclamped, writes, truncated, lastProgress
+        case clamped, unclamped, writes, refusedJoins, truncated, lastProgress
         case answersSent, answersFailed
         case reassemblyOverlap, reassemblyMemory, reassemblyTimeout
     }

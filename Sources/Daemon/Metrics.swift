@@ -54,6 +54,7 @@ extension Totals {
             ("shuck_received_packets_total", .received), ("shuck_passed_packets_total", .passed),
             ("shuck_held_packets_total", .held), ("shuck_mss_clamped_total", .clamped),
             ("shuck_mss_unclamped_total", .unclamped), ("shuck_injected_writes_total", .writes),
+            ("shuck_refused_joins_total", .refusedJoins),
             ("shuck_rewritten_answers_total", .answersSent),
             ("shuck_rewritten_answer_failures_total", .answersFailed),
         ]
@@ -178,6 +179,10 @@ enum MetricsPage {
             "Outer datagrams given up before they were whole."
         ),
         ("shuck_received_packets_total", "counter", "Frames taken from the rings."),
+        (
+            "shuck_refused_joins_total", "counter",
+            "Joined packets that a device refused: written singly instead."
+        ),
         ("shuck_replied_packets_total", "counter", "Refused frames answered with an ICMP error."),
         (
             "shuck_rewritten_answer_failures_total", "counter",

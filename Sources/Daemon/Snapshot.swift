@@ -32,6 +32,8 @@ public struct StatusReport: Codable, Sendable {
         public var mtu: Int
         public var queues: Int
         public var offloads: [String]
+        /// Protocols whose segments are joined for it.
+        public var joins: [String]
     }
     /// The clamp of what pods answer.
     public struct Replies: Codable, Sendable {
@@ -220,13 +222,39 @@ struct Snapshot: @unchecked Sendable {
             mode: configuration.mode.rawValue, configurationFile: configurationFile,
             generation: generation, lastReloadSuccessful: lastReloadSuccessful,
             lastReloadProblems: lastReloadProblems, engine: "io_uring",
-            joining: "off: this version writes each packet singly",
+            joining: joining(),
             interfaces: configuration.interfaces.map(interface), devices: devices(),
             mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
             routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
-            notes: warnings + plumbing.notes + absences()
+            notes: warnings + plumbing.notes + absences() + joinNotes()
                 + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []))
+    }
+
+    /// What `workers.coalesce` asks for, and where a device falls short of it.
+    private func joining() -> String {
+        guard configuration.workers.coalesce else { return "off" }
+        let short = devices().filter { $0.queues > 0 && $0.joins.count < 2 }.map { device in
+            "\(device.name) \(device.joins.isEmpty ? "nothing" : "\(device.joins[0]) only")"
+        }
+        return short.isEmpty ? "on" : "on, but \(short.joined(separator: ", "))"
+    }
+
+    /// Joining that was asked for and is not to be had, and why.
+    private func joinNotes() -> [String] {
+        guard configuration.workers.coalesce else { return [] }
+        return configuration.devices.compactMap { device in
+            guard let tun = plumbing.devices[device.name] else { return nil }
+            let refused = tun.offloads.intersection(tun.refusals.offloads).names
+            if !refused.isEmpty {
+                return """
+                    \(device.name): the kernel refused joined segments \
+                    (\(refused.joined(separator: ", "))): they are written singly
+                    """
+            }
+            return tun.offloads.contains(.udp) || !tun.offloads.contains(.tcp) ? nil
+                : "\(device.name): UDP is written singly: joining it needs Linux 6.2"
+        }
     }
 
     private func absences() -> [String] {
@@ -272,6 +300,11 @@ struct Snapshot: @unchecked Sendable {
             slotBytes: open?.rings.first?.slotSize ?? 0)
     }
 
+    private func joins(_ device: TunDevice?) -> [String] {
+        guard configuration.workers.coalesce, let joins = device?.joins else { return [] }
+        return (joins.contains(.tcp) ? ["tcp"] : []) + (joins.contains(.udp) ? ["udp"] : [])
+    }
+
     private func devices() -> [StatusReport.Device] {
         configuration.devices.map { device in
             let open = plumbing.devices[device.name]
@@ -283,7 +316,7 @@ struct Snapshot: @unchecked Sendable {
                 state: device.netns != nil
                     ? elsewhere : link.map { $0.isUp ? "up" : "down" } ?? "absent",
                 netns: device.netns, mtu: link?.mtu ?? device.mtu, queues: open?.queues.count ?? 0,
-                offloads: open?.offloads.names ?? [])
+                offloads: open?.offloads.names ?? [], joins: joins(open))
         }
     }
 }

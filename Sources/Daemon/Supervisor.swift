@@ -166,9 +166,10 @@ private final class Control {
         return Assignment(
             generation: snapshot.generation, world: snapshot.world,
             fragments: configuration.outer.fragments, ports: ports,
-            queues: configuration.devices.map {
-                snapshot.plumbing.devices[$0.name]?.queues[worker]
+            devices: configuration.devices.map {
+                (snapshot.plumbing.devices[$0.name], worker)
             },
+            coalesce: configuration.workers.coalesce,
             replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
             counters: counters,
             busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,

@@ -21,6 +21,8 @@ final class Assignment: Sendable {
     let ports: [Port]
     /// This worker's queue of each device, in the policy's order; nil: the device is absent.
     let queues: [Descriptor?]
+    /// What may be joined for each of them, and where to say that the kernel refused it.
+    let joins: [(kinds: Joiner.Kinds, refusals: TunDevice.Refusals?)]
     /// nil: no device needs them.
     let replies: Replies?
     /// nil: no probe is rewritten.
@@ -34,20 +36,35 @@ final class Assignment: Sendable {
 
     init(
         generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        queues: [Descriptor?], replies: Replies?, answers: Answers?,
+        devices: [(device: TunDevice?, queue: Int)], coalesce: Bool, replies: Replies?,
+        answers: Answers?,
         counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation
         self.world = world
         self.fragments = fragments
         self.ports = ports
-        self.queues = queues
+        queues = devices.map { $0.device?.queues[$0.queue] }
+        joins = devices.map { device, _ in
+            (coalesce ? device?.joins ?? [] : [], device?.refusals)
+        }
         self.replies = replies
         self.answers = answers
         self.counters = counters
         self.busyPollNanoseconds = busyPollNanoseconds
         self.isShadow = isShadow
         self.isLast = isLast
+    }
+}
+
+extension TunDevice {
+    /// What its kernel cuts, as far as is known.
+    var joins: Joiner.Kinds {
+        let offloads = usableOffloads
+        // A joined packet's checksums are made when it is cut.
+        guard offloads.contains(.checksum) else { return [] }
+        return (offloads.contains(.tcp) ? Joiner.Kinds.tcp : [])
+            .union(offloads.contains(.udp) ? .udp : [])
     }
 }
 
@@ -137,12 +154,19 @@ final class Worker {
     // Of the assignment, so that a batch counts no references.
     private var world: UnsafePointer<WorldView>
     private var isShadow: Bool
+    /// Whether any device takes joined packets.
+    private var joinsAny = false
 
     // Sized once; see `Limits`.
     private let cache = OuterCache()
+    private let joiner = Joiner()
+    /// Of each device.
+    private let kinds = UnsafeMutablePointer<Joiner.Kinds>.allocate(
+        capacity: SubmissionRing.filePlaces)
     private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: batch)
     private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: batch)
     private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: batch)
+    /// Two a single packet; one a member of a run, and one for the run's headers.
     private let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 2 * batch)
     private let scratch = UnsafeMutableRawPointer.allocate(
         byteCount: batch * scratchBytes, alignment: 64)
@@ -162,11 +186,14 @@ final class Worker {
         world = first.world.view
         isShadow = first.isShadow
         ports = .allocate(capacity: Limits.interfaces)
+        kinds.initialize(repeating: [], count: SubmissionRing.filePlaces)
         try adopt(first)
     }
 
     deinit {
         cache.deallocate()
+        joiner.deallocate()
+        kinds.deallocate()
         timer.deallocate()
         ports.deallocate()
         frames.deallocate()
@@ -224,6 +251,8 @@ final class Worker {
         world = next.world.view
         cache.empty()
         isShadow = next.isShadow
+        for (place, join) in next.joins.enumerated() { kinds[place] = join.kinds }
+        joinsAny = next.joins.contains { !$0.kinds.isEmpty }
         mailbox.taken.store(next.generation, ordering: .releasing)
     }
 
@@ -405,14 +434,22 @@ final class Worker {
         port.pointee.slots.release(index)
     }
 
-    /// Queues a write for each packet that goes on: one submit, and all have completed.
+    /// Queues a write for each run of packets that go on: one submit, and all have completed.
     private func inject(_ count: Int, _ now: UInt64) {
         if isShadow { return }
+        let joined = joinsAny && count > 1
+            ? joiner.join(frames, verdicts, count: count, kinds: kinds) : Joiner.Joined()
         var queued = 0
+        var vector = vectors
         for index in 0..<count {
             let verdict = verdicts + index
             if verdict.pointee.kind == .inject {
-                queueWrite(index, verdict)
+                if joined.isFollower(index) { continue }
+                if joined.isFirst(index) {
+                    queueRun(index, &vector)
+                } else {
+                    queueWrite(index, verdict, &vector)
+                }
                 queued &+= 1
             } else if verdict.pointee.kind == .reply {
                 reply(index, verdict, now)
@@ -420,6 +457,11 @@ final class Worker {
         }
         hasSubmitted = queued > 0
         if queued == 0 { return }
+        complete(queued)
+        if joined.firsts != 0 { settleRuns(joined, count) }
+    }
+
+    private func complete(_ queued: Int) {
         var completed = 0
         queue.submit()
         while true {
@@ -428,6 +470,52 @@ final class Worker {
             // A TUN queue never blocks, so this is for a kernel that defers its completions.
             queue.submitAndWait()
         }
+    }
+
+    /// The fate of a run is that of each of its packets.
+    @inline(never)
+    private func settleRuns(_ joined: Joiner.Joined, _ count: Int) {
+        for first in 0..<count where joined.isFirst(first) {
+            let result = entries[first].result
+            if result == entries[first].expected { continue }
+            let reason = result == -EINVAL
+                ? refuseJoin(first, count) : Verdict.writeRefusal(result, isJoined: true)
+            guard reason != .none else { continue }
+            entries[first].isQueued = false
+            var index = first
+            for place in 1...joiner.count(of: first) {
+                verdicts[index].kind = .drop
+                verdicts[index].reason = reason
+                if place < joiner.count(of: first) { index = joiner.follower(of: index) }
+            }
+        }
+    }
+
+    /// A kernel that refuses to cut, though it agreed to: nothing of the kind is joined for that
+    /// device again, and what it refused goes out in single packets. Runs come here in order, so
+    /// only what was written in between can be in the way: behind a packet of its flow nothing
+    /// is sent that came before it.
+    /// - Returns: why the run is lost; `.none`: it was written.
+    private func refuseJoin(_ first: Int, _ count: Int) -> DropReason {
+        let device = Int(verdicts[first].device)
+        let isUDP = joiner.isUDP(first)
+        kinds[device].remove(isUDP ? .udp : .tcp)
+        assignment.joins[device].refusals?.note(isUDP ? .udp : .tcp)
+        writer.begin()
+        writer.add(.refusedJoins)
+        writer.end()
+        for later in (first + 1)..<count
+        where entries[later].isQueued && entries[later].result == entries[later].expected
+            && verdicts[later].mayShareFlow(with: verdicts + first) { return .gsoInvalid }
+        let members = joiner.count(of: first)
+        var index = first
+        var vector = vectors
+        for place in 1...members {
+            queueWrite(index, verdicts + index, &vector)
+            if place < members { index = joiner.follower(of: index) }
+        }
+        complete(members)
+        return .none
     }
 
     /// Tells the sender, at a rate that no flood can drive; what is not told is a drop.
@@ -442,7 +530,10 @@ final class Worker {
     /// The header and the rewritten head come from the entry's own memory: the slot stays as it
     /// was received, so that another process could judge it again.
     @inline(__always)
-    private func queueWrite(_ index: Int, _ verdict: UnsafeMutablePointer<Verdict>) {
+    private func queueWrite(
+        _ index: Int, _ verdict: UnsafeMutablePointer<Verdict>,
+        _ vector: inout UnsafeMutablePointer<iovec>
+    ) {
         let own = scratch + index &* Self.scratchBytes
         let header = own + (16 - VirtioHeader.byteCount)
         header.virtioHeader = verdict.pointee.vnet
@@ -459,12 +550,41 @@ final class Worker {
             queue.queueWrite(place: place, header, total, tag: UInt64(index))
             return
         }
-        let pair = vectors + 2 &* index
+        let pair = vector
+        vector += 2
         pair.initialize(to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ head))
         (pair + 1).initialize(
             to: iovec(
                 iov_base: UnsafeMutableRawPointer(mutating: rest + head), iov_len: length &- head))
         queue.queueGather(place: place, pair, 2, tag: UInt64(index))
+    }
+
+    /// The run's headers, then each packet's payload from its slot.
+    private func queueRun(_ first: Int, _ vector: inout UnsafeMutablePointer<iovec>) {
+        let run = joiner.seal(first, frames, verdicts)
+        let header = scratch + (first &* Self.scratchBytes &+ 16 &- VirtioHeader.byteCount)
+        header.virtioHeader = run.vnet
+        vector.initialize(
+            to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ run.headers))
+        var index = first
+        var place = 1
+        while true {
+            let payload = frames[index].network + (Int(verdicts[index].offset) &+ run.headers)
+            (vector + place).initialize(
+                to: iovec(
+                    iov_base: UnsafeMutableRawPointer(mutating: payload),
+                    iov_len: Int(verdicts[index].length) &- run.headers))
+            if place == run.count { break }
+            place &+= 1
+            index = joiner.follower(of: index)
+        }
+        entries[first].isQueued = true
+        entries[first].expected = Int32(
+            truncatingIfNeeded: VirtioHeader.byteCount &+ run.length)
+        queue.queueGather(
+            place: Int32(verdicts[first].device), vector,
+            UInt32(truncatingIfNeeded: place &+ 1), tag: UInt64(first))
+        vector += place &+ 1
     }
 
     /// Takes what has completed.
@@ -602,14 +722,18 @@ extension Verdict {
             && device == other.pointee.device && destination == other.pointee.destination
     }
 
-    /// Turns an injection that the device refused into a drop. `result` is a negative errno, or
-    /// the bytes of a short write.
+    /// Turns an injection that the device refused into a drop.
     mutating func refuseWrite(_ result: Int32) {
         kind = .drop
+        reason = Self.writeRefusal(result, isJoined: vnet.gsoType != VirtioHeader.gsoNone)
+    }
+
+    /// - Parameter result: a negative errno, or the bytes of a short write.
+    static func writeRefusal(_ result: Int32, isJoined: Bool) -> DropReason {
         switch -result {
-        case EAGAIN, ENOBUFS, ENOMEM: reason = .deviceFull
-        case EINVAL where vnet.gsoType != VirtioHeader.gsoNone: reason = .gsoInvalid
-        default: reason = .deviceError
+        case EAGAIN, ENOBUFS, ENOMEM: .deviceFull
+        case EINVAL where isJoined: .gsoInvalid
+        default: .deviceError
         }
     }
 }

@@ -43,7 +43,8 @@ package enum WorkerBench {
             generation: 1, world: world,
             fragments: configuration.outer.fragments,
             ports: [Assignment.Port(interface: 0, ring: ring)],
-            queues: configuration.devices.map { plumbing.devices[$0.name]?.queues[0] },
+            devices: configuration.devices.map { (plumbing.devices[$0.name], 0) },
+            coalesce: configuration.workers.coalesce,
             replies: nil, answers: nil, counters: counters, busyPollNanoseconds: 0,
             isShadow: false, isLast: true)
         let worker = try Worker(mailbox: Mailbox(), first: assignment)

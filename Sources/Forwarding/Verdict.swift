@@ -123,6 +123,11 @@ public struct Verdict {
         flow = 0
     }
 
+    /// Whether both packets may be of one flow, once a joiner has looked at them.
+    public func mayShareFlow(with other: UnsafePointer<Verdict>) -> Bool {
+        flow == other.pointee.flow || flow == Flow.any
+    }
+
     @inlinable @inline(__always)
     static var pass: Verdict { Verdict(kind: .pass) }
 }

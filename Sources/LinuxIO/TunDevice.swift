@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 
 public final class TunDevice {
     public let name: String
@@ -13,6 +14,24 @@ public final class TunDevice {
     public let queues: [Descriptor]
     /// What the kernel agreed to take segments of; the rest must come as single packets.
     public let offloads: Offloads
+    /// What of it the kernel then refused.
+    public let refusals = Refusals()
+
+    /// What is left of what the kernel agreed to.
+    public var usableOffloads: Offloads { offloads.subtracting(refusals.offloads) }
+
+    /// Written by workers, read by anyone.
+    public final class Refusals: Sendable {
+        private let bits = Atomic<UInt32>(0)
+
+        public init() {}
+
+        public var offloads: Offloads { Offloads(rawValue: bits.load(ordering: .relaxed)) }
+
+        public func note(_ offloads: Offloads) {
+            bits.bitwiseOr(offloads.rawValue, ordering: .relaxed)
+        }
+    }
 
     public struct Offloads: OptionSet, Sendable {
         public let rawValue: UInt32

@@ -80,12 +80,13 @@ struct StatusScreen {
     }
 
     private var devices: [String] {
-        var table = Table("DEVICE", "STATE", ">MTU", ">QUEUES", "OFFLOADS", "NAMESPACE")
+        var table = Table("DEVICE", "STATE", ">MTU", ">QUEUES", "OFFLOADS", "JOINS", "NAMESPACE")
         for device in now.devices {
             table.rows.append([
                 .init(device.name), .init(device.state, device.state == "up" ? .good : .bad),
                 "\(device.mtu)", "\(device.queues)",
                 .init(device.offloads.isEmpty ? "none" : device.offloads.joined(separator: " ")),
+                .init(device.joins.isEmpty ? "none" : device.joins.joined(separator: " ")),
                 .init(device.netns ?? "-"),
             ])
         }

@@ -164,7 +164,7 @@ final class FakeDaemon: Sendable {
         {
           "configurationFile": "/etc/shuck/shuck.yaml",
           "devices": [{"name": "shuck0", "state": "up", "mtu": 1500, "queues": 1,
-                       "offloads": ["checksum", "tcp"]}],
+                       "offloads": ["checksum", "tcp"], "joins": ["tcp"]}],
           "dropsByReason": {"ip_csum": 1, "ip_rpfilter": 1234567},
           "engine": "io_uring",
           "generation": 3,
@@ -172,7 +172,7 @@ final class FakeDaemon: Sendable {
           "interfaces": [{"name": "eth0", "state": "receiving", "mtu": 1500,
                           "reversePath": "strict", "claimAsked": "auto",
                           "claimActive": "socket", "ringSlots": 4096, "slotBytes": 2048}],
-          "joining": "off",
+          "joining": "on, but shuck0 tcp only",
           "lastReloadProblems": ["c.yaml:1:1: bad"],
           "lastReloadSuccessful": false,
           "mode": "active",
@@ -211,7 +211,7 @@ final class FakeDaemon: Sendable {
             "configuration  /etc/shuck/shuck.yaml, generation 3, last reload refused",
             "eth0       receiving  1500  strict        auto         socket        "
                 + "4096 of 2048 bytes",
-            "shuck0  up     1500       1  checksum tcp  -",
+            "shuck0  up     1500       1  checksum tcp  tcp    -",
             "     0    3     0     2,000      2,000   25.0        125,000           0  running",
             "received            2,000       2,000",
             "  ipip                  5           0",
