@@ -15,6 +15,7 @@ struct Status: Decodable {
         let state: String
         let netns: String?
         let queues: Int
+        let joins: [String]
     }
     struct Replies: Decodable {
         let asked: String
@@ -28,6 +29,7 @@ struct Status: Decodable {
     let processID: pid_t
     let mode: String
     let generation: Int
+    let joining: String
     let lastReloadSuccessful: Bool
     let lastReloadProblems: [String]
     let interfaces: [Interface]
@@ -179,6 +181,7 @@ struct Setup {
     var interfaces = ["eth0"]
     var tunnels = [Tunnel()]
     var workers = 1
+    var coalesce = true
     /// Further keys, one a line.
     var more: [String] = []
 
@@ -195,7 +198,8 @@ struct Setup {
             lines += tunnel.destinations.map { "      - prefix: \"\($0)\"" }
             lines += tunnel.more.map { "    " + $0 }
         }
-        lines.append("workers: {cpus: \"\(workers == 1 ? "0" : "0-\(workers - 1)")\"}")
+        let cpus = workers == 1 ? "0" : "0-\(workers - 1)"
+        lines.append("workers: {cpus: \"\(cpus)\", coalesce: \(coalesce ? "on" : "off")}")
         lines.append("admin: {socket: \"\(socket)\"}")
         return (lines + more).joined(separator: "\n") + "\n"
     }
