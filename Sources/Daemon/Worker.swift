@@ -437,18 +437,20 @@ final class Worker {
     /// Queues a write for each run of packets that go on: one submit, and all have completed.
     private func inject(_ count: Int, _ now: UInt64) {
         if isShadow { return }
-        let joined = joinsAny && count > 1
-            ? joiner.join(frames, verdicts, count: count, kinds: kinds) : Joiner.Joined()
+        let joined = joinsAny
+            ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
+            : Joiner.Joined()
         var queued = 0
         var vector = vectors
         for index in 0..<count {
             let verdict = verdicts + index
             if verdict.pointee.kind == .inject {
-                if joined.isFollower(index) { continue }
-                if joined.isFirst(index) {
+                if !joined.isMember(index) {
+                    queueWrite(index, verdict, &vector)
+                } else if joined.isFirst(index) {
                     queueRun(index, &vector)
                 } else {
-                    queueWrite(index, verdict, &vector)
+                    continue
                 }
                 queued &+= 1
             } else if verdict.pointee.kind == .reply {

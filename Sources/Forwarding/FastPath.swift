@@ -17,15 +17,67 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         var tunnel: UInt16
     }
 
+    /// Which flows a batch has held so far, as hashes mixed with the batch's own number.
+    private struct Seen: BitwiseCopyable {
+        var batch: UInt32 = 0
+        /// Whether two packets of the batch may be of one flow.
+        var isRepeated = true
+    }
+
     private static let count = 64
+    private static let flowCount = 256
+    /// Entries, flows and `Seen` one behind the other, so that one register finds them all.
     private let entries: UnsafeMutablePointer<Entry>
 
+    @inline(__always)
+    private var flows: UnsafeMutablePointer<UInt32> {
+        UnsafeMutableRawPointer(entries + Self.count).assumingMemoryBound(to: UInt32.self)
+    }
+
+    @inline(__always)
+    private var seen: UnsafeMutablePointer<Seen> {
+        UnsafeMutableRawPointer(flows + Self.flowCount).assumingMemoryBound(to: Seen.self)
+    }
+
     public init() {
-        entries = .allocate(capacity: Self.count)
+        let flowBytes = Self.flowCount * MemoryLayout<UInt32>.stride
+        let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: Self.count * MemoryLayout<Entry>.stride + flowBytes
+                + MemoryLayout<Seen>.stride,
+            alignment: 64)
+        entries = memory.bindMemory(to: Entry.self, capacity: Self.count)
+        UnsafeMutableRawPointer(entries + Self.count)
+            .initializeMemory(as: UInt32.self, repeating: 0, count: Self.flowCount)
+        UnsafeMutableRawPointer(flows + Self.flowCount)
+            .initializeMemory(as: Seen.self, repeating: Seen(), count: 1)
         empty()
     }
 
     public func deallocate() { entries.deallocate() }
+
+    /// Forgets the flows of the batch before, by another number to mix them with.
+    @inline(__always)
+    func beginBatch() {
+        seen.pointee.batch &+= 0x9e37_79b9
+        seen.pointee.isRepeated = false
+    }
+
+    /// Notes the flow of a packet that goes on. Two that share a place may be missed, and are then
+    /// not joined.
+    @inline(__always)
+    func note(flow: UInt32) {
+        let key = flow ^ seen.pointee.batch
+        let place = flows + Int(key &>> 24)
+        if place.pointee == key { seen.pointee.isRepeated = true }
+        place.pointee = key
+    }
+
+    /// A packet whose flow is not known yet goes on.
+    func noteAnyFlow() { seen.pointee.isRepeated = true }
+
+    /// Whether the batch that was judged last may hold two packets of one flow.
+    @inline(__always)
+    var mayHoldRuns: Bool { seen.pointee.isRepeated }
 
     public func empty() {
         entries.initialize(
@@ -87,10 +139,10 @@ enum FastPath {
         switch frame.pointee.etherType {
         case 0x0800:
             guard let opened = openIPv4(frame, cache) else { return false }
-            return judge(opened, frame, world, verdict)
+            return judge(opened, frame, world, cache, verdict)
         case 0x86dd:
             guard let opened = openIPv6(frame, cache) else { return false }
-            return judge(opened, frame, world, verdict)
+            return judge(opened, frame, world, cache, verdict)
         default: return false
         }
     }
@@ -146,18 +198,19 @@ enum FastPath {
     @inline(__always)
     private static func judge(
         _ opened: Opened, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
-        _ verdict: UnsafeMutablePointer<Verdict>
+        _ cache: OuterCache, _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
         let packet = Bytes(frame.pointee.network + opened.offset, count: opened.length)
         return opened.mode.innerIsIPv4
-            ? judgeIPv4(packet, opened, frame, world, verdict)
-            : judgeIPv6(packet, opened, frame, world, verdict)
+            ? judgeIPv4(packet, opened, frame, world, cache, verdict)
+            : judgeIPv6(packet, opened, frame, world, cache, verdict)
     }
 
     @inline(__always)
     private static func judgeIPv4(
         _ packet: Bytes, _ opened: Opened, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>, _ verdict: UnsafeMutablePointer<Verdict>
+        _ world: UnsafePointer<WorldView>, _ cache: OuterCache,
+        _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
         guard packet.count >= 28 else { return false }
         let length = Int(packet.u16(2))
@@ -176,14 +229,15 @@ enum FastPath {
         let tunnel = world.pointee.policy.tunnels + Int(opened.tunnel)
         let list = tunnel.pointee.destinations.lookup(ipv4: packet.u32(16))
         return finish(
-            opened, frame, world, verdict, list: list, number, port: packet.u16(22),
+            opened, frame, world, cache, verdict, list: list, number, port: packet.u16(22),
             transport: 20, length: length, cell, flow: Flow.ofIPv4(packet))
     }
 
     @inline(__always)
     private static func judgeIPv6(
         _ packet: Bytes, _ opened: Opened, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>, _ verdict: UnsafeMutablePointer<Verdict>
+        _ world: UnsafePointer<WorldView>, _ cache: OuterCache,
+        _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
         guard packet.count >= 48 else { return false }
         let length = 40 &+ Int(packet.u16(4))
@@ -201,7 +255,7 @@ enum FastPath {
         else { return false }
         let tunnel = world.pointee.policy.tunnels + Int(opened.tunnel)
         return finish(
-            opened, frame, world, verdict,
+            opened, frame, world, cache, verdict,
             list: tunnel.pointee.destinations.lookup(ipv6: destination), number,
             port: packet.u16(42), transport: 40, length: length, cell,
             flow: Flow.ofIPv6(packet))
@@ -235,8 +289,9 @@ enum FastPath {
     @inline(__always)
     private static func finish(
         _ opened: Opened, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
-        _ verdict: UnsafeMutablePointer<Verdict>, list number: UInt32, _ protocolNumber: UInt8,
-        port: UInt16, transport: Int, length: Int, _ cell: UInt8, flow: UInt32
+        _ cache: OuterCache, _ verdict: UnsafeMutablePointer<Verdict>, list number: UInt32,
+        _ protocolNumber: UInt8, port: UInt16, transport: Int, length: Int, _ cell: UInt8,
+        flow: UInt32
     ) -> Bool {
         let list = world.pointee.policy.lists + Int(number)
         guard !list.pointee.isMartian else { return false }
@@ -268,6 +323,7 @@ enum FastPath {
             mode: opened.mode, tunnel: opened.tunnel, device: rule.pointee.device,
             destination: rule.pointee.index, ecnCell: cell, offset: opened.offset, length: length,
             flow: flow)
+        cache.note(flow: flow)
         return true
     }
 }

@@ -23,6 +23,11 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
         /// None.
         public init() {}
 
+        /// Whether a packet is in any run.
+        @inline(__always)
+        public func isMember(_ index: Int) -> Bool {
+            (firsts | followers) &>> UInt64(index) & 1 != 0
+        }
         @inline(__always)
         public func isFirst(_ index: Int) -> Bool { firsts &>> UInt64(index) & 1 != 0 }
         @inline(__always)
@@ -70,9 +75,20 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
 
     /// Finds the runs of a judged batch. What `Joined` does not name is written by itself.
     /// - Parameter kinds: of each of the policy's devices.
+    /// - Parameter cache: with which the batch was judged. It knows when no flow came twice, so
+    ///   that such a batch is not looked at again.
+    @inline(__always)
     public func join(
         _ frames: UnsafePointer<Frame>, _ verdicts: UnsafeMutablePointer<Verdict>, count: Int,
-        kinds: UnsafePointer<Kinds>
+        kinds: UnsafePointer<Kinds>, cache: OuterCache
+    ) -> Joined {
+        cache.mayHoldRuns ? join(frames, verdicts, count, kinds) : Joined()
+    }
+
+    @inline(never)
+    @usableFromInline func join(
+        _ frames: UnsafePointer<Frame>, _ verdicts: UnsafeMutablePointer<Verdict>, _ count: Int,
+        _ kinds: UnsafePointer<Kinds>
     ) -> Joined {
         var pass = Pass(frames: frames, verdicts: verdicts, kinds: kinds)
         var index = 0
@@ -246,10 +262,8 @@ enum Flow {
     /// `packet` has addresses and ports at their usual places.
     @inline(__always)
     static func ofIPv4(_ packet: Bytes) -> UInt32 {
-        finish(
-            packet.base.loadUnaligned(fromByteOffset: 12, as: UInt64.self)
-                &+ UInt64(packet.base.loadUnaligned(fromByteOffset: 20, as: UInt32.self))
-                &* 0x9e37_79b9_7f4a_7c15)
+        let addresses = packet.base.loadUnaligned(fromByteOffset: 12, as: UInt64.self)
+        return finish(addresses &+ ports(packet, 20))
     }
 
     @inline(__always)
@@ -257,10 +271,13 @@ enum Flow {
         func word(_ offset: Int) -> UInt64 {
             packet.base.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
         }
-        // The destination's upper half is a prefix of ours, mostly always the same.
-        let sum = (word(8) ^ word(32)) &* 0xd6e8_feb8_6659_fd93 &+ word(16)
-        let ports = packet.base.loadUnaligned(fromByteOffset: 40, as: UInt32.self)
-        return finish(sum &+ UInt64(ports) &* 0x9e37_79b9_7f4a_7c15)
+        // The lower halves; the upper ones are prefixes, mostly the same for many.
+        return finish(word(16) &+ word(32) &+ ports(packet, 40))
+    }
+
+    @inline(__always)
+    private static func ports(_ packet: Bytes, _ offset: Int) -> UInt64 {
+        UInt64(packet.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) &<< 32
     }
 
     /// The upper half of a product depends on all bits; never one of the words above.

@@ -17,6 +17,7 @@ public enum Judge {
     ) {
         if let reassembler, !reassembler.isEmpty { reassembler.expire(now: now) }
         reassembler?.recycle()
+        cache?.beginBatch()
         var frame = frames
         var result = verdicts
         let end = frames + count
@@ -24,8 +25,11 @@ public enum Judge {
             if let cache {
                 if !FastPath.accepts(frame, world, cache, result) {
                     decide(frame, world, reassembler, now, into: result)
-                    if result.pointee.kind == .inject, result.pointee.mode != .native {
-                        cache.insert(frame, tunnel: result.pointee.tunnel)
+                    if result.pointee.kind == .inject {
+                        cache.noteAnyFlow()
+                        if result.pointee.mode != .native {
+                            cache.insert(frame, tunnel: result.pointee.tunnel)
+                        }
                     }
                 }
             } else {

@@ -130,7 +130,7 @@ func writes(
     }
     let joined = joiner.join(
         frames, &verdicts, count: frames.count,
-        kinds: [Joiner.Kinds](repeating: kinds, count: 8))
+        kinds: [Joiner.Kinds](repeating: kinds, count: 8), cache: cache)
     return segments.indices.compactMap { index in
         guard verdicts[index].kind == .inject, !joined.isFollower(index) else { return nil }
         return joined.isFirst(index)
