@@ -12,7 +12,10 @@ do {
     let result = try WorkerBench.drain(
         configurationPath: arguments[1], frames: frames,
         extraRoutes: arguments.count > 3 ? Int(arguments[3]) ?? 0 : 0)
-    print("{\"received\":\(result.received),\"injected\":\(result.injected)}")
+    print(
+        """
+        {"received":\(result.received),"injected":\(result.injected),"writes":\(result.writes)}
+        """)
 } catch {
     FileHandle.standardError.write(Data("worker-bench: \(error)\n".utf8))
     exit(3)

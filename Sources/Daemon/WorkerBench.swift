@@ -10,10 +10,10 @@ import Settings
 package enum WorkerBench {
     /// Opens what `run` would with one worker, lets frames in, waits until `frames` of them lie in
     /// the first interface's ring, and works them off.
-    /// - Returns: frames received and packets injected.
+    /// - Returns: frames received, packets injected, and the writes that took.
     package static func drain(
         configurationPath path: String, frames: Int, extraRoutes: Int
-    ) throws -> (received: UInt64, injected: UInt64) {
+    ) throws -> (received: UInt64, injected: UInt64, writes: UInt64) {
         let (loaded, problems) = ConfigurationFiles.load(path)
         guard let configuration = loaded else {
             throw HostProblem(description: problems.map(\.description).joined(separator: "\n"))
@@ -50,7 +50,7 @@ package enum WorkerBench {
         let worker = try Worker(mailbox: Mailbox(), first: assignment)
         try worker.run()
         let values = counters.read()
-        return (values[.received], values[.injected])
+        return (values[.received], values[.injected], values[.writes])
     }
 
     /// Unicast routes through interface 1 that no test address falls into: 11.0.0.0/8 in /24s.

@@ -66,6 +66,7 @@ static __always_inline int emit(struct xdp_md *context, int outer, int inner)
 		return XDP_DROP;
 	__u32 flow = next_flow;
 	__u64 sequence = bpf_cpu_to_be64(base + in_burst);
+	__u16 id = bpf_htons(base + in_burst);
 	step();
 	copy(data, recipe.template, headers);
 
@@ -75,8 +76,11 @@ static __always_inline int emit(struct xdp_md *context, int outer, int inner)
 	__u8 *udp = ip + inner;
 	__u32 host = flow & 63, port = bpf_htons(1024 + (flow >> 6));
 	ip[inner == IPV4 ? 15 : 23] += host;
-	if (inner == IPV4)
-		*(__u16 *)(ip + 10) = fold((__u64)recipe.ip_sum + (host << 8));
+	if (inner == IPV4) {
+		// Counting up in each flow, as a sender's connected socket has it.
+		*(__u16 *)(ip + 4) = id;
+		*(__u16 *)(ip + 10) = fold((__u64)recipe.ip_sum + (host << 8) + id);
+	}
 	*(__u16 *)udp = port;
 	__u32 number = bpf_htonl(flow);
 	*(__u64 *)(udp + UDP) = sequence;
