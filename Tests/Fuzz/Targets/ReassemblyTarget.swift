@@ -4,8 +4,9 @@ import Forwarding
 import Glibc
 import Model
 
-/// How bytes are a sequence: which policy, how much memory, then for each frame the time since
-/// the one before, its interface, its length and its bytes from the network header on.
+/// How bytes are a sequence: which policy, how much memory and how many others fill it, then for
+/// each frame the time since the one before, its interface, its length and its bytes from the
+/// network header on.
 struct SequenceInput {
     static let preludeBytes = 2
     static let frameBytes = 4
@@ -55,6 +56,9 @@ public final class ReassemblyTarget: FuzzTarget {
     private static let timeout: UInt64 = 1600
 
     private let places: [FrameTarget.Place]
+    /// Fragments whose datagrams never become whole, for each place: what an input of a few
+    /// kilobytes cannot fill the memory with by itself.
+    private let crowds: [[Arrival]]
     private let memory = GuardedMemory(capacity: 1 << 17)
     private let head = GuardedMemory(capacity: Limits.headBytes)
     /// The first has so little memory that it evicts; the second never does.
@@ -70,6 +74,12 @@ public final class ReassemblyTarget: FuzzTarget {
             setting.fragmentTimeout = Self.timeout
             return FrameTarget.Place(setting)
         }
+        crowds = places.map { place in
+            var generator = PacketGenerator(place.setting, Random(1))
+            var crowd: [Arrival] = []
+            while crowd.count < 256 { crowd += generator.nextFragments().dropLast() }
+            return crowd
+        }
     }
 
     public func run(_ input: UnsafeRawBufferPointer) throws(Violation) {
@@ -81,6 +91,12 @@ public final class ReassemblyTarget: FuzzTarget {
         var model = isScarce ? nil : Optional(place.model)
         let before = reassembler.failures
         var now: UInt64 = 0
+        if isScarce {
+            let crowd = crowds[Int(sequence.world) % FrameTarget.worlds]
+            for arrival in crowd.prefix(Int(sequence.memory)) {
+                _ = try judge(arrival, place, reassembler, now)
+            }
+        }
         for step in sequence.steps where !step.bytes.isEmpty {
             now += UInt64(step.delay) * Self.timeout / 16 / 4
             var arrival = Arrival()
@@ -131,7 +147,7 @@ public final class ReassemblyTarget: FuzzTarget {
     private func generated(_ world: UInt8, packets: Int, _ random: inout Random) -> SequenceInput {
         var sequence = SequenceInput()
         sequence.world = world
-        sequence.memory = UInt8(random.below(2))
+        sequence.memory = UInt8(random.below(256))
         var generator = PacketGenerator(
             places[Int(world) % FrameTarget.worlds].setting, Random(random.next()))
         var made = 0
@@ -159,7 +175,7 @@ public final class ReassemblyTarget: FuzzTarget {
         case 1: sequence.steps.insert(sequence.steps[place], at: other)
         case 2: sequence.steps.remove(at: place)
         case 3: sequence.steps[place].delay = UInt8(truncatingIfNeeded: random.next())
-        case 4: sequence.memory ^= 1
+        case 4: sequence.memory = UInt8(truncatingIfNeeded: random.next())
         case 5:
             sequence.steps += generated(sequence.world, packets: 1, &random).steps
         case 6: changeFragment(&sequence.steps[place].bytes, &random)
