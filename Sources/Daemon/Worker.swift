@@ -642,7 +642,7 @@ final class Worker {
                     verdict.pointee.refuseWrite(entry.pointee.result)
                 }
             }
-            if !verdict.pointee.hasFate(of: verdicts + first) {
+            if !verdict.hasFate(of: verdicts + first) {
                 tally(verdicts + first, UInt64(index &- first), bytes, writer)
                 first = index
                 bytes = 0
@@ -714,16 +714,6 @@ final class Worker {
 }
 
 extension Verdict {
-    /// Whether both are counted alike: they differ at most in where the packet lies.
-    @inline(__always)
-    func hasFate(of other: UnsafePointer<Verdict>) -> Bool {
-        kind == other.pointee.kind && reason == other.pointee.reason
-            && mode == other.pointee.mode && ecnCell == other.pointee.ecnCell
-            && clampedMSS == other.pointee.clampedMSS
-            && unclampedMSS == other.pointee.unclampedMSS && tunnel == other.pointee.tunnel
-            && device == other.pointee.device && destination == other.pointee.destination
-    }
-
     /// Turns an injection that the device refused into a drop.
     mutating func refuseWrite(_ result: Int32) {
         kind = .drop

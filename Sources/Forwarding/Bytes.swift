@@ -42,19 +42,34 @@ struct Bytes {
         return Bytes(base + length, count: count)
     }
 
-    /// Whether the 20 bytes of an IPv4 header without options sum to 0xffff (RFC 1071).
-    /// Folding keeps a sum's remainder by 65535, so the sum must be a multiple of it; and a
-    /// number is a multiple of an odd one when its product with the inverse modulo 2^64 is
-    /// small. A sum of 0 would be one too, but no header with a version has it.
+    /// Eight bytes as they lie.
     @inline(__always)
-    func hasValidChecksum20() -> Bool {
-        assert(count >= 20)
-        func word(_ offset: Int) -> UInt64 {
-            UInt64(base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-        }
-        let sum = word(0) &+ word(4) &+ word(8) &+ word(12) &+ word(16)
-        return sum &* 0xfffe_fffe_fffe_ffff <= UInt64.max / 65_535
+    func raw64(_ offset: Int) -> UInt64 {
+        assert(offset >= 0 && offset &+ 8 <= count)
+        return base.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
     }
+
+    /// Whether an IPv4 header has 20 bytes, no more-fragments and no offset.
+    @inline(__always)
+    var isPlainIPv4: Bool {
+        raw64(0) & UInt64(bigEndian: 0xff00_0000_0000_3fff)
+            == UInt64(bigEndian: 0x4500_0000_0000_0000)
+    }
+
+    /// At most `checksumQuotientMax` when the 20 bytes of an IPv4 header without options sum to
+    /// 0xffff (RFC 1071), more when not. Carrying around the end keeps a sum's remainder by 65535,
+    /// so the sum must be a multiple of it; and a number is a multiple of an odd one when its
+    /// product with the inverse modulo 2^64, then its quotient, is small. A sum of 0 would be
+    /// one too, but no header with a version has it.
+    @inline(__always)
+    var checksumQuotient20: UInt64 {
+        let last = UInt64(base.loadUnaligned(fromByteOffset: 16, as: UInt32.self))
+        let (sum, carry) = raw64(0).addingReportingOverflow(raw64(8))
+        let (total, again) = sum.addingReportingOverflow(last &+ (carry ? 1 : 0))
+        return (total &+ (again ? 1 : 0)) &* 0xfffe_fffe_fffe_ffff
+    }
+
+    static let checksumQuotientMax = UInt64.max / 65_535
 
     /// The sum that RFC 1071 takes over `length` bytes (a multiple of 4), folded to 16 bits.
     /// One's complement sums do not depend on byte order (§2 B), so words are added as they lie.

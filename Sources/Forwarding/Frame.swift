@@ -82,6 +82,34 @@ public struct Frame {
     }
 }
 
+extension Frame {
+    /// Of `arrivalWord`: a checksum to be finished, a segmentation to be made.
+    static let offloadBits = UInt64(VirtioHeader.needsChecksum) << 48 | 0xff << 56
+
+    /// That the fields lie as `arrivalWord` takes them.
+    static func checkLayout() {
+        precondition(
+            MemoryLayout<Frame>.offset(of: \.etherType) == 40
+                && MemoryLayout<Frame>.offset(of: \.interface) == 42
+                && MemoryLayout<Frame>.offset(of: \.isForUs) == 44
+                && MemoryLayout<Frame>.offset(of: \.vnet) == 46
+                && MemoryLayout<VirtioHeader>.offset(of: \.gsoType) == 1)
+    }
+}
+
+extension UnsafePointer where Pointee == Frame {
+    /// Ethertype, interface, `isForUs`, a byte of padding, and flags and segment type of `vnet`,
+    /// from the lowest bits up, for few comparisons.
+    @inline(__always)
+    var arrivalWord: UInt64 {
+        UInt64(littleEndian: UnsafeRawPointer(self).load(fromByteOffset: 40, as: UInt64.self))
+    }
+
+    /// `arrivalWord` without what belongs to the packet alone: ethertype, interface and `isForUs`.
+    @inline(__always)
+    var arrival: UInt64 { arrivalWord << 24 }
+}
+
 /// Link layers that captures come in, numbered as pcap's LINKTYPE_ values.
 public enum LinkType: UInt32, Sendable {
     case ethernet = 1

@@ -17,23 +17,21 @@ public enum Judge {
     ) {
         if let reassembler, !reassembler.isEmpty { reassembler.expire(now: now) }
         reassembler?.recycle()
-        cache?.beginBatch()
         var frame = frames
         var result = verdicts
         let end = frames + count
-        while frame < end {
-            if let cache {
-                if !FastPath.accepts(frame, world, cache, result) {
-                    decide(frame, world, reassembler, now, into: result)
-                    if result.pointee.kind == .inject {
-                        cache.noteAnyFlow()
-                        if result.pointee.mode != .native {
-                            cache.insert(frame, tunnel: result.pointee.tunnel)
-                        }
-                    }
-                }
-            } else {
+        guard let cache else {
+            while frame < end {
                 decide(frame, world, reassembler, now, into: result)
+                frame += 1
+                result += 1
+            }
+            return
+        }
+        cache.beginBatch()
+        while frame < end {
+            if !FastPath.accepts(frame, world, cache, result) {
+                decide(frame, world, cache, reassembler, now, into: result)
             }
             frame += 1
             result += 1
@@ -42,6 +40,19 @@ public enum Judge {
 
     /// Out of line: the loop's registers are for the common packet.
     @inline(never)
+    private static func decide(
+        _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        _ cache: OuterCache, _ reassembler: Reassembler?, _ now: UInt64,
+        into result: UnsafeMutablePointer<Verdict>
+    ) {
+        decide(frame, world, reassembler, now, into: result)
+        guard result.pointee.kind == .inject else { return }
+        cache.noteAnyFlow()
+        if result.pointee.mode != .native {
+            cache.insert(frame, tunnel: result.pointee.tunnel)
+        }
+    }
+
     private static func decide(
         _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
         _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>

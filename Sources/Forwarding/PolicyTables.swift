@@ -29,11 +29,29 @@ struct DestinationRule: BitwiseCopyable {
     var firstPort: UInt32
     /// Bytes of the largest packet that the device takes; `anySize` where the kernel sees to it.
     var mtu: UInt32
-    var device: UInt16
+    /// `device`, and in the upper half `index`: as they stand in a verdict.
+    var way: UInt32
     var mss: UInt16
-    var index: UInt16
+
+    var device: UInt16 { UInt16(truncatingIfNeeded: way) }
+    /// Ordinal among the destinations of all tunnels, or `Verdict.noIndex`.
+    var index: UInt16 { UInt16(truncatingIfNeeded: way >> 16) }
 
     static let anySize = UInt32.max
+
+    static func way(device: Int, index: UInt16) -> UInt32 { UInt32(index) << 16 | UInt32(device) }
+
+    @inline(__always)
+    static func at(
+        _ rules: UnsafePointer<DestinationRule>, _ byteOffset: UInt32
+    ) -> UnsafePointer<DestinationRule> {
+        (UnsafeRawPointer(rules) + Int(byteOffset)).assumingMemoryBound(to: DestinationRule.self)
+    }
+
+    /// Behind the last rule of a list: takes everything, in no size.
+    static let end = DestinationRule(
+        protocolNumber: anyProtocol, portCount: 0, firstPort: 0, mtu: 0,
+        way: way(device: 0, index: Verdict.noIndex), mss: mssInherited)
 }
 
 /// The rules that an inner destination address is put to, in order.
@@ -144,7 +162,8 @@ private struct PolicyCompiler {
     let policy: Policy
     var candidates: [UInt16] = [0]
     var lists: [DestinationList] = [DestinationList(isMartian: false, count: 0, first: 0)]
-    var rules: [DestinationRule] = []
+    /// The list of no destination begins with the first.
+    var rules: [DestinationRule] = [.end]
     var ports: [UInt32] = []
     var destinationCount = 0
     private var tableOfAny: PrefixTable?
@@ -220,8 +239,9 @@ private struct PolicyCompiler {
             rules.append(
                 DestinationRule(
                     protocolNumber: DestinationRule.anyProtocol, portCount: 0, firstPort: 0,
-                    mtu: mtu(ofDevice: 0), device: 0, mss: DestinationRule.mssInherited,
-                    index: Verdict.noIndex))
+                    mtu: mtu(ofDevice: 0),
+                    way: DestinationRule.way(device: 0, index: Verdict.noIndex),
+                    mss: DestinationRule.mssInherited))
         }
         for destination in tunnel.destinations {
             rules.append(rule(destination))
@@ -252,7 +272,7 @@ private struct PolicyCompiler {
             DestinationList(
                 isMartian: items.contains(martian), count: UInt32(chosen.count),
                 first: UInt32(rules.count)))
-        rules += chosen.map { rules[$0] }
+        rules += chosen.map { rules[$0] } + [.end]
         return UInt32(lists.count - 1)
     }
 
@@ -272,9 +292,9 @@ private struct PolicyCompiler {
                 ?? DestinationRule.anyProtocol,
             portCount: UInt16(destination.ports.count), firstPort: firstPort,
             mtu: mtu(ofDevice: destination.device),
-            device: UInt16(destination.device),
-            mss: destination.mss.map(Self.encoded) ?? DestinationRule.mssInherited,
-            index: UInt16(clamping: destinationCount - 1))
+            way: DestinationRule.way(
+                device: destination.device, index: UInt16(clamping: destinationCount - 1)),
+            mss: destination.mss.map(Self.encoded) ?? DestinationRule.mssInherited)
     }
 }
 

@@ -131,3 +131,59 @@ public struct Verdict {
     @inlinable @inline(__always)
     static var pass: Verdict { Verdict(kind: .pass) }
 }
+
+extension Verdict {
+    /// Where the ECN cell goes in a fate.
+    static let cellShift: UInt64 = 24
+    /// The first eight bytes of a verdict that lets a packet through, without its ECN cell.
+    static func fate(_ mode: Mode, _ tunnel: UInt16) -> UInt64 {
+        var verdict = Verdict(kind: .inject, mode: mode, tunnel: tunnel)
+        verdict.ecnCell = 0
+        return withUnsafeBytes(of: &verdict) { $0.load(as: UInt64.self) }
+    }
+
+    /// That the fields lie as `accept` writes and `hasFate` reads them.
+    static func checkLayout() {
+        precondition(
+            MemoryLayout<Verdict>.offset(of: \.kind) == 0
+                && MemoryLayout<Verdict>.offset(of: \.mode) == 2
+                && MemoryLayout<Verdict>.offset(of: \.ecnCell) == 3
+                && MemoryLayout<Verdict>.offset(of: \.tunnel) == 6
+                && MemoryLayout<Verdict>.offset(of: \.device) == 8
+                && MemoryLayout<Verdict>.offset(of: \.destination) == 10
+                && MemoryLayout<Verdict>.offset(of: \.headLength) == 12
+                && MemoryLayout<Verdict>.offset(of: \.offset) == 16
+                && MemoryLayout<Verdict>.offset(of: \.length) == 20
+                && MemoryLayout<Verdict>.offset(of: \.vnet) == 24
+                && MemoryLayout<Verdict>.offset(of: \.flow) == 36)
+    }
+}
+
+extension UnsafeMutablePointer where Pointee == Verdict {
+    /// Whether both are counted alike: they differ at most in where the packet lies.
+    @inlinable @inline(__always)
+    public func hasFate(of other: UnsafeMutablePointer<Verdict>) -> Bool {
+        let (one, two) = (UnsafeRawPointer(self), UnsafeRawPointer(other))
+        // Kind to tunnel, then device and destination.
+        return one.load(as: UInt64.self) == two.load(as: UInt64.self)
+            && one.load(fromByteOffset: 8, as: UInt32.self)
+                == two.load(fromByteOffset: 8, as: UInt32.self)
+    }
+
+    /// Writes the verdict of a packet that goes on unchanged, in words.
+    /// - Parameter fate: `Verdict.fate` with the ECN cell.
+    /// - Parameter way: `DestinationRule.way`.
+    @inline(__always)
+    func accept(fate: UInt64, way: UInt32, offset: Int, length: Int, flow: UInt32) {
+        let memory = UnsafeMutableRawPointer(self)
+        memory.storeBytes(of: fate.littleEndian, as: UInt64.self)
+        // With no head.
+        memory.storeBytes(of: UInt64(way).littleEndian, toByteOffset: 8, as: UInt64.self)
+        pointee.offset = UInt32(truncatingIfNeeded: offset)
+        pointee.length = UInt32(truncatingIfNeeded: length)
+        // No `vnet`: the slot holds what an earlier frame left there.
+        memory.storeBytes(of: 0, toByteOffset: 24, as: UInt64.self)
+        memory.storeBytes(of: 0, toByteOffset: 32, as: UInt16.self)
+        pointee.flow = flow
+    }
+}

@@ -1,0 +1,122 @@
+// What the cache knows must hold for nothing but the world, interface and tunnel it was found in.
+
+import Routing
+import Testing
+
+@testable import Forwarding
+
+@Suite("Outer cache")
+struct OuterCacheTests {
+    /// Judges packets that come in turn, with one cache for all.
+    final class Worker {
+        let cache = OuterCache()
+        private let head = UnsafeMutableRawPointer.allocate(
+            byteCount: Limits.headBytes, alignment: 8)
+
+        deinit {
+            cache.deallocate()
+            head.deallocate()
+        }
+
+        func judge(_ packet: Encapsulated, in world: World, interface: UInt16 = 0) -> Verdict {
+            judge(packet, in: world, interface: interface, cache)
+        }
+
+        func judge(
+            _ packet: Encapsulated, in world: World, interface: UInt16, _ cache: OuterCache?
+        ) -> Verdict {
+            let bytes = packet.packet
+            return bytes.withUnsafeBytes { bytes in
+                var frame = Frame(
+                    network: bytes.baseAddress!, head: head, length: bytes.count,
+                    wireLength: bytes.count, linkLength: 14,
+                    etherType: packet.mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: interface,
+                    isForUs: true)
+                var verdict = Verdict(kind: .hold)
+                Judge.judge(&frame, into: &verdict, count: 1, world: world.view, cache: cache)
+                return verdict
+            }
+        }
+    }
+
+    /// More worlds than a scope has generations: what each must forget comes back in none.
+    @Test("a new world forgets", arguments: Mode.allCases)
+    func generations(mode: Mode) {
+        let worker = Worker()
+        let open = world()
+        let closed = world { $0.tunnels[0].destinations = [.init(prefix: prefix("192.88.99.1"))] }
+        let packet = Encapsulated(mode)
+        for generation in 0..<2100 {
+            let isOpen = generation % 3 != 2
+            worker.cache.empty()
+            for _ in 0..<3 {
+                let verdict = worker.judge(packet, in: isOpen ? open : closed)
+                #expect(verdict.kind == (isOpen ? .inject : .drop), "world \(generation)")
+            }
+        }
+    }
+
+    @Test("one interface's reverse path is not another's", arguments: Mode.allCases)
+    func interfaces(mode: Mode) {
+        let worker = Worker()
+        let routes = ["0.0.0.0/0", "::/0"].map {
+            RouteEntry(prefix: prefix($0), table: RouteEntry.tableMain, interfaces: [2])
+        }
+        let world = world(routes: routes) {
+            $0.interfaces[0].reversePath = .strict
+            $0.interfaces[1].reversePath = .strict
+        }
+        for _ in 0..<4 {
+            #expect(worker.judge(Encapsulated(mode), in: world, interface: 0).kind == .inject)
+            #expect(
+                worker.judge(Encapsulated(mode), in: world, interface: 1).reason == .reversePath)
+        }
+    }
+
+    /// Both inner families by one outer pair, each through a tunnel of its own.
+    @Test("one outer pair, two tunnels")
+    func tunnels() {
+        let worker = Worker()
+        let world = world {
+            $0.tunnels.append($0.tunnels[0])
+            $0.tunnels[0].modes = [.ipip, .ip6ip6]
+            $0.tunnels[1].modes = [.ip6ip, .ipip6]
+            $0.tunnels[1].name = "other"
+        }
+        for _ in 0..<4 {
+            for mode in Mode.allCases {
+                let verdict = worker.judge(Encapsulated(mode), in: world)
+                #expect(verdict.kind == .inject && verdict.mode == mode)
+                #expect(verdict.tunnel == (mode == .ipip || mode == .ip6ip6 ? 0 : 1))
+            }
+        }
+    }
+
+    /// More pairs than places, in an order without order, some of them refused.
+    @Test("pairs push each other out", arguments: Mode.allCases)
+    func crowd(mode: Mode) {
+        let worker = Worker()
+        let refused = mode.innerIsIPv4 ? prefix("80.64.0.0/10") : prefix("2a00:40::/26")
+        let world = world { $0.denySources = [refused] }
+        var random = Random(7)
+        var sources: [Address] = []
+        for _ in 0..<12_000 {
+            let source: Address
+            if sources.count > 100 && random.chance(3) {
+                source = sources[random.below(sources.count)]
+            } else {
+                source = mode.innerIsIPv4
+                    ? Address(ipv4: 80 << 24 | UInt32(random.below(1 << 24)))
+                    : Address(
+                        high: 0x2a00 << 48 | UInt64(random.below(1 << 8)) << 32,
+                        low: random.next())
+                sources.append(source)
+            }
+            var packet = Encapsulated(mode)
+            packet.inner.source = source
+            let verdict = worker.judge(packet, in: world)
+            #expect(
+                verdict.reason == (refused.contains(source) ? .localSource : .none), "\(source)")
+        }
+    }
+}
