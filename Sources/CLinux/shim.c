@@ -26,6 +26,18 @@ int clinux_allowed_cpus(int *cpus, int capacity) {
     return count;
 }
 
+int clinux_allow_cpus(const int *cpus, int count) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = 0; i < count; i++) CPU_SET(cpus[i], &set);
+    return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int clinux_memfd(const char *name) {
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 void clinux_name_self(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 int clinux_bpf(int command, union bpf_attr *attributes, unsigned size) {

@@ -1,6 +1,7 @@
 // One worker's counters: written by it alone, read by anybody at any time, never reset.
 
 import Forwarding
+import LinuxIO
 import Synchronization
 
 /// How many of each label a policy has: where a counter stands in the block.
@@ -56,22 +57,22 @@ final class CounterBlock: @unchecked Sendable {
     }
 
     let shape: CounterShape
-    private let memory: UnsafeMutableRawPointer
+    private let memory: NamedMemory
     private let words: UnsafeMutablePointer<Atomic<UInt64>>
     /// Odd while a batch is being counted: readers wait, so that sums always agree.
     private let sequence: UnsafeMutablePointer<Atomic<UInt64>>
 
-    init(shape: CounterShape) {
+    /// On the node of the writer's CPU.
+    init(shape: CounterShape, cpu: Int) throws(SystemError) {
         self.shape = shape
-        // Two cache lines before the words: no other thread's memory shares a line with them.
-        let byteCount = 256 + shape.count * 8
-        memory = .allocate(byteCount: byteCount, alignment: 128)
-        memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-        sequence = memory.assumingMemoryBound(to: Atomic<UInt64>.self)
-        words = (memory + 128).assumingMemoryBound(to: Atomic<UInt64>.self)
+        // A cache line pair for the sequence: no reader's look at it takes a word's line.
+        memory = try NamedMemory(name: "shuck-counters", byteCount: 128 + shape.count * 8, cpu: cpu)
+        sequence = memory.take(Atomic<UInt64>.self, 1)
+        words = memory.take(Atomic<UInt64>.self, shape.count)
     }
 
-    deinit { memory.deallocate() }
+    /// First address of its mapping.
+    var start: UInt { memory.start }
 
     var writer: Writer { Writer(words: words, sequence: sequence, shape: shape) }
 

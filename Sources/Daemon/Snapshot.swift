@@ -22,6 +22,8 @@ public struct StatusReport: Codable, Sendable {
         public var claimActive: String
         public var ringSlots: Int
         public var slotBytes: Int
+        /// NUMA nodes of the hardware that it stands on; empty for a virtual one.
+        public var nodes: [Int]?
     }
     public struct Device: Codable, Sendable {
         public var name: String
@@ -52,6 +54,9 @@ public struct StatusReport: Codable, Sendable {
         public var received: UInt64
         public var ringDropped: UInt64
         public var cpuSeconds: Double
+        /// Of its rings' and buffers' pages, those on another NUMA node than its CPU; nil where
+        /// the host has one node only.
+        public var pagesElsewhere: Int?
     }
     public struct Packets: Codable, Sendable {
         public var received: UInt64
@@ -87,6 +92,8 @@ public struct StatusReport: Codable, Sendable {
     public var injectedByMode: [String: UInt64]
     /// Where what is active falls short of what was asked for.
     public var notes: [String]
+    /// What slows the workers where they stand: interrupts, NUMA nodes, frequency governors.
+    public var placement: [String]?
 }
 
 /// A view of the daemon at one moment. The admin threads hold it; the control thread makes it.
@@ -97,13 +104,15 @@ struct Snapshot: @unchecked Sendable {
         let cpu: Int
         let thread: WorkerThread
         let mailbox: Mailbox
-        let counters: CounterBlock
+        let memory: NamedMemory
+        var counters: CounterBlock
     }
 
     var configurationFile: String
     var configuration: Configuration
     var generation: UInt64
-    var world: World
+    /// Equal, one on each node that has workers.
+    var worlds: [World]
     var links: [Link]
     var plumbing: Plumbing
     var workers: [WorkerState]
@@ -118,6 +127,8 @@ struct Snapshot: @unchecked Sendable {
     var lastReloadProblems: [String] = []
     var warnings: [String]
     var isStopping = false
+
+    var world: World { worlds[0] }
 
     func totals() -> Totals {
         var totals = retired
@@ -196,16 +207,19 @@ struct Snapshot: @unchecked Sendable {
 
     func report() -> StatusReport {
         let totals = totals()
+        let facts = placementFacts()
+        let elsewhere = pagesElsewhere(facts)
         let workers = workers.map { worker in
             let values = worker.counters.read()
             return StatusReport.WorkerReport(
-                worker: worker.number, cpu: worker.cpu, node: Placement.node(ofCPU: worker.cpu),
+                worker: worker.number, cpu: worker.cpu, node: facts.node(ofCPU: worker.cpu),
                 state: worker.mailbox.failure.withLock { $0 } ?? "running",
                 received: totals.sum("shuck_received_packets_total") {
                     $0["worker"] == "\(worker.number)"
                 },
                 ringDropped: ringDrops(worker.number) + values[.truncated],
-                cpuSeconds: Double(worker.thread.cpuNanoseconds()) / 1e9)
+                cpuSeconds: Double(worker.thread.cpuNanoseconds()) / 1e9,
+                pagesElsewhere: elsewhere[worker.number])
         }
         var reasons: [String: UInt64] = [:]
         var modes: [String: UInt64] = [:]
@@ -223,12 +237,13 @@ struct Snapshot: @unchecked Sendable {
             generation: generation, lastReloadSuccessful: lastReloadSuccessful,
             lastReloadProblems: lastReloadProblems, engine: "io_uring",
             joining: joining(),
-            interfaces: configuration.interfaces.map(interface), devices: devices(),
+            interfaces: configuration.interfaces.map { interface($0, facts) }, devices: devices(),
             mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
             routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
             notes: warnings + plumbing.notes + absences() + joinNotes()
-                + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []))
+                + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []),
+            placement: placement(facts, elsewhere))
     }
 
     /// What `workers.coalesce` asks for, and where a device falls short of it.
@@ -285,7 +300,7 @@ struct Snapshot: @unchecked Sendable {
             mssClamped: totals.sum("shuck_mss_clamped_total"))
     }
 
-    private func interface(_ name: String) -> StatusReport.Interface {
+    private func interface(_ name: String, _ facts: PlacementFacts) -> StatusReport.Interface {
         let link = links.first { $0.name == name }
         let open = plumbing.interfaces[name]
         let policy = configuration.policy.interfaces.first { $0.name == name }
@@ -297,7 +312,8 @@ struct Snapshot: @unchecked Sendable {
             claimAsked: configuration.consume.rawValue,
             claimActive: plumbing.claims[name]?.claim.means.rawValue ?? socket,
             ringSlots: open?.rings.first?.slotCount ?? 0,
-            slotBytes: open?.rings.first?.slotSize ?? 0)
+            slotBytes: open?.rings.first?.slotSize ?? 0,
+            nodes: facts.interfaces.first { $0.name == name }?.nodes)
     }
 
     private func joins(_ device: TunDevice?) -> [String] {
@@ -318,5 +334,47 @@ struct Snapshot: @unchecked Sendable {
                 netns: device.netns, mtu: link?.mtu ?? device.mtu, queues: open?.queues.count ?? 0,
                 offloads: open?.offloads.names ?? [], joins: joins(open))
         }
+    }
+}
+
+extension Snapshot {
+    /// Looked at anew each time: others move interrupts.
+    private func placementFacts() -> PlacementFacts {
+        PlacementFacts.read(interfaces: configuration.interfaces, workers: workers.map(\.cpu))
+    }
+
+    /// What slows the workers where they stand, each with what mends it.
+    func placement() -> [String] {
+        let facts = placementFacts()
+        return placement(facts, pagesElsewhere(facts))
+    }
+
+    private func placement(_ facts: PlacementFacts, _ pagesElsewhere: [Int: Int]) -> [String] {
+        let far = pagesElsewhere.filter { $0.value > 0 }.sorted { $0.key < $1.key }
+        return facts.warnings(workers: workers.map(\.cpu)) + far.map { worker, pages in
+            """
+            worker \(worker): \(pages) pages of its rings and buffers lie on another NUMA node, for \
+            its own had no room when shuck started: free memory there and restart shuck
+            """
+        }
+    }
+
+    /// By worker; empty where the host has one node, or does not tell.
+    private func pagesElsewhere(_ facts: PlacementFacts) -> [Int: Int] {
+        guard facts.nodes.count > 1 else { return [:] }
+        let starts = workers.map { worker in
+            plumbing.interfaces.values.map { $0.rings[worker.number].start }
+                + [worker.memory.start, worker.counters.start]
+        }
+        let pages = Placement.pagesByNode(ofMappings: Set(starts.joined()))
+        guard !pages.isEmpty else { return [:] }
+        var elsewhere: [Int: Int] = [:]
+        for (worker, starts) in zip(workers, starts) {
+            let node = facts.node(ofCPU: worker.cpu)
+            elsewhere[worker.number] = starts.reduce(0) { sum, start in
+                sum + (pages[start] ?? [:]).filter { $0.key != node }.values.reduce(0, +)
+            }
+        }
+        return elsewhere
     }
 }

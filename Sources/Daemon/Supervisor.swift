@@ -41,6 +41,7 @@ private final class Control {
     private let log = Logger(label: "shuck")
     private let lock: InstanceLock
     private let cpus: [Int]
+    private let nodes: WorkerNodes
     private let netlink: NetlinkSocket
     private let notices: NetlinkSocket
     /// Tells of namespaces that come.
@@ -59,7 +60,8 @@ private final class Control {
         let warnings = try Preflight.check(configuration)
         for warning in warnings { log.warning("\(warning)") }
         lock = try InstanceLock(socket: configuration.admin.socket)
-        cpus = try Self.cpus(configuration)
+        cpus = try configuration.workerCPUs()
+        nodes = try WorkerNodes(cpus: cpus)
         // Subscribed before the first dump: nothing that changes in between is missed.
         notices = try NetlinkSocket.notices()
         netlink = try NetlinkSocket()
@@ -70,40 +72,27 @@ private final class Control {
             with: configuration, links: netlink.links(), cpus: cpus)
         let links = try netlink.links()
         try plumbing.clampReplies(configuration, links: links, unlike: Plumbing())
-        let tables = PolicyTables(configuration.policy)
-        let world = World(
-            policy: tables, routes: try Self.routeTable(netlink),
-            interfaces: Self.states(configuration, links))
+        let (policy, routes) = (configuration.policy, try Self.routes(netlink))
+        let states = Self.states(configuration, links)
+        let worlds = nodes.make { _ in
+            World(policy: PolicyTables(policy), routes: RouteTable(routes), interfaces: states)
+        }
         snapshot = Snapshot(
-            configurationFile: path, configuration: configuration, generation: 1, world: world,
+            configurationFile: path, configuration: configuration, generation: 1, worlds: worlds,
             links: links, plumbing: plumbing, workers: [], retired: [:], retiredRingDrops: [:],
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
             lastReloadUnix: Host.unixSeconds(), warnings: warnings)
         try startWorkers()
         try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing())
         logAbsences(unlike: Plumbing())
+        for warning in snapshot.placement() { log.warning("\(warning)") }
         share()
         server = try AdminServer(configuration.admin, state: admin)
         announce()
     }
 
-    private static func cpus(_ configuration: Configuration) throws -> [Int] {
-        guard let asked = configuration.workers.cpus else {
-            return Placement.cpus(nearInterface: configuration.interfaces[0])
-        }
-        let allowed = Set(Placement.allowedCPUs())
-        if let missing = asked.first(where: { !allowed.contains($0) }) {
-            throw HostProblem(
-                description: """
-                    workers.cpus: this process may not run on CPU \(missing); it may on \
-                    \(allowed.sorted().map(String.init).joined(separator: ","))
-                    """)
-        }
-        return asked
-    }
-
-    private static func routeTable(_ netlink: NetlinkSocket) throws(SystemError) -> RouteTable {
-        RouteTable(try netlink.routes().compactMap(RouteEntry.init))
+    private static func routes(_ netlink: NetlinkSocket) throws(SystemError) -> [RouteEntry] {
+        try netlink.routes().compactMap(RouteEntry.init)
     }
 
     private static func states(
@@ -122,21 +111,23 @@ private final class Control {
     private func startWorkers() throws {
         for (number, cpu) in cpus.enumerated() {
             let mailbox = try Mailbox()
-            let counters = CounterBlock(shape: CounterShape(snapshot.world.policy))
-            let first = assignment(number, counters)
+            let shape = CounterShape(snapshot.world.policy)
+            let memory = try Worker.makeMemory(worker: number, cpu: cpu)
+            let counters = try CounterBlock(shape: shape, cpu: cpu)
+            mailbox.post(assignment(number, counters))
             let thread = try WorkerThread(name: "shuck-worker-\(number)") {
-                Self.work(cpu: cpu, mailbox: mailbox, first: first)
+                Self.work(cpu: cpu, mailbox: mailbox, memory: memory)
             }
             snapshot.workers.append(
                 Snapshot.WorkerState(
-                    number: number, cpu: cpu, thread: thread, mailbox: mailbox,
+                    number: number, cpu: cpu, thread: thread, mailbox: mailbox, memory: memory,
                     counters: counters))
         }
         try awaitWorkers()
     }
 
     /// A worker's thread, from its first line to its last.
-    private static func work(cpu: Int, mailbox: Mailbox, first: Assignment) {
+    private static func work(cpu: Int, mailbox: Mailbox, memory: NamedMemory) {
         do {
             do throws(SystemError) {
                 try Placement.pinSelf(to: cpu)
@@ -144,10 +135,9 @@ private final class Control {
                 // A cpuset that shrank: it runs elsewhere rather than not at all.
                 Logger(label: "shuck").warning("\(error)")
             }
-            let worker = try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
-                try Worker(mailbox: mailbox, first: first)
+            try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
+                try Worker(mailbox: mailbox, memory: memory).run()
             }
-            try worker.run()
         } catch {
             mailbox.failure.withLock { $0 = "\(error)" }
             Logger(label: "shuck").critical("worker on CPU \(cpu): \(error)")
@@ -164,7 +154,7 @@ private final class Control {
             }
         }
         return Assignment(
-            generation: snapshot.generation, world: snapshot.world,
+            generation: snapshot.generation, world: snapshot.worlds[nodes.places[worker]],
             fragments: configuration.outer.fragments, ports: ports,
             devices: configuration.devices.map {
                 (snapshot.plumbing.devices[$0.name], worker)
@@ -199,10 +189,10 @@ private final class Control {
         let old = snapshot.workers
         if newCounters {
             let shape = CounterShape(snapshot.world.policy)
-            snapshot.workers = old.map {
-                Snapshot.WorkerState(
-                    number: $0.number, cpu: $0.cpu, thread: $0.thread, mailbox: $0.mailbox,
-                    counters: CounterBlock(shape: shape))
+            snapshot.workers = try old.map { worker in
+                var next = worker
+                next.counters = try CounterBlock(shape: shape, cpu: worker.cpu)
+                return next
             }
         }
         for worker in snapshot.workers {
@@ -293,9 +283,12 @@ private final class Control {
             snapshot.links = try netlink.links()
             followLinks(&plumbing, unlike: old)
             snapshot.plumbing = plumbing
-            snapshot.world = World(
-                policy: snapshot.world.policy, routes: try Self.routeTable(netlink),
-                interfaces: Self.states(snapshot.configuration, snapshot.links))
+            let (before, routes) = (snapshot.worlds, try Self.routes(netlink))
+            let states = Self.states(snapshot.configuration, snapshot.links)
+            snapshot.worlds = nodes.make { place in
+                World(
+                    policy: before[place].policy, routes: RouteTable(routes), interfaces: states)
+            }
             try publish()
             logAbsences(unlike: old)
             share()
@@ -392,14 +385,15 @@ private final class Control {
             var plumbing = try snapshot.plumbing.reconciled(
                 with: next, links: try netlink.links(), cpus: cpus)
             try plumbing.startReceiving(next, unlike: snapshot.plumbing, before: old)
-            let tables = PolicyTables(next.policy)
-            let links = try netlink.links()
-            let world = World(
-                policy: tables, routes: snapshot.world.routes,
-                interfaces: Self.states(next, links))
+            let (policy, links) = (next.policy, try netlink.links())
+            let (worlds, states) = (snapshot.worlds, Self.states(next, links))
+            let nextWorlds = nodes.make { place in
+                World(
+                    policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
+            }
             try plumbing.clampReplies(next, links: links, unlike: snapshot.plumbing)
             let before = snapshot.plumbing
-            switchOver(next, plumbing, world, links)
+            switchOver(next, plumbing, nextWorlds, links)
             try publishSwitched(from: old)
             snapshot.plumbing.settle(next)
             logAbsences(unlike: before)
@@ -413,12 +407,12 @@ private final class Control {
     }
 
     private func switchOver(
-        _ next: Configuration, _ plumbing: Plumbing, _ world: World, _ links: [Link]
+        _ next: Configuration, _ plumbing: Plumbing, _ worlds: [World], _ links: [Link]
     ) {
         retireRings(snapshot.plumbing, plumbing)
         snapshot.configuration = next
         snapshot.plumbing = plumbing
-        snapshot.world = world
+        snapshot.worlds = worlds
         snapshot.links = links
     }
 

@@ -5,143 +5,48 @@ import Forwarding
 import Glibc
 import LinuxIO
 import Settings
-import Synchronization
-
-/// What a worker runs on from one batch border to the next. Immutable.
-final class Assignment: Sendable {
-    struct Port: Sendable {
-        /// Index into the policy's interfaces.
-        let interface: UInt16
-        let ring: PacketRing
-    }
-
-    let generation: UInt64
-    let world: World
-    let fragments: Configuration.Fragments
-    let ports: [Port]
-    /// This worker's queue of each device, in the policy's order; nil: the device is absent.
-    let queues: [Descriptor?]
-    /// What may be joined for each of them, and where to say that the kernel refused it.
-    let joins: [(kinds: Joiner.Kinds, refusals: TunDevice.Refusals?)]
-    /// nil: no device needs them.
-    let replies: Replies?
-    /// nil: no probe is rewritten.
-    let answers: Answers?
-    let counters: CounterBlock
-    let busyPollNanoseconds: UInt64
-    /// Judge and count, inject nothing.
-    let isShadow: Bool
-    /// Empty the rings, then end.
-    let isLast: Bool
-
-    init(
-        generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        devices: [(device: TunDevice?, queue: Int)], coalesce: Bool, replies: Replies?,
-        answers: Answers?,
-        counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
-    ) {
-        self.generation = generation
-        self.world = world
-        self.fragments = fragments
-        self.ports = ports
-        queues = devices.map { $0.device?.queues[$0.queue] }
-        joins = devices.map { device, _ in
-            (coalesce ? device?.joins ?? [] : [], device?.refusals)
-        }
-        self.replies = replies
-        self.answers = answers
-        self.counters = counters
-        self.busyPollNanoseconds = busyPollNanoseconds
-        self.isShadow = isShadow
-        self.isLast = isLast
-    }
-}
-
-extension TunDevice {
-    /// What its kernel cuts, as far as is known.
-    var joins: Joiner.Kinds {
-        let offloads = usableOffloads
-        // A joined packet's checksums are made when it is cut.
-        guard offloads.contains(.checksum) else { return [] }
-        return (offloads.contains(.tcp) ? Joiner.Kinds.tcp : [])
-            .union(offloads.contains(.udp) ? .udp : [])
-    }
-}
-
-/// The way to a worker: the next assignment, taken at a batch border without a lock.
-final class Mailbox: Sendable {
-    /// A retained `Assignment`, or 0.
-    private let next = Atomic<UInt>(0)
-    /// The generation that the worker runs on.
-    let taken = Atomic<UInt64>(0)
-    /// Set when the worker ended; holds whether it ended as it was told to.
-    let failure = Mutex<String?>(nil)
-    let wakeup: Wakeup
-
-    init() throws(SystemError) { wakeup = try Wakeup() }
-
-    deinit { _ = take() }
-
-    func post(_ assignment: Assignment) {
-        let new = UInt(bitPattern: Unmanaged.passRetained(assignment).toOpaque())
-        // One that was never taken is replaced.
-        _ = Self.owned(next.exchange(new, ordering: .acquiringAndReleasing))
-        wakeup.signal()
-    }
-
-    @inline(__always)
-    var isEmpty: Bool { next.load(ordering: .relaxed) == 0 }
-
-    func take() -> Assignment? { Self.owned(next.exchange(0, ordering: .acquiringAndReleasing)) }
-
-    private static func owned(_ bits: UInt) -> Assignment? {
-        UnsafeMutableRawPointer(bitPattern: bits).map {
-            Unmanaged<Assignment>.fromOpaque($0).takeRetainedValue()
-        }
-    }
-}
-
-/// A ring and the place in it, as the loop reads them.
-private struct Port {
-    let slots: Slots
-    let ring: Unmanaged<PacketRing>
-    let descriptor: Int32
-    let interface: UInt16
-    /// The slot that the kernel fills next.
-    var cursor: Int
-    var isPolled: Bool
-
-    var pollTag: UInt64 { Worker.pollTag | UInt64(descriptor) }
-}
-
-/// A frame of the batch on its way: where it lies and what became of its write.
-private struct Entry {
-    var port: UnsafeMutablePointer<Port>
-    var slot: Int
-    var expected: Int32
-    var result: Int32
-    var isQueued: Bool
-}
 
 final class Worker {
+    /// A ring and the place in it, as the loop reads them.
+    struct Port {
+        let slots: Slots
+        let ring: Unmanaged<PacketRing>
+        let descriptor: Int32
+        let interface: UInt16
+        /// The slot that the kernel fills next.
+        var cursor: Int
+        var isPolled: Bool
+
+        var pollTag: UInt64 { Worker.pollTag | UInt64(descriptor) }
+    }
+
+    /// A frame of the batch on its way: where it lies and what became of its write.
+    struct Entry {
+        var port: UnsafeMutablePointer<Port>
+        var slot: Int
+        var expected: Int32
+        var result: Int32
+        var isQueued: Bool
+    }
+
     private static let batch = Limits.batch
     /// Bytes of an entry's own memory: 6 of padding, `virtio_net_hdr`, rewritten head, and what
     /// a copy in steps of 16 may write too much.
-    private static let scratchBytes = 16 + Limits.headBytes + 16
+    static let scratchBytes = 16 + Limits.headBytes + 16
     /// Frames of a batch that exceeded their slot.
     private static let bigFrames = 8
     // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
-    fileprivate static let pollTag = UInt64(1) << 61
+    private static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
     private static let timerTag = UInt64(1) << 63
 
     private let mailbox: Mailbox
     private let submission: SubmissionRing
-    private let queue: SubmissionQueue
-    private var assignment: Assignment
-    private var ports: UnsafeMutablePointer<Port>
+    let queue: SubmissionQueue
+    var assignment: Assignment
+    private let ports: UnsafeMutablePointer<Port>
     private var portCount = 0
-    private var writer: CounterBlock.Writer
+    var writer: CounterBlock.Writer
     private var isWakePolled = false
     private var reassembler: Reassembler?
     /// Those of the reassembler that the counters already hold.
@@ -150,34 +55,64 @@ final class Worker {
     private var isTimerArmed = false
     private var answerLoop: AnswerLoop?
     /// The last batch injected something, and has so looked for completions.
-    private var hasSubmitted = false
+    var hasSubmitted = false
     // Of the assignment, so that a batch counts no references.
     private var world: UnsafePointer<WorldView>
-    private var isShadow: Bool
+    var isShadow: Bool
     /// Whether any device takes joined packets.
-    private var joinsAny = false
+    var joinsAny = false
 
-    // Sized once; see `Limits`.
-    private let cache = OuterCache()
-    private let joiner = Joiner()
-    /// Of each device.
-    private let kinds = UnsafeMutablePointer<Joiner.Kinds>.allocate(
-        capacity: SubmissionRing.filePlaces)
-    private let frames = UnsafeMutablePointer<Frame>.allocate(capacity: batch)
-    private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: batch)
-    private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: batch)
+    // Sized once; see `Limits`. All lie in `memory`, but the joiner's few, which lie in the heap of
+    // this thread.
+    private let memory: NamedMemory
+    let cache: OuterCache
+    let joiner = Joiner()
+    /// What may be joined for each device.
+    let kinds: UnsafeMutablePointer<Joiner.Kinds>
+    let frames: UnsafeMutablePointer<Frame>
+    let verdicts: UnsafeMutablePointer<Verdict>
+    let entries: UnsafeMutablePointer<Entry>
     /// Two a single packet; one a member of a run, and one for the run's headers.
-    private let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 2 * batch)
-    private let scratch = UnsafeMutableRawPointer.allocate(
-        byteCount: batch * scratchBytes, alignment: 64)
-    private let message = UnsafeMutableRawPointer.allocate(
-        byteCount: ReplyMessage.capacity, alignment: 8)
-    private let big = UnsafeMutableRawPointer.allocate(
-        byteCount: bigFrames * PacketRing.frameBytesMax, alignment: 4096)
+    let vectors: UnsafeMutablePointer<iovec>
+    let scratch: UnsafeMutableRawPointer
+    let message: UnsafeMutableRawPointer
+    private let big: UnsafeMutableRawPointer
+
+    /// Memory for one worker's buffers, on the node of its CPU.
+    static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
+        var bytes = NamedMemory.bytes(for: UInt8.self, OuterCache.byteCount)
+        bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces)
+        bytes += NamedMemory.bytes(for: Joiner.Kinds.self, SubmissionRing.filePlaces)
+        bytes += NamedMemory.bytes(for: Frame.self, batch)
+        bytes += NamedMemory.bytes(for: Verdict.self, batch)
+        bytes += NamedMemory.bytes(for: Entry.self, batch)
+        bytes += NamedMemory.bytes(for: iovec.self, 2 * batch)
+        bytes += NamedMemory.bytes(for: UInt8.self, batch * scratchBytes)
+        bytes += NamedMemory.bytes(for: UInt8.self, ReplyMessage.capacity)
+        bytes += NamedMemory.bytes(for: UInt8.self, bigFrames * PacketRing.frameBytesMax)
+        return try NamedMemory(name: "shuck-worker-\(worker)", byteCount: bytes, cpu: cpu)
+    }
 
     /// To be called on the worker's own thread: the ring belongs to the thread that makes it.
-    init(mailbox: Mailbox, first: Assignment) throws(SystemError) {
+    /// - Parameter mailbox: holds the first assignment already, so that nothing else keeps it, and
+    ///   with it the routes of that time, once the next one comes.
+    /// - Parameter memory: what `makeMemory` made; this worker's alone.
+    init(mailbox: Mailbox, memory: NamedMemory) throws(SystemError) {
+        guard let first = mailbox.take() else { preconditionFailure("no first assignment") }
         self.mailbox = mailbox
+        self.memory = memory
+        cache = OuterCache(
+            in: UnsafeMutableRawPointer(memory.take(UInt8.self, OuterCache.byteCount)))
+        ports = memory.take(Port.self, Limits.interfaces)
+        kinds = memory.take(Joiner.Kinds.self, SubmissionRing.filePlaces)
+        frames = memory.take(Frame.self, Self.batch)
+        verdicts = memory.take(Verdict.self, Self.batch)
+        entries = memory.take(Entry.self, Self.batch)
+        vectors = memory.take(iovec.self, 2 * Self.batch)
+        scratch = UnsafeMutableRawPointer(memory.take(UInt8.self, Self.batch * Self.scratchBytes))
+        message = UnsafeMutableRawPointer(memory.take(UInt8.self, ReplyMessage.capacity))
+        big = UnsafeMutableRawPointer(
+            memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
         submission = try SubmissionRing(entries: UInt32(2 * Self.batch))
         queue = submission.queue
         timer = SubmissionTimer()
@@ -185,24 +120,13 @@ final class Worker {
         writer = first.counters.writer
         world = first.world.view
         isShadow = first.isShadow
-        ports = .allocate(capacity: Limits.interfaces)
         kinds.initialize(repeating: [], count: SubmissionRing.filePlaces)
         try adopt(first)
     }
 
     deinit {
-        cache.deallocate()
         joiner.deallocate()
-        kinds.deallocate()
         timer.deallocate()
-        ports.deallocate()
-        frames.deallocate()
-        verdicts.deallocate()
-        entries.deallocate()
-        vectors.deallocate()
-        scratch.deallocate()
-        message.deallocate()
-        big.deallocate()
     }
 
     /// Runs until an assignment says that it is the last and the rings are empty.
@@ -434,164 +358,9 @@ final class Worker {
         port.pointee.slots.release(index)
     }
 
-    /// Queues a write for each run of packets that go on: one submit, and all have completed.
-    private func inject(_ count: Int, _ now: UInt64) {
-        if isShadow { return }
-        let joined = joinsAny
-            ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
-            : Joiner.Joined()
-        var queued = 0
-        var vector = vectors
-        for index in 0..<count {
-            let verdict = verdicts + index
-            if verdict.pointee.kind == .inject {
-                if !joined.isMember(index) {
-                    queueWrite(index, verdict, &vector)
-                } else if joined.isFirst(index) {
-                    queueRun(index, &vector)
-                } else {
-                    continue
-                }
-                queued &+= 1
-            } else if verdict.pointee.kind == .reply {
-                reply(index, verdict, now)
-            }
-        }
-        hasSubmitted = queued > 0
-        if queued == 0 { return }
-        complete(queued)
-        if joined.firsts != 0 { settleRuns(joined, count) }
-    }
-
-    private func complete(_ queued: Int) {
-        var completed = 0
-        queue.submit()
-        while true {
-            completed &+= reap()
-            if completed >= queued { return }
-            // A TUN queue never blocks, so this is for a kernel that defers its completions.
-            queue.submitAndWait()
-        }
-    }
-
-    /// The fate of a run is that of each of its packets.
-    @inline(never)
-    private func settleRuns(_ joined: Joiner.Joined, _ count: Int) {
-        for first in 0..<count where joined.isFirst(first) {
-            let result = entries[first].result
-            if result == entries[first].expected { continue }
-            let reason = result == -EINVAL
-                ? refuseJoin(first, count) : Verdict.writeRefusal(result, isJoined: true)
-            guard reason != .none else { continue }
-            entries[first].isQueued = false
-            var index = first
-            for place in 1...joiner.count(of: first) {
-                verdicts[index].kind = .drop
-                verdicts[index].reason = reason
-                if place < joiner.count(of: first) { index = joiner.follower(of: index) }
-            }
-        }
-    }
-
-    /// A kernel that refuses to cut, though it agreed to: nothing of the kind is joined for that
-    /// device again, and what it refused goes out in single packets. Runs come here in order, so
-    /// only what was written in between can be in the way: behind a packet of its flow nothing
-    /// is sent that came before it.
-    /// - Returns: why the run is lost; `.none`: it was written.
-    private func refuseJoin(_ first: Int, _ count: Int) -> DropReason {
-        let device = Int(verdicts[first].device)
-        let isUDP = joiner.isUDP(first)
-        kinds[device].remove(isUDP ? .udp : .tcp)
-        assignment.joins[device].refusals?.note(isUDP ? .udp : .tcp)
-        writer.begin()
-        writer.add(.refusedJoins)
-        writer.end()
-        for later in (first + 1)..<count
-        where entries[later].isQueued && entries[later].result == entries[later].expected
-            && verdicts[later].mayShareFlow(with: verdicts + first) { return .gsoInvalid }
-        let members = joiner.count(of: first)
-        var index = first
-        var vector = vectors
-        for place in 1...members {
-            queueWrite(index, verdicts + index, &vector)
-            if place < members { index = joiner.follower(of: index) }
-        }
-        complete(members)
-        return .none
-    }
-
-    /// Tells the sender, at a rate that no flood can drive; what is not told is a drop.
-    @inline(never)
-    private func reply(_ index: Int, _ verdict: UnsafeMutablePointer<Verdict>, _ now: UInt64) {
-        let device = assignment.world.policy.policy.devices[Int(verdict.pointee.device)]
-        let isSent = assignment.replies?.send(
-            frames[index], verdict.pointee, mtu: device.mtu, now: now, message: message)
-        if isSent != true { verdict.pointee.kind = .drop }
-    }
-
-    /// The header and the rewritten head come from the entry's own memory: the slot stays as it
-    /// was received, so that another process could judge it again.
-    @inline(__always)
-    private func queueWrite(
-        _ index: Int, _ verdict: UnsafeMutablePointer<Verdict>,
-        _ vector: inout UnsafeMutablePointer<iovec>
-    ) {
-        let own = scratch + index &* Self.scratchBytes
-        let header = own + (16 - VirtioHeader.byteCount)
-        header.virtioHeader = verdict.pointee.vnet
-        let head = Int(verdict.pointee.headLength)
-        let length = Int(verdict.pointee.length)
-        let rest = frames[index].network + Int(verdict.pointee.offset)
-        let total = UInt32(truncatingIfNeeded: VirtioHeader.byteCount &+ length)
-        entries[index].isQueued = true
-        entries[index].expected = Int32(bitPattern: total)
-        let place = Int32(verdict.pointee.device)
-        if length <= Limits.headBytes {
-            // A small packet costs less copied here than gathered from two places there.
-            (own + (16 &+ head)).copySmall(from: rest + head, length &- head)
-            queue.queueWrite(place: place, header, total, tag: UInt64(index))
-            return
-        }
-        let pair = vector
-        vector += 2
-        pair.initialize(to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ head))
-        (pair + 1).initialize(
-            to: iovec(
-                iov_base: UnsafeMutableRawPointer(mutating: rest + head), iov_len: length &- head))
-        queue.queueGather(place: place, pair, 2, tag: UInt64(index))
-    }
-
-    /// The run's headers, then each packet's payload from its slot.
-    private func queueRun(_ first: Int, _ vector: inout UnsafeMutablePointer<iovec>) {
-        let run = joiner.seal(first, frames, verdicts)
-        let header = scratch + (first &* Self.scratchBytes &+ 16 &- VirtioHeader.byteCount)
-        header.virtioHeader = run.vnet
-        vector.initialize(
-            to: iovec(iov_base: header, iov_len: VirtioHeader.byteCount &+ run.headers))
-        var index = first
-        var place = 1
-        while true {
-            let payload = frames[index].network + (Int(verdicts[index].offset) &+ run.headers)
-            (vector + place).initialize(
-                to: iovec(
-                    iov_base: UnsafeMutableRawPointer(mutating: payload),
-                    iov_len: Int(verdicts[index].length) &- run.headers))
-            if place == run.count { break }
-            place &+= 1
-            index = joiner.follower(of: index)
-        }
-        entries[first].isQueued = true
-        entries[first].expected = Int32(
-            truncatingIfNeeded: VirtioHeader.byteCount &+ run.length)
-        queue.queueGather(
-            place: Int32(verdicts[first].device), vector,
-            UInt32(truncatingIfNeeded: place &+ 1), tag: UInt64(first))
-        vector += place &+ 1
-    }
-
     /// Takes what has completed.
     /// - Returns: how many of them were writes.
-    private func reap() -> Int {
+    func reap() -> Int {
         var writes = 0
         queue.reap { tag, result in
             if tag < Self.pollTag {
@@ -710,44 +479,5 @@ final class Worker {
         }
         queue.submitAndWait()
         _ = reap()
-    }
-}
-
-extension Verdict {
-    /// Turns an injection that the device refused into a drop.
-    mutating func refuseWrite(_ result: Int32) {
-        kind = .drop
-        reason = Self.writeRefusal(result, isJoined: vnet.gsoType != VirtioHeader.gsoNone)
-    }
-
-    /// - Parameter result: a negative errno, or the bytes of a short write.
-    static func writeRefusal(_ result: Int32, isJoined: Bool) -> DropReason {
-        switch -result {
-        case EAGAIN, ENOBUFS, ENOMEM: .deviceFull
-        case EINVAL where isJoined: .gsoInvalid
-        default: .deviceError
-        }
-    }
-}
-
-extension UnsafeMutableRawPointer {
-    /// Copies in steps of 16 bytes, so up to 15 more than asked for: both sides have them, for
-    /// a small packet stands far from its slot's end and the scratch is a multiple of 16.
-    @inline(__always)
-    fileprivate func copySmall(from source: UnsafeRawPointer, _ count: Int) {
-        var offset = 0
-        while offset < count {
-            storeBytes(
-                of: source.loadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self),
-                toByteOffset: offset, as: SIMD16<UInt8>.self)
-            offset &+= 16
-        }
-    }
-
-    /// The ten bytes of a `virtio_net_hdr` at any alignment: the structure has no padding.
-    @inline(__always)
-    var virtioHeader: VirtioHeader {
-        get { loadUnaligned(as: VirtioHeader.self) }
-        nonmutating set { storeBytes(of: newValue, as: VirtioHeader.self) }
     }
 }

@@ -19,8 +19,9 @@ package enum WorkerBench {
             throw HostProblem(description: problems.map(\.description).joined(separator: "\n"))
         }
         let netlink = try NetlinkSocket()
+        let cpu = Placement.allowedCPUs()[0]
         var plumbing = try Plumbing().reconciled(
-            with: configuration, links: netlink.links(), cpus: [Placement.allowedCPUs()[0]])
+            with: configuration, links: netlink.links(), cpus: [cpu])
         let routes = try netlink.routes().compactMap(RouteEntry.init) + synthetic(extraRoutes)
         let links = try netlink.links()
         let world = World(
@@ -38,7 +39,7 @@ package enum WorkerBench {
         FileHandle.standardOutput.write(Data("ready\n".utf8))
         while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
         try plumbing.stopReceiving()
-        let counters = CounterBlock(shape: CounterShape(world.policy))
+        let counters = try CounterBlock(shape: CounterShape(world.policy), cpu: cpu)
         let assignment = Assignment(
             generation: 1, world: world,
             fragments: configuration.outer.fragments,
@@ -47,7 +48,10 @@ package enum WorkerBench {
             coalesce: configuration.workers.coalesce,
             replies: nil, answers: nil, counters: counters, busyPollNanoseconds: 0,
             isShadow: false, isLast: true)
-        let worker = try Worker(mailbox: Mailbox(), first: assignment)
+        let mailbox = try Mailbox()
+        mailbox.post(assignment)
+        let worker = try Worker(
+            mailbox: mailbox, memory: Worker.makeMemory(worker: 0, cpu: cpu))
         try worker.run()
         let values = counters.read()
         return (values[.received], values[.injected], values[.writes])

@@ -64,14 +64,21 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     /// Outer headers, flows, pairs, a `Head`.
     private let memory: UnsafeMutableRawPointer
 
-    public init() {
+    /// Bytes that it lies in, at a multiple of 128.
+    public static let byteCount = headStart + 64
+
+    /// To be deallocated.
+    public init() { self.init(in: .allocate(byteCount: Self.byteCount, alignment: 128)) }
+
+    /// In memory of `byteCount` bytes that outlives it.
+    public init(in memory: UnsafeMutableRawPointer) {
         Frame.checkLayout()
         Verdict.checkLayout()
         precondition(
             MemoryLayout<Outer>.stride == 64 && MemoryLayout<Pair4>.stride == 16
                 && MemoryLayout<Pair6>.stride <= 64
                 && Self.pair4Start % 128 == 0 && Self.pair6Start % 128 == 0)
-        memory = .allocate(byteCount: Self.headStart + 64, alignment: 128)
+        self.memory = memory
         (memory + Self.headStart).initializeMemory(
             as: Head.self,
             repeating: Head(batch: 0, isRepeated: true, generation: Self.generations), count: 1)

@@ -21,6 +21,20 @@ public enum Host {
         return String(decoding: text, as: UTF8.self)
     }
 
+    /// The names in a folder; none when it cannot be read.
+    public static func entries(_ path: String) -> [String] {
+        guard let folder = opendir(path) else { return [] }
+        defer { closedir(folder) }
+        var names: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
+    }
+
     /// A sysctl by its dotted name, of this network namespace; nil where the kernel has none.
     public static func sysctl(_ name: String) -> String? {
         read("/proc/sys/" + String(name.map { $0 == "." ? "/" : $0 }))
@@ -71,15 +85,8 @@ extension Host {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
-        var descriptors = 0
-        if let directory = opendir("/proc/self/fd") {
-            while let entry = readdir(directory) {
-                // Not "." and "..", nor the directory's own descriptor.
-                if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { descriptors += 1 }
-            }
-            closedir(directory)
-            descriptors -= 1
-        }
+        // Not the folder's own, which reading it takes.
+        let descriptors = entries("/proc/self/fd").count - 1
         return (
             (pages.flatMap { Int($0) } ?? 0) * Int(getpagesize()),
             seconds(usage.ru_utime) + seconds(usage.ru_stime), descriptors

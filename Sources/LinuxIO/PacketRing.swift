@@ -136,6 +136,9 @@ public final class PacketRing: @unchecked Sendable {
             SocketFilter.frames(natives: natives), to: descriptor, interface)
     }
 
+    /// First address of the mapping.
+    public var start: UInt { UInt(bitPattern: memory) }
+
     /// The slots as the worker's loop reads them. Valid while the ring lives.
     public var slots: Slots { Slots(memory: memory, size: slotSize, count: slotCount) }
 

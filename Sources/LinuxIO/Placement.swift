@@ -1,4 +1,4 @@
-// Where workers run: threads, the CPUs of an interface's NUMA node, and memory on that node.
+// Where workers run: threads, the CPUs of an interface's NUMA node, and memory on that node, through libnuma.
 
 import CLinux
 import Glibc
@@ -11,43 +11,105 @@ public enum Placement {
         return count > 0 ? cpus.prefix(Int(count)).map(Int.init) : []
     }
 
-    /// The NUMA node of a network device, or nil for a virtual one (or a machine with one node).
-    public static func node(ofInterface name: String) -> Int? {
-        guard let text = Host.read("/sys/class/net/\(name)/device/numa_node"),
-            let node = Int(text), node >= 0
-        else { return nil }
-        return node
+    /// CPUs of each NUMA node that has some, as they were when first asked for; empty where the
+    /// kernel knows no nodes. libnuma wants get_mempolicy(2), which containers' seccomp profiles
+    /// refuse: then from sysfs, so that workers still get the right CPUs.
+    public static let nodes: [Int: [Int]] = numa_available() >= 0 ? nodesOfLibrary() : nodesOfSysfs()
+
+    private static func nodesOfLibrary() -> [Int: [Int]] {
+        guard let mask = numa_allocate_cpumask() else { return [:] }
+        defer { numa_free_cpumask(mask) }
+        var nodes: [Int: [Int]] = [:]
+        for node in 0...max(numa_max_node(), 0) where numa_node_to_cpus(node, mask) == 0 {
+            let cpus = (0..<Int(mask.pointee.size)).filter {
+                numa_bitmask_isbitset(mask, UInt32($0)) != 0
+            }
+            if !cpus.isEmpty { nodes[Int(node)] = cpus }
+        }
+        return nodes
     }
 
-    /// The node of a CPU; nil where libnuma says that the machine has none.
+    static func nodesOfSysfs() -> [Int: [Int]] {
+        let folder = "/sys/devices/system/node"
+        var nodes: [Int: [Int]] = [:]
+        for node in Host.read(folder + "/online").flatMap(NumberList.parse) ?? [] {
+            let cpus = Host.read("\(folder)/node\(node)/cpulist").flatMap(NumberList.parse) ?? []
+            if !cpus.isEmpty { nodes[node] = cpus }
+        }
+        return nodes
+    }
+
+    /// The node of a CPU; nil where the kernel knows none.
     public static func node(ofCPU cpu: Int) -> Int? {
-        guard numa_available() >= 0 else { return nil }
-        let node = numa_node_of_cpu(Int32(cpu))
-        return node >= 0 ? Int(node) : nil
+        nodes.first { $0.value.contains(cpu) }?.key
     }
 
-    /// The allowed CPUs of the interface's node; all allowed ones when it has no node.
+    /// The allowed CPUs of the nodes of the devices that the interface stands on; all allowed
+    /// ones when it stands on none, or when this process may use none of theirs.
     public static func cpus(nearInterface name: String) -> [Int] {
         let allowed = allowedCPUs()
-        guard let node = node(ofInterface: name) else { return allowed }
-        let near = allowed.filter { self.node(ofCPU: $0) == node }
-        return near.isEmpty ? allowed : near
+        let near = InterfaceHardware.read(name).nodes.flatMap { nodes[$0] ?? [] }
+        let both = allowed.filter(near.contains)
+        return both.isEmpty ? allowed : both
     }
 
-    /// Runs `body` with new memory of this thread preferably on a node: also what the kernel
-    /// allocates on its behalf, such as a packet ring.
+    /// Runs `body` with new memory of this thread preferably on a CPU's node: also what the
+    /// kernel allocates on its behalf, such as a packet ring. Where set_mempolicy(2) is refused,
+    /// by standing on that CPU meanwhile, for a page lies where it is first touched.
     public static func withMemory<R, E: Error>(
         onNodeOf cpu: Int, _ body: () throws(E) -> R
     ) throws(E) -> R {
-        guard let node = node(ofCPU: cpu) else { return try body() }
-        numa_set_preferred(Int32(node))
-        defer { numa_set_localalloc() }
+        guard nodes.count > 1, let node = node(ofCPU: cpu) else { return try body() }
+        if let before = MemoryPolicy.ofThisThread(), MemoryPolicy(preferring: node).adopt() {
+            defer { _ = before.adopt() }
+            return try body()
+        }
+        let before = allowedCPUs().map { Int32($0) }
+        guard clinux_pin_self(Int32(cpu)) == 0 else { return try body() }
+        defer { clinux_allow_cpus(before, Int32(before.count)) }
         return try body()
     }
 
     /// Pins the calling thread to one CPU.
     public static func pinSelf(to cpu: Int) throws(SystemError) {
         try checkNegative("pthread_setaffinity_np", "CPU \(cpu)", clinux_pin_self(Int32(cpu)))
+    }
+}
+
+/// Where the kernel takes new pages from: set_mempolicy(2).
+struct MemoryPolicy: Equatable {
+    /// As many as any kernel has, and one: the kernel counts from there.
+    private static let nodeCount = 1024
+    private var mode: Int32
+    private var nodes: [UInt]
+
+    private init() {
+        mode = MPOL_DEFAULT
+        nodes = [UInt](repeating: 0, count: Self.nodeCount / UInt.bitWidth)
+    }
+
+    /// A node while it has room, and then the nearest.
+    init(preferring node: Int) {
+        self.init()
+        mode = MPOL_PREFERRED
+        nodes[node / UInt.bitWidth] = 1 << (node % UInt.bitWidth)
+    }
+
+    /// nil where it is refused.
+    static func ofThisThread() -> MemoryPolicy? {
+        var policy = MemoryPolicy()
+        return get_mempolicy(&policy.mode, &policy.nodes, UInt(nodeCount + 1), nil, 0) == 0
+            ? policy : nil
+    }
+
+    /// For this thread's new memory.
+    /// - Returns: false where it is refused.
+    func adopt() -> Bool { set_mempolicy(mode, nodes, UInt(Self.nodeCount + 1)) == 0 }
+
+    /// For a mapping.
+    /// - Returns: false where it is refused.
+    func bind(_ start: UnsafeMutableRawPointer, byteCount: Int) -> Bool {
+        mbind(start, UInt(byteCount), mode, nodes, UInt(Self.nodeCount + 1), 0) == 0
     }
 }
 
@@ -105,6 +167,12 @@ public final class Wakeup: Sendable {
     public func signal() {
         var one: UInt64 = 1
         _ = write(descriptor.number, &one, 8)
+    }
+
+    /// Sleeps until it is signalled, and clears it.
+    public func wait() {
+        while !Host.waitReadable([descriptor.number], milliseconds: -1)[0] {}
+        clear()
     }
 
     public func clear() {

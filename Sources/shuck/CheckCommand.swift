@@ -12,7 +12,8 @@ struct CheckCommand: ParsableCommand {
         discussion: """
             Problems go to standard output as FILE:LINE:COLUMN: message, with exit code 1; \
             warnings go to standard error and refuse nothing. An interface that this host lacks \
-            is a warning.
+            is a warning, and so is what would slow workers on this host's interfaces: \
+            interrupts, NUMA nodes and frequency governors.
             """)
 
     @OptionGroup var file: ConfigurationOption
@@ -46,6 +47,8 @@ struct CheckCommand: ParsableCommand {
         var configuration: String?
         /// Only with `--diff`.
         var differences: [String]?
+        /// What of this host would slow the workers; absent when nothing would.
+        var placement: [String]?
     }
 
     func run() throws {
@@ -60,6 +63,9 @@ struct CheckCommand: ParsableCommand {
             })
         if !format.json { show(problems) }
         if let configuration {
+            let warnings = configuration.placementWarnings()
+            if !warnings.isEmpty { report.placement = warnings }
+            if !format.json { warnings.forEach { Output.error("warning: this host: \($0)") } }
             if diff {
                 report.differences = configuration.differences(from: try running())
             } else {

@@ -55,7 +55,7 @@ struct StatusScreen {
 
     private var interfaces: [String] {
         var table = Table(
-            "INTERFACE", "STATE", ">MTU", "REVERSE PATH", "CLAIM ASKED", "CLAIM ACTIVE", "RING")
+            "INTERFACE", "STATE", ">MTU", "REVERSE PATH", "CLAIM ASKED", "CLAIM ACTIVE", "NODE", "RING")
         for interface in now.interfaces {
             let ring = interface.ringSlots == 0
                 ? "-" : "\(interface.ringSlots) of \(interface.slotBytes) bytes"
@@ -64,10 +64,16 @@ struct StatusScreen {
                 .init(interface.state, interface.state == "receiving" ? .good : .bad),
                 "\(interface.mtu)", .init(interface.reversePath), .init(interface.claimAsked),
                 .init(interface.claimActive, holdsAsAsked(interface) ? .plain : .attention),
+                .init(nodes(interface)),
                 .init(ring),
             ])
         }
         return table.lines(painter)
+    }
+
+    private func nodes(_ interface: StatusReport.Interface) -> String {
+        let nodes = interface.nodes ?? []
+        return nodes.isEmpty ? "-" : nodes.map(String.init).joined(separator: ",")
     }
 
     /// Whether a claim is what was asked for; `auto` asks for a program in the kernel.
@@ -165,6 +171,7 @@ struct StatusScreen {
 
     private var notes: [String] {
         let refused = now.lastReloadProblems.map { painter.paint("! reload refused: \($0)", .bad) }
-        return refused + now.notes.map { painter.paint("! \($0)", .attention) }
+        let rest = now.notes + (now.placement ?? [])
+        return refused + rest.map { painter.paint("! \($0)", .attention) }
     }
 }

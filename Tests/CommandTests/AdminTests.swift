@@ -171,13 +171,15 @@ final class FakeDaemon: Sendable {
           "injectedByMode": {"ipip": 5, "ip6ip6": 2},
           "interfaces": [{"name": "eth0", "state": "receiving", "mtu": 1500,
                           "reversePath": "strict", "claimAsked": "auto",
-                          "claimActive": "socket", "ringSlots": 4096, "slotBytes": 2048}],
+                          "claimActive": "socket", "ringSlots": 4096, "slotBytes": 2048,
+                          "nodes": [1]}],
           "joining": "on, but shuck0 tcp only",
           "lastReloadProblems": ["c.yaml:1:1: bad"],
           "lastReloadSuccessful": false,
           "mode": "active",
           "mssReplies": {"asked": "nft", "active": "nft", "table": "shuck-42"},
           "notes": ["consume: raw sockets instead of a program"],
+          "placement": ["interrupt 26 of eth0 is handled on NUMA node 0"],
           "packets": {"received": \(received), "injected": 7, "passed": 0, "held": 0,
                       "dropped": 1234568, "replied": 0, "injectedBytes": 700, "writes": 7,
                       "ringDropped": 0, "mssClamped": 0},
@@ -209,7 +211,7 @@ final class FakeDaemon: Sendable {
         #expect(lines.first == "shuck 9.9.9  active  up 1 min 40 s  process 42")
         for expected in [
             "configuration  /etc/shuck/shuck.yaml, generation 3, last reload refused",
-            "eth0       receiving  1500  strict        auto         socket        "
+            "eth0       receiving  1500  strict        auto         socket        1     "
                 + "4096 of 2048 bytes",
             "shuck0  up     1500       1  checksum tcp  tcp    -",
             "     0    3     0     2,000      2,000   25.0        125,000           0  running",
@@ -219,6 +221,7 @@ final class FakeDaemon: Sendable {
             "MSS of replies asked nft, active nft, table inet shuck-42",
             "! reload refused: c.yaml:1:1: bad",
             "! consume: raw sockets instead of a program",
+            "! interrupt 26 of eth0 is handled on NUMA node 0",
         ] {
             #expect(lines.contains(expected), "\(expected)\n\(outcome.output)")
         }

@@ -31,19 +31,64 @@ import Testing
         }
     }
 
-    @Test func aVirtualInterfaceHasNoNode() {
-        #expect(Placement.node(ofInterface: "lo") == nil)
-        #expect(Placement.node(ofInterface: "there is none") == nil)
-        #expect(Placement.cpus(nearInterface: "lo") == Placement.allowedCPUs())
-        let nodes = Placement.allowedCPUs().map { Placement.node(ofCPU: $0) }
-        #expect(nodes.allSatisfy { $0 == nil || $0! >= 0 })
+    @Test func aVirtualInterfaceStandsOnNoHardware() {
+        for name in ["lo", "there is none"] {
+            let hardware = InterfaceHardware.read(name)
+            #expect(hardware == InterfaceHardware(name: name, nodes: [], interrupts: []))
+            #expect(Placement.cpus(nearInterface: name) == Placement.allowedCPUs())
+        }
     }
 
-    @Test func memoryIsAskedForOnANode() throws {
+    @Test func everyAllowedCPUIsOnOneNode() {
+        let nodes = Placement.nodes
+        for cpu in Placement.allowedCPUs() where !nodes.isEmpty {
+            #expect(nodes.values.filter { $0.contains(cpu) }.count == 1)
+            #expect(Placement.node(ofCPU: cpu) != nil)
+        }
+    }
+
+    @Test func theLibraryAndSysfsAgreeOnNodes() {
+        #expect(Placement.nodes == Placement.nodesOfSysfs())
+    }
+
+    @Test(.enabled(if: MemoryPolicy.ofThisThread() != nil, "get_mempolicy is refused here"))
+    func memoryPrefersANodeForAWhile() throws {
+        let node = try #require(Placement.nodes.keys.first)
+        let before = try #require(MemoryPolicy.ofThisThread())
+        let preferred = MemoryPolicy(preferring: node)
+        #expect(preferred.adopt())
+        #expect(MemoryPolicy.ofThisThread() == preferred)
+        #expect(before.adopt())
+        #expect(MemoryPolicy.ofThisThread() == before)
+    }
+
+    @Test func theAffinityIsAsBeforeWhereMemoryWasMadeNearACPU() throws {
         struct Wrong: Error {}
-        #expect(Placement.withMemory(onNodeOf: Placement.allowedCPUs()[0]) { 7 } == 7)
+        let allowed = Placement.allowedCPUs()
+        #expect(Placement.withMemory(onNodeOf: allowed[0]) { 7 } == 7)
         #expect(throws: Wrong.self) {
-            try Placement.withMemory(onNodeOf: 0) { () throws(Wrong) in throw Wrong() }
+            try Placement.withMemory(onNodeOf: allowed[0]) { () throws(Wrong) in throw Wrong() }
+        }
+        #expect(Placement.allowedCPUs() == allowed)
+        #expect(Placement.withMemory(onNodeOf: 1000) { 7 } == 7)
+    }
+
+    @Test func namedMemoryIsThereAtOnceAndInAlignedPieces() throws {
+        let bytes = NamedMemory.bytes(for: UInt8.self, 5000) + NamedMemory.bytes(for: UInt64.self, 3)
+        let memory = try NamedMemory(
+            name: "shuck-test", byteCount: bytes, cpu: Placement.allowedCPUs()[0])
+        let first = memory.take(UInt8.self, 5000)
+        let second = memory.take(UInt64.self, 3)
+        #expect(UInt(bitPattern: first) == memory.start)
+        #expect(UInt(bitPattern: second) % 128 == 0 && UInt(bitPattern: second) >= memory.start + 5000)
+        #expect((0..<5000).allSatisfy { first[$0] == 0 } && second[2] == 0)
+        let maps = Host.read("/proc/self/maps") ?? ""
+        #expect(maps.contains("/memfd:shuck-test"))
+        let pages = Placement.pagesByNode(ofMappings: [memory.start, 4096])
+        #expect(pages[4096] == nil)
+        // A kernel without NUMA has no numa_maps.
+        if let nodes = pages[memory.start] {
+            #expect(nodes.values.reduce(0, +) == memory.byteCount / Int(getpagesize()))
         }
     }
 

@@ -76,6 +76,8 @@ static inline uint64_t clinux_monotonic_ns(void) {
 // Need _GNU_SOURCE or are variadic: in shim.c. Each returns 0 or a count, or -errno.
 int clinux_pin_self(int cpu);
 int clinux_allowed_cpus(int *cpus, int capacity);
+int clinux_allow_cpus(const int *cpus, int count);
+int clinux_memfd(const char *name);
 void clinux_name_self(const char *name);
 int clinux_bpf(int command, union bpf_attr *attributes, unsigned size);
 int clinux_capabilities(uint64_t *effective);

@@ -1,0 +1,32 @@
+// Which CPUs workers run on, and what of this host would slow them there.
+
+import LinuxIO
+import Settings
+
+extension Configuration {
+    /// The CPU of each worker. `auto` is what the first interface's hardware is nearest to now; an
+    /// interface that is absent is near to all.
+    func workerCPUs() throws -> [Int] {
+        guard let asked = workers.cpus else {
+            return Placement.cpus(nearInterface: interfaces[0])
+        }
+        let allowed = Placement.allowedCPUs()
+        if let missing = asked.first(where: { !allowed.contains($0) }) {
+            throw HostProblem(
+                description: """
+                    workers.cpus: this process may not run on CPU \(missing); it may on \
+                    \(NumberList.text(allowed))
+                    """)
+        }
+        return asked
+    }
+
+    /// What of this host would slow the workers: interrupts, NUMA nodes, governors, each with what
+    /// mends it. None where an interface stands on no hardware, as on a host that only checks.
+    public func placementWarnings() -> [String] {
+        guard let cpus = try? workerCPUs() else { return [] }
+        let facts = PlacementFacts.read(interfaces: interfaces, workers: cpus)
+        let hasHardware = facts.interfaces.contains { !$0.nodes.isEmpty || !$0.interrupts.isEmpty }
+        return hasHardware ? facts.warnings(workers: cpus) : []
+    }
+}

@@ -1,0 +1,103 @@
+// The devices below an interface as sysfs shows them: their NUMA node and their interrupts.
+
+import CLinux
+import Glibc
+
+/// An interrupt of a device.
+public struct Interrupt: Equatable, Sendable {
+    public var number: Int
+    /// As its driver calls it; empty when /proc/interrupts does not tell.
+    public var name: String
+    /// Since the host started; nil when /proc/interrupts does not tell.
+    public var count: UInt64?
+    /// CPUs that may handle it.
+    public var cpus: [Int]
+
+    public init(number: Int, name: String, count: UInt64?, cpus: [Int]) {
+        self.number = number
+        self.name = name
+        self.count = count
+        self.cpus = cpus
+    }
+}
+
+/// What an interface stands on: its own device, or those below a bond, a bridge or a VLAN. A
+/// virtual interface such as a veth stands on none.
+public struct InterfaceHardware: Equatable, Sendable {
+    public var name: String
+    /// NUMA nodes of its devices, ascending.
+    public var nodes: [Int]
+    public var interrupts: [Interrupt]
+
+    public init(name: String, nodes: [Int], interrupts: [Interrupt]) {
+        self.name = name
+        self.nodes = nodes
+        self.interrupts = interrupts
+    }
+
+    /// Looks at the host as it is now.
+    public static func read(_ name: String) -> InterfaceHardware {
+        let folders = Set(interfacesBelow(name).compactMap(deviceFolder))
+        let nodes = folders.compactMap { Host.read($0 + "/numa_node").flatMap { Int($0) } }
+        let numbers = Set(folders.flatMap(interruptNumbers))
+        let counts = numbers.isEmpty
+            ? [:] : InterruptCount.parse(Host.read("/proc/interrupts") ?? "", of: numbers)
+        return InterfaceHardware(
+            // -1: the firmware tells no node.
+            name: name, nodes: Set(nodes.filter { $0 >= 0 }).sorted(),
+            interrupts: numbers.sorted().map { number in
+                Interrupt(
+                    number: number, name: counts[number]?.name ?? "", count: counts[number]?.count,
+                    cpus: handlers(of: number))
+            })
+    }
+
+    /// The interface itself and, by the links that sysfs has for them, all that it stands on.
+    private static func interfacesBelow(_ name: String) -> Set<String> {
+        // sysfs may be that of another network namespace: then its names are others' interfaces.
+        guard let index = Host.read("/sys/class/net/\(name)/ifindex"),
+            UInt32(index) == if_nametoindex(name)
+        else { return [] }
+        var found: Set<String> = []
+        var open = [name]
+        while let next = open.popLast() {
+            guard found.insert(next).inserted else { continue }
+            let prefix = "lower_"
+            open += Host.entries("/sys/class/net/\(next)").filter { $0.hasPrefix(prefix) }
+                .map { String($0.dropFirst(prefix.count)) }
+        }
+        return found
+    }
+
+    /// The folder of the device on the bus. A virtio NIC's own has neither node nor interrupts;
+    /// those are its PCI device's, one above.
+    private static func deviceFolder(_ interface: String) -> String? {
+        guard let path = realpath("/sys/class/net/\(interface)/device", nil) else { return nil }
+        defer { free(path) }
+        var folder = String(cString: path)
+        while folder.hasPrefix("/sys/devices/") {
+            if Host.read(folder + "/irq") != nil { return folder }
+            folder = String(folder[..<folder.lastIndex(of: "/")!])
+        }
+        return nil
+    }
+
+    /// Message-signalled interrupts, one a vector; a device without any has its one line.
+    private static func interruptNumbers(_ folder: String) -> [Int] {
+        let vectors = Host.entries(folder + "/msi_irqs").compactMap { Int($0) }
+        if !vectors.isEmpty { return vectors }
+        return [Host.read(folder + "/irq").flatMap { Int($0) } ?? 0].filter { $0 > 0 }
+    }
+
+    /// Where the interrupt arrives; where the kernel does not say that, where it may.
+    private static func handlers(of number: Int) -> [Int] {
+        for file in ["effective_affinity_list", "smp_affinity_list"] {
+            if let text = Host.read("/proc/irq/\(number)/\(file)"),
+                let cpus = NumberList.parse(text), !cpus.isEmpty
+            {
+                return cpus
+            }
+        }
+        return []
+    }
+}

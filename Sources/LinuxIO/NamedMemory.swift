@@ -1,0 +1,62 @@
+// Memory of one worker in one piece: under a name in /proc/PID/maps, and on the node of its CPU.
+
+import CLinux
+import Glibc
+
+public final class NamedMemory: @unchecked Sendable {
+    // @unchecked: handed out in pieces by the thread that makes it; the pieces are their takers'.
+
+    public let byteCount: Int
+    private let base: UnsafeMutableRawPointer
+    private var used = 0
+
+    private static let alignment = 128
+
+    /// Bytes that `take` needs for so many.
+    public static func bytes<T: ~Copyable>(for _: T.Type, _ count: Int) -> Int {
+        (MemoryLayout<T>.stride * count + alignment - 1) & ~(alignment - 1)
+    }
+
+    /// All of it is there at once, zeroed, on the node of a CPU: no worker takes a page fault for
+    /// it. By mbind(2) also so that the kernel's NUMA balancing leaves it alone, which would make
+    /// faults to see who uses what; where that is refused, by first touch alone.
+    /// - Parameter name: at most 200 bytes; seen as /memfd:NAME, which no kernel must be built
+    ///   for as for names of anonymous memory.
+    public init(name: String, byteCount: Int, cpu: Int) throws(SystemError) {
+        let pageMask = Int(getpagesize()) - 1
+        let bytes = (max(byteCount, 1) + pageMask) & ~pageMask
+        let file = Descriptor(try checkNegative("memfd_create", name, clinux_memfd(name)))
+        try check("ftruncate", name) { ftruncate(file.number, off_t(bytes)) }
+        let mapped = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.number, 0)
+        guard let mapped, mapped != MAP_FAILED else {
+            throw SystemError("mmap", name, errno: errno)
+        }
+        if Placement.nodes.count > 1, let node = Placement.node(ofCPU: cpu) {
+            _ = MemoryPolicy(preferring: node).bind(mapped, byteCount: bytes)
+        }
+        Placement.withMemory(onNodeOf: cpu) { _ = memset(mapped, 0, bytes) }
+        base = mapped
+        self.byteCount = bytes
+    }
+
+    deinit { munmap(base, byteCount) }
+
+    /// The next piece, zeroed, at a multiple of 128 bytes; valid while the whole lives.
+    public func take<T: ~Copyable>(_: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
+        let piece = base + used
+        used += Self.bytes(for: T.self, count)
+        precondition(used <= byteCount)
+        return piece.bindMemory(to: T.self, capacity: count)
+    }
+
+    public var start: UInt { UInt(bitPattern: base) }
+}
+
+extension Placement {
+    /// Pages of this process's mappings by node, by first address; what cannot be learnt is left
+    /// out.
+    /// - Parameter starts: the first addresses of whole mappings.
+    public static func pagesByNode(ofMappings starts: Set<UInt>) -> [UInt: [Int: Int]] {
+        NumaMaps.parse(Host.read("/proc/self/numa_maps") ?? "", of: starts)
+    }
+}
