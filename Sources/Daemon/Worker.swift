@@ -53,6 +53,7 @@ final class Worker {
     private var countedFailures = Reassembler.Failures()
     private let timer: SubmissionTimer
     private var isTimerArmed = false
+    private var busyPoll = BusyPoll(limit: 0)
     private var answerLoop: AnswerLoop?
     /// The last batch injected something, and has so looked for completions.
     var hasSubmitted = false
@@ -136,22 +137,22 @@ final class Worker {
             if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
             let count = step()
             if answerLoop != nil {
-                answer(looks: count > 0 ? !hasSubmitted : assignment.busyPollNanoseconds > 0)
+                answer(looks: count > 0 ? !hasSubmitted : busyPoll.limit > 0)
             }
             if count > 0 {
+                if idleSince != 0 { busyPoll.note(gap: Host.monotonicNanoseconds() &- idleSince) }
                 idleSince = 0
                 continue
             }
             if assignment.isLast { return }
             if answerLoop?.isReadable ?? false { continue }
             expireFragments()
-            if assignment.busyPollNanoseconds > 0 {
+            if busyPoll.limit > 0 {
                 let now = Host.monotonicNanoseconds()
                 if idleSince == 0 { idleSince = now }
-                if now &- idleSince < assignment.busyPollNanoseconds { continue }
+                if now &- idleSince < busyPoll.window { continue }
             }
             sleep()
-            idleSince = 0
         }
     }
 
@@ -175,6 +176,9 @@ final class Worker {
         world = next.world.view
         cache.empty()
         isShadow = next.isShadow
+        if next.busyPollNanoseconds != busyPoll.limit {
+            busyPoll = BusyPoll(limit: next.busyPollNanoseconds)
+        }
         for (place, join) in next.joins.enumerated() { kinds[place] = join.kinds }
         joinsAny = next.joins.contains { !$0.kinds.isEmpty }
         mailbox.taken.store(next.generation, ordering: .releasing)
