@@ -88,7 +88,7 @@ let package = Package(
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(
-            name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon"],
+            name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon", "Routing"],
             swiftSettings: strict),
         .testTarget(
             name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),

@@ -197,6 +197,16 @@ enum MetricsPage {
             "Frames that the kernel had no room for: never received."
         ),
         ("shuck_routes", "gauge", "Routes in the mirror."),
+        (
+            "shuck_routes_age_seconds", "gauge",
+            "How long ago the mirror was the kernel's; 0: it is."
+        ),
+        ("shuck_routes_changes_total", "counter", "Changes of single routes that were followed."),
+        (
+            "shuck_routes_resyncs_total", "counter",
+            "Dumps after the first: notices lost, links or nexthops changed, or a mirror unlike."
+        ),
+        ("shuck_rules", "gauge", "Policy rules in the mirror."),
         ("shuck_worker_busy_seconds_total", "counter", "CPU time of the worker's thread."),
         (
             "shuck_worker_last_progress_timestamp_seconds", "gauge",

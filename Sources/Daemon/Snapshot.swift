@@ -87,6 +87,11 @@ public struct StatusReport: Codable, Sendable {
     public var workers: [WorkerReport]
     public var routesIPv4: Int
     public var routesIPv6: Int
+    public var rules: Int
+    /// Seconds since the mirror was the kernel's; 0: it is.
+    public var routesAge: Double
+    /// Dumps after the first, by why: lost, links, nexthops or unlike.
+    public var routesResyncs: [String: UInt64]
     public var packets: Packets
     public var dropsByReason: [String: UInt64]
     public var injectedByMode: [String: UInt64]
@@ -114,6 +119,7 @@ struct Snapshot: @unchecked Sendable {
     /// Equal, one on each node that has workers.
     var worlds: [World]
     var links: [Link]
+    var routes: RouteStatus
     var plumbing: Plumbing
     var workers: [WorkerState]
     /// What earlier policies' counters came to.
@@ -153,10 +159,16 @@ struct Snapshot: @unchecked Sendable {
             Series("shuck_config_generation"): Double(generation),
             Series("shuck_config_last_reload_successful"): lastReloadSuccessful ? 1 : 0,
             Series("shuck_config_last_reload_success_timestamp_seconds"): lastReloadUnix,
-            Series("shuck_routes", ["family": "ipv4"]): Double(world.routes?.countIPv4 ?? 0),
-            Series("shuck_routes", ["family": "ipv6"]): Double(world.routes?.countIPv6 ?? 0),
+            Series("shuck_routes", ["family": "ipv4"]): Double(routes.countIPv4),
+            Series("shuck_routes", ["family": "ipv6"]): Double(routes.countIPv6),
+            Series("shuck_rules"): Double(routes.rules),
+            Series("shuck_routes_age_seconds"): routes.age,
             Series("process_start_time_seconds"): startedUnix,
         ]
+        for (reason, count) in routes.resyncs {
+            gauges[Series("shuck_routes_resyncs_total", ["reason": reason])] = Double(count)
+        }
+        gauges[Series("shuck_routes_changes_total")] = Double(routes.changes)
         for device in devices() {
             gauges[Series("shuck_device_up", ["device": device.name])] =
                 device.state == "up" ? 1 : 0
@@ -239,9 +251,11 @@ struct Snapshot: @unchecked Sendable {
             joining: joining(),
             interfaces: configuration.interfaces.map { interface($0, facts) }, devices: devices(),
             mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
-            routesIPv4: world.routes?.countIPv4 ?? 0, routesIPv6: world.routes?.countIPv6 ?? 0,
+            routesIPv4: routes.countIPv4, routesIPv6: routes.countIPv6, rules: routes.rules,
+            routesAge: routes.age, routesResyncs: routes.resyncs,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
-            notes: warnings + plumbing.notes + absences() + joinNotes()
+            notes: warnings + plumbing.notes + absences() + joinNotes() + routes.notes
+                + (routes.due.map { ["routes are being read anew: \($0)"] } ?? [])
                 + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []),
             placement: placement(facts, elsewhere))
     }

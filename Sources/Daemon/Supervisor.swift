@@ -44,6 +44,7 @@ private final class Control {
     private let nodes: WorkerNodes
     private let netlink: NetlinkSocket
     private let notices: NetlinkSocket
+    private var routes: RouteFollower
     /// Tells of namespaces that come.
     private let watch: DirectoryWatch
     /// Until then a namespace that was announced is looked for often: its name comes first.
@@ -72,14 +73,16 @@ private final class Control {
             with: configuration, links: netlink.links(), cpus: cpus)
         let links = try netlink.links()
         try plumbing.clampReplies(configuration, links: links, unlike: Plumbing())
-        let (policy, routes) = (configuration.policy, try Self.routes(netlink))
+        routes = try RouteFollower(netlink, notices, links)
+        let (policy, generation) = (configuration.policy, routes.generation)
         let states = Self.states(configuration, links)
         let worlds = nodes.make { _ in
-            World(policy: PolicyTables(policy), routes: RouteTable(routes), interfaces: states)
+            World(policy: PolicyTables(policy), routes: generation, interfaces: states)
         }
         snapshot = Snapshot(
             configurationFile: path, configuration: configuration, generation: 1, worlds: worlds,
-            links: links, plumbing: plumbing, workers: [], retired: [:], retiredRingDrops: [:],
+            links: links, routes: RouteStatus(routes), plumbing: plumbing, workers: [],
+            retired: [:], retiredRingDrops: [:],
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
             lastReloadUnix: Host.unixSeconds(), warnings: warnings)
         try startWorkers()
@@ -91,10 +94,6 @@ private final class Control {
         announce()
     }
 
-    private static func routes(_ netlink: NetlinkSocket) throws(SystemError) -> [RouteEntry] {
-        try netlink.routes().compactMap(RouteEntry.init)
-    }
-
     private static func states(
         _ configuration: Configuration, _ links: [Link]
     ) -> [InterfaceState] {
@@ -102,7 +101,9 @@ private final class Control {
             let link = links.first { $0.name == interface.name }
             return InterfaceState(
                 index: link?.index ?? 0, mtu: Int32(clamping: link?.mtu ?? 0),
-                reversePath: interface.reversePath)
+                reversePath: interface.reversePath,
+                vrf: link.flatMap { slave in links.first { $0.index == slave.master } }?.vrfTable
+                    ?? 0)
         }
     }
 
@@ -203,6 +204,7 @@ private final class Control {
 
     /// Shows the admin threads the new state.
     private func share() {
+        snapshot.routes = RouteStatus(routes)
         let snapshot = snapshot
         admin.snapshot.withLock { $0 = snapshot }
     }
@@ -221,7 +223,7 @@ private final class Control {
                 stop()
                 return 1
             }
-            if ready[1] { followKernel() }
+            if ready[1] || routes.patience == 0 { followKernel() }
             followNamespaces(isTold: ready[3])
             if ready[2] {
                 admin.wakeup.clear()
@@ -241,16 +243,16 @@ private final class Control {
     private var patience: Int32 {
         let isExpecting = !snapshot.plumbing.absences.isEmpty
             && Host.monotonicNanoseconds() < expectedUntil
-        return isExpecting ? 10 : 1000
+        return min(isExpecting ? 10 : 1000, routes.patience ?? 1000)
     }
 
-    /// Takes links and routes anew after any change; notices only say that there was one, for
-    /// the kernel announces not every route that an interface takes with it when it goes down.
+    /// Takes links anew after any change, and of routes what changed.
     private func followKernel() {
-        // What changes together is told in many notices: one dump for all.
+        // What changes together is told in many notices: one publication for all.
         usleep(2_000)
-        guard notices.drainNotices() else { return }
-        follow(reopening: false)
+        let told = notices.takeNotices()
+        guard !told.isEmpty || routes.due != nil else { return }
+        follow(told, reopening: false)
     }
 
     /// Opens devices anew whose pod's namespace went or came.
@@ -263,11 +265,23 @@ private final class Control {
         }
         // A directory may come late, too.
         for directory in snapshot.configuration.namespaceDirectories { watch.watch(directory) }
-        if snapshot.plumbing.hasStaleDevice(snapshot.configuration) { follow(reopening: true) }
+        if snapshot.plumbing.hasStaleDevice(snapshot.configuration) {
+            follow(KernelNotices(), reopening: true)
+        }
     }
 
-    private func follow(reopening: Bool) {
+    private func follow(_ told: KernelNotices, reopening: Bool) {
         do {
+            if !reopening && !told.concernsLinks {
+                // Routes alone: what receives and injects stays as it is.
+                if told.routes.contains(where: { !$0.isNew }) {
+                    snapshot.plumbing.answers?.restoreRoutes()
+                }
+                if try routes.follow(told, netlink, notices, links: snapshot.links) {
+                    try publish(routes.generation)
+                }
+                return share()
+            }
             let links = try netlink.links()
             let old = snapshot.plumbing
             var plumbing = old
@@ -283,13 +297,8 @@ private final class Control {
             snapshot.links = try netlink.links()
             followLinks(&plumbing, unlike: old)
             snapshot.plumbing = plumbing
-            let (before, routes) = (snapshot.worlds, try Self.routes(netlink))
-            let states = Self.states(snapshot.configuration, snapshot.links)
-            snapshot.worlds = nodes.make { place in
-                World(
-                    policy: before[place].policy, routes: RouteTable(routes), interfaces: states)
-            }
-            try publish()
+            _ = try routes.follow(told, netlink, notices, links: snapshot.links)
+            try publish(routes.generation)
             logAbsences(unlike: old)
             share()
             announce()
@@ -298,6 +307,19 @@ private final class Control {
             // A device that is gone tells so again at once.
             if reopening { usleep(100_000) }
         }
+    }
+
+    /// Another generation of routes under the same policy. Returns when every worker has it.
+    private func publish(_ generation: RouteTable) throws {
+        snapshot.routes = RouteStatus(routes)
+        let states = Self.states(snapshot.configuration, snapshot.links)
+        let before = snapshot.worlds
+        // Routes change too often to be copied to each node; what workers find in them they keep.
+        snapshot.worlds = nodes.make { place in
+            World(policy: before[place].policy, routes: generation, interfaces: states)
+        }
+        try publish()
+        routes.reclaim()
     }
 
     /// Says which devices went with their namespace, and which came back.
@@ -474,18 +496,3 @@ private final class Control {
         snapshot.plumbing = Plumbing()
     }
 }
-
-extension RouteEntry {
-    /// nil for routes whose kind the kernel never answers a lookup with.
-    init?(_ route: KernelRoute) {
-        let bytes = route.destination.isEmpty
-            ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
-        guard let kind = RouteKind(rawValue: route.type), let address = Address(bytes: bytes),
-            let prefix = Prefix(address, length: route.length)
-        else { return nil }
-        self.init(
-            prefix: prefix, table: route.table, kind: kind, metric: route.metric, tos: route.tos,
-            interfaces: route.interfaces)
-    }
-}
-

@@ -22,7 +22,7 @@ package enum WorkerBench {
         let cpu = Placement.allowedCPUs()[0]
         var plumbing = try Plumbing().reconciled(
             with: configuration, links: netlink.links(), cpus: [cpu])
-        let routes = try netlink.routes().compactMap(RouteEntry.init) + synthetic(extraRoutes)
+        let routes = try netlink.routes().compactMap { RouteEntry($0) } + synthetic(extraRoutes)
         let links = try netlink.links()
         let world = World(
             policy: PolicyTables(configuration.policy), routes: RouteTable(routes),

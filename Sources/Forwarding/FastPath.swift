@@ -232,9 +232,10 @@ enum PairCheck {
     /// In place of a rule: the judge decides.
     static let refused = UInt32.max
 
-    /// - Parameter header: the inner IPv4 header.
+    /// - Parameter header: the inner IPv4 header, and the ports.
     /// - Parameter pair: where its addresses belong and are not. What was there moves next to it.
-    /// - Returns: where the destination's rules begin, in bytes, then also kept; or `refused`.
+    /// - Returns: where the destination's rules begin, in bytes, or `refused`. Kept unless the host's
+    ///   policy rules look at more of a packet than addresses.
     @inline(never)
     static func findIPv4(
         _ header: UnsafeRawPointer, _ frame: UnsafePointer<Frame>,
@@ -249,12 +250,19 @@ enum PairCheck {
         }
         let source = packet.u32(12)
         guard scope != OuterCache.noScope,
-            world.pointee.policy.sources.lookup(ipv4: source) == 0,
-            isReachable(world.pointee.routes?.lookup(ipv4: source), frame, world)
+            world.pointee.policy.sources.lookup(ipv4: source) == 0
         else { return refused }
+        var isLasting = true
+        if let routes = world.pointee.routes {
+            isLasting = routes.needsAddressesOnlyIPv4
+            let record = routes.isOneLookupIPv4
+                ? routes.lookup(ipv4: source)
+                : routes.find(question(header, isIPv4: true, frame, world), isIPv4: true)
+            guard isReachable(record, frame, world, routes) else { return refused }
+        }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
         let rule = rule(world, tunnel.pointee.destinations.lookup(ipv4: packet.u32(16)))
-        if rule != refused {
+        if isLasting && rule != refused {
             // Unless what was there is of an earlier generation.
             if OuterCache.isAlive(pair.pointee.scope, scope) { other.pointee = pair.pointee }
             pair.pointee = OuterCache.Pair4(addresses: key, scope: scope, rule: rule)
@@ -281,12 +289,19 @@ enum PairCheck {
         let source = Address(high: packet.u64(8), low: packet.u64(16))
         let destination = Address(high: packet.u64(24), low: packet.u64(32))
         guard scope != OuterCache.noScope, !source.isIPv4, !destination.isIPv4,
-            world.pointee.policy.sources.lookup(ipv6: source) == 0,
-            isReachable(world.pointee.routes?.lookup(ipv6: source), frame, world)
+            world.pointee.policy.sources.lookup(ipv6: source) == 0
         else { return refused }
+        var isLasting = true
+        if let routes = world.pointee.routes {
+            isLasting = routes.needsAddressesOnlyIPv6
+            let record = routes.isOneLookupIPv6
+                ? routes.lookup(ipv6: source)
+                : routes.find(question(header, isIPv4: false, frame, world), isIPv4: false)
+            guard isReachable(record, frame, world, routes) else { return refused }
+        }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
         let rule = rule(world, tunnel.pointee.destinations.lookup(ipv6: destination))
-        if rule != refused {
+        if isLasting && rule != refused {
             // Unless what was there is of an earlier generation.
             if OuterCache.isAlive(pair.pointee.scope, scope) { other.pointee = pair.pointee }
             pair.pointee = OuterCache.Pair6(
@@ -294,6 +309,22 @@ enum PairCheck {
                 fourth: packet.raw64(32), scope: scope, rule: rule)
         }
         return rule
+    }
+
+    /// What policy rules may ask of a plain packet of TCP or UDP.
+    @inline(never)
+    private static func question(
+        _ header: UnsafeRawPointer, isIPv4: Bool, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
+    ) -> ReversePathQuestion {
+        let packet = Bytes(header, count: isIPv4 ? 28 : 48)
+        var inner = Inner()
+        inner.trafficClass = isIPv4
+            ? packet.u8(1) : UInt8(truncatingIfNeeded: packet.u16(0) >> 4)
+        inner.protocolNumber = packet.u8(isIPv4 ? 9 : 6)
+        inner.transportOffset = isIPv4 ? 20 : 40
+        inner.transportLength = 8
+        return SourceCheck.question(packet, inner, isIPv4: isIPv4, frame, world)
     }
 
     @inline(__always)
@@ -305,10 +336,9 @@ enum PairCheck {
 
     @inline(__always)
     private static func isReachable(
-        _ record: RouteRecord?, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>
+        _ record: RouteRecord, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>, _ routes: RouteTable.View
     ) -> Bool {
-        guard let record, let routes = world.pointee.routes else { return true }
         guard record.kind == .unicast else { return false }
         let state = world.pointee.interfaces + Int(frame.pointee.interface)
         switch state.pointee.reversePath {

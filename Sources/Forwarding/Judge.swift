@@ -253,7 +253,7 @@ public enum Judge {
         let bytes = packet.dropFirst(outer.innerOffset, count: inner.length)
         var rewrite: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)?
         if verdict.mode.innerIsIPv4 {
-            let refusal = SourceCheck.checkIPv4(bytes.u32(12), frame, world)
+            let refusal = SourceCheck.checkIPv4(bytes, inner, frame, world)
             if refusal != .none { return refusal }
         } else {
             let source = Address(high: bytes.u64(8), low: bytes.u64(16))
@@ -263,7 +263,7 @@ public enum Judge {
                     source, bytes, inner, frame.pointee.interface, policy)
             }
             let refusal = rewrite != nil
-                ? .none : SourceCheck.checkIPv6(source, flags, frame, world)
+                ? .none : SourceCheck.checkIPv6(bytes, inner, flags, frame, world)
             if refusal != .none { return refusal }
         }
         let found = DestinationCheck.find(
@@ -386,22 +386,56 @@ struct TunnelMatch {
 enum SourceCheck {
     @inline(__always)
     static func checkIPv4(
-        _ source: UInt32, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+        _ packet: Bytes, _ inner: Inner, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
     ) -> DropReason {
+        let source = packet.u32(12)
         let flags = world.pointee.policy.sources.lookup(ipv4: source)
-        let record = world.pointee.routes?.lookup(ipv4: source)
+        guard let routes = world.pointee.routes else { return check(flags, nil, frame, world) }
+        let record = routes.isOneLookupIPv4
+            ? routes.lookup(ipv4: source)
+            : routes.find(question(packet, inner, isIPv4: true, frame, world), isIPv4: true)
         return check(flags, record, frame, world)
     }
 
     @inline(__always)
     static func checkIPv6(
-        _ source: Address, _ flags: UInt32, _ frame: UnsafePointer<Frame>,
+        _ packet: Bytes, _ inner: Inner, _ flags: UInt32, _ frame: UnsafePointer<Frame>,
         _ world: UnsafePointer<WorldView>
     ) -> DropReason {
+        let source = Address(high: packet.u64(8), low: packet.u64(16))
         // ::ffff:0:0/96 is only ever an application's way to write IPv4 (RFC 4213 §3.6).
         if source.isIPv4 && world.pointee.dropMartians { return .invalidSource }
-        let record = world.pointee.routes?.lookup(ipv6: source)
+        guard let routes = world.pointee.routes else { return check(flags, nil, frame, world) }
+        let record = routes.isOneLookupIPv6
+            ? routes.lookup(ipv6: source)
+            : routes.find(question(packet, inner, isIPv4: false, frame, world), isIPv4: false)
         return check(flags, record, frame, world)
+    }
+
+    /// What policy rules may ask of a packet beyond its source. As the kernel's own dissection has
+    /// it, no fragment shows ports (net/core/flow_dissector.c `__skb_flow_dissect`).
+    @inline(__always)
+    static func question(
+        _ packet: Bytes, _ inner: Inner, isIPv4: Bool, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
+    ) -> ReversePathQuestion {
+        var question = ReversePathQuestion(
+            source: isIPv4
+                ? Address(ipv4: packet.u32(12))
+                : Address(high: packet.u64(8), low: packet.u64(16)),
+            destination: isIPv4
+                ? Address(ipv4: packet.u32(16))
+                : Address(high: packet.u64(24), low: packet.u64(32)),
+            tos: inner.trafficClass, protocolNumber: inner.protocolNumber,
+            vrf: world.pointee.interfaces[Int(frame.pointee.interface)].vrf)
+        if ProtocolNumber.startsWithPorts(inner.protocolNumber), !inner.isFragment,
+            inner.transportLength >= 4
+        {
+            question.sourcePort = packet.u16(inner.transportOffset)
+            question.destinationPort = packet.u16(inner.transportOffset &+ 2)
+        }
+        return question
     }
 
     @inline(__always)

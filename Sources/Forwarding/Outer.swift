@@ -24,6 +24,13 @@ enum ProtocolNumber {
     @inline(__always)
     static func isTunnel(_ number: UInt8) -> Bool { number == ipv4 || number == ipv6 }
 
+    /// Whether the kernel takes the first four bytes for ports (include/linux/ip.h
+    /// `proto_ports_offset`): of ESP it is the SPI.
+    @inline(__always)
+    static func startsWithPorts(_ number: UInt8) -> Bool {
+        number == 50 || hasPorts(number)
+    }
+
     @inline(__always)
     static func hasPorts(_ number: UInt8) -> Bool {
         number == tcp || number == udp || number == sctp || number == dccp || number == udplite

@@ -9,11 +9,14 @@ public struct InterfaceState: BitwiseCopyable, Sendable {
     /// Bytes of the largest IP packet on the link; 0 when unknown.
     public var mtu: Int32
     public var reversePath: ReversePathMode
+    /// Table of the VRF that it is enslaved to; 0: none.
+    public var vrf: UInt32
 
-    public init(index: Int32, mtu: Int32, reversePath: ReversePathMode) {
+    public init(index: Int32, mtu: Int32, reversePath: ReversePathMode, vrf: UInt32 = 0) {
         self.index = index
         self.mtu = mtu
         self.reversePath = reversePath
+        self.vrf = vrf
     }
 }
 

@@ -1,4 +1,4 @@
-// rtnetlink over libmnl: requests with an answer, dumps of links and routes, and change notices.
+// rtnetlink over libmnl: requests with an answer, dumps of links, rules and routes, and change notices.
 
 import CLinux
 import Glibc
@@ -58,6 +58,10 @@ struct NetlinkMessage {
         route.pointee.rtm_type = UInt8(RTN_UNICAST)
     }
 
+    func ruleHeader(family: Int32) { extra(fib_rule_hdr.self).pointee.family = UInt8(family) }
+
+    func nexthopHeader() { extra(nhmsg.self).pointee.nh_family = UInt8(AF_UNSPEC) }
+
     func trafficHeader(index: Int32, parent: UInt32, handle: UInt32, info: UInt32) {
         let traffic = extra(tcmsg.self)
         traffic.pointee.tcm_family = UInt8(AF_UNSPEC)
@@ -86,49 +90,27 @@ struct NetlinkMessage {
     }
 }
 
-/// A link as the kernel lists it.
-public struct Link: Sendable, Equatable {
-    public var index: Int32
-    public var name: String
-    /// Bytes of the largest IP packet.
-    public var mtu: Int
-    public var isUp: Bool
-    /// linux/if_arp.h `ARPHRD_*`; 1 is Ethernet.
-    public var hardwareType: UInt16
-}
-
-/// A route as the kernel lists it; numbers as in linux/rtnetlink.h.
-public struct KernelRoute: Sendable, Equatable {
-    public var isIPv4: Bool
-    /// Network byte order; empty for a default route.
-    public var destination: [UInt8]
-    public var length: Int
-    public var table: UInt32
-    public var type: UInt8
-    public var metric: UInt32
-    public var tos: UInt8
-    /// ifindex of each nexthop.
-    public var interfaces: [Int32]
-}
-
 public final class NetlinkSocket {
     private let socket: OpaquePointer
     private let buffer: UnsafeMutableRawPointer
     private static let bufferBytes = 64 << 10
     private var sequence: UInt32 = 0
 
-    /// A socket that hears of every change of links, addresses and routes.
-    public static func notices() throws(SystemError) -> NetlinkSocket {
-        try NetlinkSocket(groups: [
+    /// A socket that hears of every change of links, addresses, rules, nexthops and routes.
+    /// - Parameter bufferBytes: what may wait; the kernel doubles it.
+    public static func notices(bufferBytes: Int = 16 << 20) throws(SystemError) -> NetlinkSocket {
+        try NetlinkSocket(bufferBytes: bufferBytes, groups: [
             RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP,
         ])
     }
 
     /// A socket of requests.
     public convenience init() throws(SystemError) { try self.init(groups: []) }
 
-    private init(groups: [rtnetlink_groups]) throws(SystemError) {
+    private init(
+        bufferBytes: Int = 16 << 20, groups: [rtnetlink_groups]
+    ) throws(SystemError) {
         guard let opened = mnl_socket_open2(NETLINK_ROUTE, Int32(SOCK_CLOEXEC.rawValue)) else {
             throw SystemError("socket(AF_NETLINK)", "rtnetlink", errno: errno)
         }
@@ -138,7 +120,7 @@ public final class NetlinkSocket {
             throw SystemError("bind(AF_NETLINK)", "rtnetlink", errno: errno)
         }
         // A storm of routes overruns the default buffer: 16 MiB hold a million of them.
-        var bytes: Int32 = 16 << 20
+        var bytes = Int32(clamping: bufferBytes)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, socklen_t(4))
         for group in groups {
             var number = Int32(group.rawValue)
@@ -218,42 +200,87 @@ public final class NetlinkSocket {
         }
     }
 
-    /// All routes of all tables and both families, without the kernel's cached clones.
-    public func routes() throws(SystemError) -> [KernelRoute] {
-        var routes: [KernelRoute] = []
-        for family in [AF_INET, AF_INET6] {
-            while true {
-                var found: [KernelRoute] = []
-                let isConsistent = try dump(
+    /// Dumps routes of all tables and both families, without the kernel's cached clones. `begin`
+    /// comes first, and again whenever a dump was interrupted and starts anew.
+    public func routes(
+        begin: () -> Void, each: (KernelRoute) -> Void
+    ) throws(SystemError) {
+        while true {
+            begin()
+            var isConsistent = true
+            for family in [AF_INET, AF_INET6] {
+                let isWhole = try dump(
                     type: RTM_GETROUTE, header: { $0.routeHeader(family: family) }
                 ) { message in
-                    if let route = NetlinkAnswer.route(message) { found.append(route) }
+                    if let route = NetlinkAnswer.route(message) { each(route) }
+                }
+                isConsistent = isConsistent && isWhole
+            }
+            if isConsistent { return }
+        }
+    }
+
+    public func routes() throws(SystemError) -> [KernelRoute] {
+        var routes: [KernelRoute] = []
+        try self.routes(begin: { routes = [] }, each: { routes.append($0) })
+        return routes
+    }
+
+    /// The policy rules of both families, each family's in the order of the walk.
+    public func rules() throws(SystemError) -> [KernelRule] {
+        var rules: [KernelRule] = []
+        for family in [AF_INET, AF_INET6] {
+            while true {
+                var found: [KernelRule] = []
+                let isConsistent = try dump(
+                    type: RTM_GETRULE, header: { $0.ruleHeader(family: family) }
+                ) { message in
+                    if let rule = NetlinkAnswer.rule(message) { found.append(rule) }
                 }
                 if isConsistent {
-                    routes += found
+                    rules += found
                     break
                 }
             }
         }
-        return routes
+        return rules
     }
 
-    /// Takes what notices there are without waiting.
-    /// - Returns: whether anything changed; also true when notices were lost (ENOBUFS).
-    public func drainNotices() -> Bool {
-        var changed = false
-        while true {
-            let count = recv(
-                descriptor, buffer, Self.bufferBytes, Int32(MSG_DONTWAIT))
+    /// Nexthop objects by id: the interfaces that each comes to.
+    public func nexthops() throws(SystemError) -> [UInt32: [Int32]] {
+        var objects: [UInt32: KernelNexthop] = [:]
+        var isConsistent = false
+        while !isConsistent {
+            objects = [:]
+            isConsistent = try dump(
+                type: Int(RTM_GETNEXTHOP), header: { $0.nexthopHeader() }
+            ) { message in
+                if let one = NetlinkAnswer.nexthop(message) { objects[one.id] = one }
+            }
+        }
+        return objects.mapValues { one in
+            (one.members.isEmpty ? [one] : one.members.compactMap { objects[$0] })
+                .compactMap(\.interface)
+        }
+    }
+
+    /// Takes notices that are there, without waiting, at most about `limit` of routes.
+    public func takeNotices(limit: Int = 10_000) -> KernelNotices {
+        var notices = KernelNotices()
+        while notices.routes.count < limit {
+            let count = recv(descriptor, buffer, Self.bufferBytes, Int32(MSG_DONTWAIT))
             if count > 0 {
-                changed = true
+                NetlinkAnswer.notices(UnsafeRawBufferPointer(start: buffer, count: count)) {
+                    notices.take($0)
+                }
             } else if count < 0 && errno == ENOBUFS {
-                changed = true
+                notices.areLost = true
             } else if count < 0 && errno == EINTR {
                 continue
             } else {
-                return changed
+                break
             }
         }
+        return notices
     }
 }

@@ -51,10 +51,34 @@ package enum NetlinkAnswer {
                 link.name = String(decoding: value.prefix { $0 != 0 }, as: UTF8.self)
             case Int(IFLA_MTU) where value.count >= 4:
                 link.mtu = Int(value.loadUnaligned(as: UInt32.self))
+            case Int(IFLA_GROUP) where value.count >= 4:
+                link.group = value.loadUnaligned(as: UInt32.self)
+            case Int(IFLA_MASTER) where value.count >= 4:
+                link.master = value.loadUnaligned(as: Int32.self)
+            case Int(IFLA_LINKINFO): link.vrfTable = vrfTable(value)
             default: break
             }
         }
         return link
+    }
+
+    /// Of `IFLA_LINKINFO`: the table of a device of kind vrf, else 0.
+    private static func vrfTable(_ info: UnsafeRawBufferPointer) -> UInt32 {
+        var isVRF = false
+        var table: UInt32 = 0
+        attributes(info, from: 0) { type, value in
+            switch Int(type) {
+            case Int(IFLA_INFO_KIND): isVRF = value.starts(with: "vrf\0".utf8)
+            case Int(IFLA_INFO_DATA):
+                attributes(value, from: 0) { type, value in
+                    if Int(type) == Int(IFLA_VRF_TABLE), value.count >= 4 {
+                        table = value.loadUnaligned(as: UInt32.self)
+                    }
+                }
+            default: break
+            }
+        }
+        return isVRF ? table : 0
     }
 
     /// nil for a cached clone, another family, or a message too short to describe a route.
@@ -67,6 +91,7 @@ package enum NetlinkAnswer {
             isIPv4: header.rtm_family == UInt8(AF_INET), destination: [],
             length: Int(header.rtm_dst_len), table: UInt32(header.rtm_table),
             type: header.rtm_type, metric: 0, tos: header.rtm_tos, interfaces: [])
+        route.isDead = header.rtm_flags & UInt32(RTNH_F_DEAD) != 0
         attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
             switch Int(type) {
             case Int(RTA_DST.rawValue): route.destination = Array(value)
@@ -76,7 +101,11 @@ package enum NetlinkAnswer {
                 route.metric = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_OIF.rawValue) where value.count >= 4:
                 route.interfaces.append(value.loadUnaligned(as: Int32.self))
-            case Int(RTA_MULTIPATH.rawValue): route.interfaces += nexthops(value)
+            case Int(RTA_MULTIPATH.rawValue): nexthops(value, of: &route)
+            case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue): route.mix(value)
+            case Int(RTA_NH_ID.rawValue) where value.count >= 4:
+                route.nexthop = value.loadUnaligned(as: UInt32.self)
+            case Int(RTA_SRC.rawValue): route.isSourceSpecific = true
             default: break
             }
         }
@@ -84,16 +113,73 @@ package enum NetlinkAnswer {
     }
 
     /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
-    private static func nexthops(_ bytes: UnsafeRawBufferPointer) -> [Int32] {
-        var found: [Int32] = []
+    private static func nexthops(_ bytes: UnsafeRawBufferPointer, of route: inout KernelRoute) {
         var offset = 0
         while offset + 8 <= bytes.count {
             let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
             guard length >= 8, offset + length <= bytes.count else { break }
-            found.append(bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
+            route.interfaces.append(
+                bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
+            route.mix(UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length]))
             offset += (length + 3) & ~3
         }
-        return found
+    }
+
+    /// nil for another family than IPv4 and IPv6, and when it is too short to describe a rule.
+    package static func rule(_ message: UnsafeRawBufferPointer) -> KernelRule? {
+        guard let header = payload(of: message, as: fib_rule_hdr.self),
+            header.family == UInt8(AF_INET) || header.family == UInt8(AF_INET6)
+        else { return nil }
+        var rule = KernelRule(isIPv4: header.family == UInt8(AF_INET), action: header.action)
+        rule.table = UInt32(header.table)
+        rule.tos = header.tos
+        rule.isInverted = header.flags & UInt32(FIB_RULE_INVERT) != 0
+        rule.sourceLength = Int(header.src_len)
+        rule.destinationLength = Int(header.dst_len)
+        attributes(message, after: MemoryLayout<fib_rule_hdr>.size) { type, value in
+            rule.take(Int(type), value)
+        }
+        return rule
+    }
+
+    /// A nexthop object. nil when it is too short to describe one.
+    package static func nexthop(_ message: UnsafeRawBufferPointer) -> KernelNexthop? {
+        guard payload(of: message, as: nhmsg.self) != nil else { return nil }
+        var nexthop = KernelNexthop()
+        attributes(message, after: MemoryLayout<nhmsg>.size) { type, value in
+            switch Int(type) {
+            case Int(NHA_ID) where value.count >= 4:
+                nexthop.id = value.loadUnaligned(as: UInt32.self)
+            case Int(NHA_OIF) where value.count >= 4:
+                nexthop.interface = value.loadUnaligned(as: Int32.self)
+            case Int(NHA_GROUP):
+                // struct nexthop_grp: 4 bytes of id, weight, reserved.
+                nexthop.members = stride(from: 0, to: value.count & ~7, by: 8).map {
+                    value.loadUnaligned(fromByteOffset: $0, as: UInt32.self)
+                }
+            default: break
+            }
+        }
+        return nexthop
+    }
+
+    package static func type(of message: UnsafeRawBufferPointer) -> (type: Int, flags: UInt16) {
+        let header = message.loadUnaligned(as: nlmsghdr.self)
+        return (Int(header.nlmsg_type), header.nlmsg_flags)
+    }
+
+    /// Every message of a datagram of notices.
+    package static func notices(
+        _ datagram: UnsafeRawBufferPointer, _ each: (UnsafeRawBufferPointer) -> Void
+    ) {
+        var offset = 0
+        while offset + headerBytes <= datagram.count {
+            let length = Int(
+                datagram.loadUnaligned(fromByteOffset: offset, as: nlmsghdr.self).nlmsg_len)
+            guard length >= headerBytes, offset + length <= datagram.count else { return }
+            each(UnsafeRawBufferPointer(rebasing: datagram[offset..<offset + length]))
+            offset += (length + 3) & ~3
+        }
     }
 
     private static func payload<T: BitwiseCopyable>(
@@ -107,7 +193,14 @@ package enum NetlinkAnswer {
         _ message: UnsafeRawBufferPointer, after header: Int,
         _ each: (UInt16, UnsafeRawBufferPointer) -> Void
     ) {
-        var offset = headerBytes + ((header + 3) & ~3)
+        attributes(message, from: headerBytes + ((header + 3) & ~3), each)
+    }
+
+    private static func attributes(
+        _ message: UnsafeRawBufferPointer, from start: Int,
+        _ each: (UInt16, UnsafeRawBufferPointer) -> Void
+    ) {
+        var offset = start
         while offset + 4 <= message.count {
             let length = Int(message.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
             let type = message.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self)

@@ -72,6 +72,14 @@ public struct Prefix: Hashable, Sendable {
         self.address = Address(high: address.high & mask.high, low: address.low & mask.low)
     }
 
+    /// A prefix of IPv6 also where its address is a mapped one. `length` is 0…128.
+    init(ipv6 address: Address, length: Int) {
+        isIPv4 = false
+        self.length = length
+        let mask = Self.mask(bits: length)
+        self.address = Address(high: address.high & mask.high, low: address.low & mask.low)
+    }
+
     /// The prefix that holds one address.
     public init(host address: Address) {
         self.address = address

@@ -1,49 +1,5 @@
-// One generation of the host's routes: which interfaces lead back to an address?
-// Immutable once built; the mirror that follows the kernel publishes a new one per change.
-
-/// The kernel's route types, linux/rtnetlink.h `RTN_*`, with its numbers.
-public enum RouteKind: UInt8, Sendable, Hashable, BitwiseCopyable {
-    case none = 0
-    case unicast = 1
-    case local = 2
-    case broadcast = 3
-    case anycast = 4
-    case multicast = 5
-    case blackhole = 6
-    case unreachable = 7
-    case prohibit = 8
-    case `throw` = 9
-}
-
-/// One route as the kernel's dump or `ip -j route` gives it.
-public struct RouteEntry: Hashable, Sendable {
-    public var prefix: Prefix
-    /// Routing table: 255 local, 254 main, 253 default (linux/rtnetlink.h `RT_TABLE_*`).
-    public var table: UInt32
-    public var kind: RouteKind
-    /// Lower is preferred (`RTA_PRIORITY`).
-    public var metric: UInt32
-    /// `rtm_tos`; a route with one serves only packets that carry it.
-    public var tos: UInt8
-    /// ifindex of every nexthop.
-    public var interfaces: [Int32]
-
-    public init(
-        prefix: Prefix, table: UInt32, kind: RouteKind = .unicast, metric: UInt32 = 0,
-        tos: UInt8 = 0, interfaces: [Int32]
-    ) {
-        self.prefix = prefix
-        self.table = table
-        self.kind = kind
-        self.metric = metric
-        self.tos = tos
-        self.interfaces = interfaces
-    }
-
-    public static let tableDefault: UInt32 = 253
-    public static let tableMain: UInt32 = 254
-    public static let tableLocal: UInt32 = 255
-}
+// One generation of the host's rules and routes, as readers hold it: which interfaces lead back to an
+// address? With the kernel's own rules one lookup, with others a walk of compiled rules.
 
 /// What a lookup finds: equal answers of many prefixes share one record.
 public struct RouteRecord: BitwiseCopyable, Sendable {
@@ -54,120 +10,217 @@ public struct RouteRecord: BitwiseCopyable, Sendable {
     @usableFromInline let bestCount: UInt16
     @usableFromInline let allCount: UInt16
     @usableFromInline let firstHop: UInt32
+    /// Group of the first nexthop's device.
+    @usableFromInline let group: UInt32
 }
 
-/// The tables that the kernel's default rules walk (local, main, default), in one lookup.
+/// A rule that may match, in the order of the walk.
+@usableFromInline
+struct RuleStep: BitwiseCopyable, Sendable {
+    @usableFromInline enum Action: UInt8, BitwiseCopyable, Sendable { case lookup, jump, none, answer }
+    /// The packet's source and destination, under their masks.
+    var source = Address(high: 0, low: 0)
+    var sourceMask = Address(high: 0, low: 0)
+    var destination = Address(high: 0, low: 0)
+    var destinationMask = Address(high: 0, low: 0)
+    var tos: UInt8 = 0
+    var tosMask: UInt8 = 0
+    /// 0: any.
+    var protocolNumber: UInt8 = 0
+    var isInverted = false
+    /// A selector that never holds, as `iif eth0`.
+    var isImpossible = false
+    var action = Action.none
+    var firstSourcePort: UInt16 = 0
+    var lastSourcePort: UInt16 = .max
+    var firstDestinationPort: UInt16 = 0
+    var lastDestinationPort: UInt16 = .max
+    /// Whom it is for: the VRF of that table; `outside`: what is in none; 0: everybody. Apart from the
+    /// selectors: `isInverted` does not turn it round.
+    var vrf: UInt32 = 0
+    static let outside = UInt32.max
+    /// First of eight layers, one a TOS; a step; or a record.
+    var target: UInt32 = 0
+    var suppressLength: Int32 = -1
+    var suppressGroup: Int64 = -1
+
+    /// net/core/fib_rules.c `fib_rule_match`.
+    @inline(__always)
+    func matches(_ question: ReversePathQuestion) -> Bool {
+        let from = question.source
+        let to = question.destination
+        let holds = !isImpossible
+            && (from.high & sourceMask.high) == source.high
+            && (from.low & sourceMask.low) == source.low
+            && (to.high & destinationMask.high) == destination.high
+            && (to.low & destinationMask.low) == destination.low
+            && question.tos & tosMask == tos
+            && (protocolNumber == 0 || protocolNumber == question.protocolNumber)
+            && question.sourcePort >= firstSourcePort && question.sourcePort <= lastSourcePort
+            && question.destinationPort >= firstDestinationPort
+            && question.destinationPort <= lastDestinationPort
+        return holds != isInverted && (vrf == 0 || vrf == (question.vrf == 0 ? Self.outside : question.vrf))
+    }
+}
+
+/// A generation: the memory of its tries and records, and how to walk them.
 public final class RouteTable: @unchecked Sendable {
-    // @unchecked: all memory is written only in `init`.
+    // @unchecked: the view's small tables are written only in `init`; tries change word by word.
     public let view: View
     /// Routes that went in, by family (`shuck_routes{family}`).
     public let countIPv4: Int
     public let countIPv6: Int
-    private let prefixes: PrefixTable
-    private let records: UnsafeMutablePointer<RouteRecord>
-    private let hops: UnsafeMutablePointer<Int32>
+    private let kept: [AnyObject]
+    private let layers: UnsafeMutablePointer<RouteTrie.View>
+    private let steps: UnsafeMutablePointer<RuleStep>
 
-    private struct Answer: Hashable {
-        var kind: RouteKind
-        var isDefault: Bool
-        var best: [Int32]
-        var others: [Int32]
+    /// A generation that nobody changes: routes and rules in the kernel's order.
+    public convenience init(
+        _ entries: some Sequence<RouteEntry>, rules: [RuleEntry] = RuleEntry.kernelDefaults
+    ) {
+        let mirror = RouteMirror()
+        mirror.load(entries, rules: rules)
+        self.init(mirror)
     }
 
-    /// Entries of other tables than local, main and default are ignored.
-    public init(_ entries: [RouteEntry]) {
-        var answers: [Answer] = [Answer(kind: .none, isDefault: false, best: [], others: [])]
-        var known: [Answer: UInt32] = [:]
-        var painting: [(Prefix, UInt32)] = []
-        for table in [RouteEntry.tableDefault, RouteEntry.tableMain, RouteEntry.tableLocal] {
-            let behind = painting
-            let byPrefix = Dictionary(
-                grouping: entries.filter { $0.table == table }, by: \.prefix)
-            for (prefix, routes) in byPrefix.sorted(by: { $0.key.length < $1.key.length }) {
-                let answer = Self.answer(prefix, routes)
-                if answer.kind == .throw {
-                    painting += Self.uncovered(behind, prefix)
-                    continue
-                }
-                let index = known[answer] ?? UInt32(answers.count)
-                if index == answers.count {
-                    answers.append(answer)
-                    known[answer] = index
-                }
-                painting.append((prefix, index))
-            }
+    /// What the mirror holds now. It may change the tries in place; all else it makes anew.
+    init(_ mirror: RouteMirror) {
+        let programs = [mirror.four, mirror.six]
+        let tries = programs.flatMap { program in program.places.map { program.layers[$0] } }
+        layers = .allocate(capacity: max(tries.count, 1))
+        steps = .allocate(capacity: max(programs.reduce(0) { $0 + $1.steps.count }, 1))
+        for (index, layer) in tries.enumerated() {
+            (layers + index).initialize(to: layer.trie.view)
         }
-        prefixes = PrefixTable(painting: painting)
-        records = .allocate(capacity: answers.count)
-        let flat = answers.flatMap { $0.best + $0.others }
-        hops = .allocate(capacity: max(flat.count, 1))
-        hops.initialize(from: flat, count: flat.count)
-        var firstHop: UInt32 = 0
-        for (index, answer) in answers.enumerated() {
-            let all = answer.best.count + answer.others.count
-            (records + index).initialize(
-                to: RouteRecord(
-                    kind: answer.kind, isDefault: answer.isDefault,
-                    bestCount: UInt16(answer.best.count), allCount: UInt16(all),
-                    firstHop: firstHop))
-            firstHop += UInt32(all)
+        var compiled: [Program] = []
+        var (step, layer) = (0, 0)
+        for program in programs {
+            (steps + step).initialize(from: program.steps, count: program.steps.count)
+            compiled.append(
+                Program(
+                    steps: steps + step, count: program.steps.count, layers: layers + layer,
+                    isOneLookup: program.isOneLookup,
+                    needsAddressesOnly: program.needsAddressesOnly,
+                    trie: program.layers.first?.trie.view ?? Self.nothing))
+            step += program.steps.count
+            layer += program.places.count
         }
+        let records = mirror.answers.records
+        let hops = mirror.answers.hops
+        kept = tries.map(\.trie.memory) + [records, hops]
         view = View(
-            prefixes: prefixes.view, records: UnsafePointer(records), hops: UnsafePointer(hops))
-        countIPv4 = entries.count { $0.prefix.isIPv4 }
-        countIPv6 = entries.count - countIPv4
+            four: compiled[0], six: compiled[1], records: UnsafePointer(records.base),
+            hops: UnsafePointer(hops.base))
+        countIPv4 = mirror.countIPv4
+        countIPv6 = mirror.countIPv6
     }
+
+    // Never read: a program without layers has no step that looks up.
+    private static let nothing = RouteTrie(isIPv4: true, rootBits: 8).view
 
     deinit {
-        records.deallocate()
-        hops.deallocate()
+        layers.deallocate()
+        steps.deallocate()
     }
 
-    /// What a `throw` route leaves of its prefix to the tables behind its own.
-    private static func uncovered(
-        _ behind: [(Prefix, UInt32)], _ prefix: Prefix
-    ) -> [(Prefix, UInt32)] {
-        let base = behind.lastIndex { $0.0.covers(prefix) }
-        return [(prefix, base.map { behind[$0].1 } ?? 0)]
-            + behind[(base ?? 0)...].filter { prefix.covers($0.0) }
-    }
+    /// One family's rules.
+    @usableFromInline
+    struct Program: @unchecked Sendable, BitwiseCopyable {
+        let steps: UnsafePointer<RuleStep>
+        let count: Int
+        let layers: UnsafePointer<RouteTrie.View>
+        /// Every packet takes the same tables in the same order.
+        @usableFromInline let isOneLookup: Bool
+        /// No step and no route looks at a packet's TOS, protocol or ports.
+        @usableFromInline let needsAddressesOnly: Bool
+        @usableFromInline let trie: RouteTrie.View
 
-    /// The kernel prefers the lowest metric without a TOS. IPv6 keeps the nexthops of one
-    /// multipath route as routes of equal metric (net/ipv6/ip6_fib.c, siblings): all are best.
-    private static func answer(_ prefix: Prefix, _ routes: [RouteEntry]) -> Answer {
-        let plain = routes.filter { $0.tos == 0 }
-        let candidates = plain.isEmpty ? routes : plain
-        let first = candidates.min { $0.metric < $1.metric }!
-        var best = first.interfaces
-        if !prefix.isIPv4 {
-            best += candidates.filter { $0.metric == first.metric && $0.kind == first.kind }
-                .flatMap(\.interfaces)
+        init(
+            steps: UnsafePointer<RuleStep>, count: Int, layers: UnsafePointer<RouteTrie.View>,
+            isOneLookup: Bool, needsAddressesOnly: Bool, trie: RouteTrie.View
+        ) {
+            self.needsAddressesOnly = needsAddressesOnly
+            self.steps = steps
+            self.count = count
+            self.layers = layers
+            self.isOneLookup = isOneLookup
+            self.trie = trie
         }
-        let others = routes.filter { $0.kind == .unicast }.flatMap(\.interfaces)
-        return Answer(
-            kind: first.kind, isDefault: prefix.length == 0,
-            best: Set(best).sorted(), others: Set(others).subtracting(best).sorted())
     }
 
     /// What a reader holds. Valid while the table lives.
     public struct View: @unchecked Sendable, BitwiseCopyable {
-        @usableFromInline let prefixes: PrefixTable.View
+        @usableFromInline let four: Program
+        @usableFromInline let six: Program
         @usableFromInline let records: UnsafePointer<RouteRecord>
         @usableFromInline let hops: UnsafePointer<Int32>
 
+        /// Whether the source alone decides, so that `lookup` is the whole answer.
         @inlinable @inline(__always)
-        public func lookup(_ address: Address) -> RouteRecord {
-            records[Int(prefixes.lookup(address))]
-        }
+        public var isOneLookupIPv4: Bool { four.isOneLookup }
 
         @inlinable @inline(__always)
-        public func lookup(ipv6 address: Address) -> RouteRecord {
-            records[Int(prefixes.lookup(ipv6: address))]
-        }
+        public var isOneLookupIPv6: Bool { six.isOneLookup }
 
+        /// Whether packets between the same addresses, come in by the same interface, all have the
+        /// same answer.
+        @inlinable @inline(__always)
+        public var needsAddressesOnlyIPv4: Bool { four.needsAddressesOnly }
+
+        @inlinable @inline(__always)
+        public var needsAddressesOnlyIPv6: Bool { six.needsAddressesOnly }
+
+        /// Only where `isOneLookupIPv4`.
         @inlinable @inline(__always)
         public func lookup(ipv4 address: UInt32) -> RouteRecord {
-            records[Int(prefixes.lookup(ipv4: address))]
+            records[Int(four.trie.find(ipv4: address) & TrieEntry.valueMask)]
+        }
+
+        /// Only where `isOneLookupIPv6`.
+        @inlinable @inline(__always)
+        public func lookup(ipv6 address: Address) -> RouteRecord {
+            records[Int(six.trie.find(ipv6: address) & TrieEntry.valueMask)]
+        }
+
+        /// The kernel's answer, whatever the rules (net/core/fib_rules.c `fib_rules_lookup`).
+        /// - Parameter isIPv4: the packet's family; its source may be a mapped address.
+        public func find(_ question: ReversePathQuestion, isIPv4: Bool) -> RouteRecord {
+            let program = isIPv4 ? four : six
+            var index = 0
+            while index < program.count {
+                let step = program.steps + index
+                index &+= 1
+                guard step.pointee.matches(question) else { continue }
+                switch step.pointee.action {
+                case .none: break
+                case .jump: index = Int(step.pointee.target)
+                case .answer: return records[Int(step.pointee.target)]
+                case .lookup:
+                    let layer = program.layers + Int(step.pointee.target)
+                        + Int(question.tos >> 2 & 7)
+                    let word = isIPv4
+                        ? layer.pointee.find(ipv4: question.source.ipv4)
+                        : layer.pointee.find(ipv6: question.source)
+                    let value = Int(word & TrieEntry.valueMask)
+                    if value == 0 || isSuppressed(records[value], word, step) { continue }
+                    return records[value]
+                }
+            }
+            return records[0]
+        }
+
+        /// net/ipv4/fib_rules.c `fib4_rule_suppress`: only what would be a success.
+        @inline(__always)
+        private func isSuppressed(
+            _ record: RouteRecord, _ word: UInt32, _ step: UnsafePointer<RuleStep>
+        ) -> Bool {
+            switch record.kind {
+            case .blackhole, .unreachable, .prohibit: false
+            default:
+                TrieEntry.length(word) <= Int(step.pointee.suppressLength)
+                    || (record.bestCount > 0
+                        && Int64(record.group) == step.pointee.suppressGroup)
+            }
         }
 
         /// Whether the preferred route leaves by the interface, by any of its nexthops

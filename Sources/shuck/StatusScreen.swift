@@ -40,7 +40,8 @@ struct StatusScreen {
             "tunnels        \(now.tunnels.joined(separator: ", "))",
             "engine         \(now.engine)",
             "joining        \(now.joining)",
-            "routes         \(now.routesIPv4) IPv4, \(now.routesIPv6) IPv6",
+            "routes         \(now.routesIPv4) IPv4, \(now.routesIPv6) IPv6, \(now.rules) rules"
+                + (now.routesAge > 0 ? ", read anew since \(Int(now.routesAge)) s" : ""),
             "MSS of replies \(replies)",
         ]
     }

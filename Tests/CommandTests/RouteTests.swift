@@ -88,8 +88,9 @@ import Testing
               {"gateway":"192.0.2.1","dev":"eth1","weight":1,"flags":[]},
               {"gateway":"192.0.2.9","dev":"eth0","weight":1,"flags":[]}]},
              {"dst":"198.51.100.0/24","dev":"other7","metric":20},
-             {"dst":"2001:db8:9::/64","dev":"eth1","metric":1},
-             {"dst":"2001:db8:9::/64","dev":"eth0","metric":1}]
+             {"dst":"2001:db8:9::/64","metric":1,"flags":[],"pref":"medium","nexthops":[
+              {"gateway":"fe80::1","dev":"eth1","weight":1,"flags":[]},
+              {"gateway":"fe80::2","dev":"eth0","weight":1,"flags":[]}]}]
             """
         }
         #expect(try reasons([routes(10)]).reasons == all)
@@ -107,9 +108,11 @@ import Testing
              {"dst":"::/0","dev":"eth0","table":\(table)}]
             """
         }
-        for table in [#""main""#, #""default""#, "254", #""254""#] {
+        for table in [#""main""#, "254", #""254""#] {
             #expect(try reasons([routes(table)]).reasons == all, "\(table)")
         }
+        // IPv6 has no rule for it.
+        #expect(try reasons([routes(#""default""#)]).reasons == noIPv6)
         // Only rules would lead there.
         for table in [#""100""#, "100", #""uplink""#] {
             #expect(

@@ -46,7 +46,8 @@ extension Policy {
 
 /// The usual policy after a change. The interfaces have the indices 2, 3, …
 func world(
-    mtu: Int32 = 1500, routes: [RouteEntry]? = nil, _ change: (inout Policy) -> Void = { _ in }
+    mtu: Int32 = 1500, routes: [RouteEntry]? = nil, rules: [RuleEntry] = bothDefaults,
+    _ change: (inout Policy) -> Void = { _ in }
 ) -> World {
     var policy = Policy.usual
     change(&policy)
@@ -54,8 +55,15 @@ func world(
         InterfaceState(index: Int32($0 + 2), mtu: mtu, reversePath: $1.reversePath)
     }
     return World(
-        policy: PolicyTables(policy), routes: routes.map { RouteTable($0) }, interfaces: states)
+        policy: PolicyTables(policy), routes: routes.map { RouteTable($0, rules: rules) },
+        interfaces: states)
 }
+
+/// The kernel's own rules, and the table `default` for IPv6 too: cases are of both families.
+let bothDefaults = RuleEntry.kernelDefaults
+    + [
+        RuleEntry(isIPv4: false, priority: 32767, action: .lookup(RouteEntry.tableDefault))
+    ]
 
 enum Outcome: Equatable {
     case inject([UInt8])

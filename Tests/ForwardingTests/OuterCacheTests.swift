@@ -73,6 +73,29 @@ struct OuterCacheTests {
         }
     }
 
+    /// A pair is not kept where a rule looks at more of a packet than its addresses.
+    @Test("policy rules see each packet", arguments: Mode.allCases)
+    func rules(mode: Mode) {
+        let worker = Worker()
+        let routes = ["0.0.0.0/0", "::/0"].flatMap {
+            [
+                RouteEntry(prefix: prefix($0), table: RouteEntry.tableMain, interfaces: [2]),
+                RouteEntry(prefix: prefix($0), table: 100, interfaces: [3]),
+            ]
+        }
+        var byTOS = RuleEntry(isIPv4: mode.innerIsIPv4, priority: 100, action: .lookup(100))
+        byTOS.tos = 0x10
+        let world = world(routes: routes, rules: bothDefaults + [byTOS]) {
+            $0.interfaces[0].reversePath = .strict
+        }
+        for round in 0..<6 {
+            var packet = Encapsulated(mode)
+            packet.inner.trafficClass = round % 2 == 0 ? 0 : 0x10
+            let verdict = worker.judge(packet, in: world)
+            #expect(verdict.reason == (round % 2 == 0 ? .none : .reversePath), "round \(round)")
+        }
+    }
+
     /// Both inner families by one outer pair, each through a tunnel of its own.
     @Test("one outer pair, two tunnels")
     func tunnels() {

@@ -48,7 +48,8 @@ extension Model {
     /// `throw` leads on to the next table. nil without routes.
     private func route(to source: [UInt8]) -> Found? {
         guard let routes else { return nil }
-        for table in [RouteEntry.tableLocal, RouteEntry.tableMain, RouteEntry.tableDefault] {
+        let tables = [RouteEntry.tableLocal, RouteEntry.tableMain]
+        for table in source.count == 4 ? tables + [RouteEntry.tableDefault] : tables {
             var longest = -1
             for route in routes where route.entry.table == table && route.network.length > longest {
                 if route.network.holds(source) { longest = route.network.length }
@@ -59,12 +60,7 @@ extension Model {
             }.map(\.entry)
             let best = same.min { $0.metric < $1.metric }!
             if best.kind == .throw { continue }
-            var interfaces = best.interfaces
-            if source.count == 16 {
-                // IPv6 lists the nexthops of a multipath route as routes of one metric.
-                interfaces = same.filter { $0.metric == best.metric && $0.kind == best.kind }
-                    .flatMap(\.interfaces)
-            }
+            let interfaces = best.interfaces
             let others = same.filter { $0.kind == .unicast }.flatMap(\.interfaces)
             return Found(
                 kind: best.kind, isDefault: longest == 0, best: interfaces,

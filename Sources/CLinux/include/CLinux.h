@@ -26,6 +26,7 @@
 
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/fib_rules.h>
 #include <linux/filter.h>
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>
@@ -34,6 +35,7 @@
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
+#include <linux/nexthop.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>

@@ -1,0 +1,234 @@
+// The mirror of the kernel's rules and routes: a dump, then every change of it, and a dump again
+// when changes were lost. The control thread's alone; what it hands out is for any thread.
+
+import LinuxIO
+import Routing
+
+struct RouteFollower {
+    private(set) var mirror = RouteMirror()
+    private(set) var generation: RouteTable
+    /// Dumps after the first, by why they were needed.
+    private(set) var resyncs: [String: UInt64] = ["lost": 0, "links": 0, "nexthops": 0, "unlike": 0]
+    /// Changes of single routes that were followed.
+    private(set) var changes: UInt64 = 0
+    /// When the mirror last was what the kernel had, monotonic.
+    private(set) var currentNanoseconds: UInt64
+    /// A dump that is still to be made, why; and when, so that dumps take a tenth of the time at most.
+    private(set) var due: String?
+    private var dueNanoseconds: UInt64 = 0
+    private var dumpNanoseconds: UInt64 = 0
+    /// As they were when rules and routes last were read with them.
+    private var links: [Link] = []
+    /// Routes that are not understood, as notes for status.
+    private(set) var notes: [String] = []
+
+    init(_ netlink: NetlinkSocket, _ notices: NetlinkSocket, _ links: [Link]) throws(SystemError) {
+        generation = RouteTable([])
+        currentNanoseconds = 0
+        try dump(netlink, notices, links)
+    }
+
+    /// Everything anew, into a mirror of its own: until it is whole, and when it fails, readers keep
+    /// the generation that they have.
+    private mutating func dump(
+        _ netlink: NetlinkSocket, _ notices: NetlinkSocket, _ links: [Link]
+    ) throws(SystemError) {
+        let start = Host.monotonicNanoseconds()
+        // What was told before is in the dump; what is told meanwhile is taken after it.
+        _ = notices.takeNotices(limit: .max)
+        let rules = try netlink.rules().compactMap(RuleEntry.init)
+        // A kernel built without nexthop objects has none.
+        let nexthops = (try? netlink.nexthops()) ?? [:]
+        let (groups, vrfs) = Self.properties(links)
+        let fresh = RouteMirror()
+        var ignored = 0
+        try netlink.routes(
+            begin: {
+                fresh.begin(rules: rules, groups: groups, vrfs: vrfs)
+                ignored = 0
+            },
+            each: { route in
+                if route.isSourceSpecific { ignored += 1 }
+                if let entry = RouteEntry(route, nexthops: nexthops) { fresh.add(entry) }
+            })
+        notes = ignored == 0 ? [] : ["\(ignored) IPv6 routes with a source prefix are not followed"]
+        fresh.finish()
+        mirror = fresh
+        let meanwhile = notices.takeNotices(limit: .max)
+        for change in meanwhile.routes { _ = apply(change) }
+        generation = mirror.generation()
+        self.links = links
+        let end = Host.monotonicNanoseconds()
+        dumpNanoseconds = end - start
+        currentNanoseconds = end
+        due = nil
+        let isUnsure = meanwhile.areLost || meanwhile.links || meanwhile.rules
+            || meanwhile.nexthops || meanwhile.goneAddresses
+        if isUnsure { ask(meanwhile.areLost ? "lost" : "links") }
+    }
+
+    private static func properties(_ links: [Link]) -> (groups: [Int32: UInt32], vrfs: [UInt32]) {
+        (
+            Dictionary(links.map { ($0.index, $0.group) }, uniquingKeysWith: { $1 }),
+            links.map(\.vrfTable).filter { $0 != 0 }.sorted()
+        )
+    }
+
+    /// Sees to it that a dump is made, not before nine times what the last one took is over.
+    private mutating func ask(_ reason: String) {
+        guard due == nil else { return }
+        due = reason
+        dueNanoseconds = currentNanoseconds + 9 * dumpNanoseconds
+    }
+
+    /// - Parameter links: as they are now.
+    /// - Returns: whether there is a new generation.
+    mutating func follow(
+        _ told: KernelNotices, _ netlink: NetlinkSocket, _ notices: NetlinkSocket, links: [Link]
+    ) throws(SystemError) -> Bool {
+        if told.areLost { ask("lost") }
+        if told.nexthops { ask("nexthops") }
+        if told.goneAddresses || Self.mayTakeRoutes(self.links, links) { ask("links") }
+        if due != nil, Host.monotonicNanoseconds() >= dueNanoseconds {
+            let reason = due!
+            // When it fails it is tried again, but not at once.
+            dueNanoseconds = Host.monotonicNanoseconds() + 1_000_000_000
+            try dump(netlink, notices, links)
+            resyncs[reason, default: 0] += 1
+            return true
+        }
+        var isChanged = false
+        if told.rules || links != self.links {
+            let (groups, vrfs) = Self.properties(links)
+            mirror.change(
+                rules: try netlink.rules().compactMap(RuleEntry.init), groups: groups, vrfs: vrfs)
+            self.links = links
+            isChanged = true
+        }
+        // A mirror that is to be made anew anyhow still follows what it can.
+        for change in told.routes {
+            if !apply(change) { ask("unlike") }
+            changes += 1
+            isChanged = true
+        }
+        if due == nil { currentNanoseconds = Host.monotonicNanoseconds() }
+        guard isChanged else { return false }
+        generation = mirror.generation()
+        return true
+    }
+
+    /// The kernel does not tell of every route that a link takes with it when it goes down or away,
+    /// nor of those that live again with it.
+    private static func mayTakeRoutes(_ old: [Link], _ new: [Link]) -> Bool {
+        let now = Dictionary(new.map { ($0.index, $0) }, uniquingKeysWith: { $1 })
+        return old.contains { link in now[link.index].map { $0.isUp != link.isUp } ?? true }
+    }
+
+    /// - Returns: false when the mirror cannot be what the kernel has.
+    private func apply(_ change: KernelRouteChange) -> Bool {
+        if change.isNew, change.route.nexthop != 0, change.route.interfaces.isEmpty { return false }
+        guard let entry = RouteEntry(change.route, nexthops: [:]) else { return true }
+        guard change.isNew else { return mirror.remove(entry) }
+        // IPv6 puts a new route behind those of its metric (net/ipv6/ip6_fib.c).
+        let isLast = change.isAppended || !entry.prefix.isIPv4
+        mirror.insert(entry, change.isReplacing ? .instead : isLast ? .last : .first)
+        return true
+    }
+
+    /// When every worker has the last generation.
+    func reclaim() { mirror.reclaim() }
+
+    /// Milliseconds until a dump is to be made; nil: none is due.
+    var patience: Int32? {
+        guard due != nil else { return nil }
+        let now = Host.monotonicNanoseconds()
+        return now >= dueNanoseconds ? 0 : Int32((dueNanoseconds - now) / 1_000_000 + 1)
+    }
+}
+
+/// What status and metrics say of the mirror.
+struct RouteStatus: Sendable {
+    var countIPv4: Int
+    var countIPv6: Int
+    var rules: Int
+    var resyncs: [String: UInt64]
+    var changes: UInt64
+    var currentNanoseconds: UInt64
+    /// Why it is not what the kernel has; nil: it is.
+    var due: String?
+    var notes: [String]
+
+    init(_ follower: RouteFollower) {
+        countIPv4 = follower.mirror.countIPv4
+        countIPv6 = follower.mirror.countIPv6
+        rules = follower.mirror.rules.count
+        resyncs = follower.resyncs
+        changes = follower.changes
+        currentNanoseconds = follower.currentNanoseconds
+        due = follower.due
+        notes = follower.notes
+    }
+
+    /// Seconds since the mirror was known to be the kernel's; 0 while nothing says otherwise.
+    var age: Double {
+        due == nil ? 0 : Double(Host.monotonicNanoseconds() - currentNanoseconds) / 1e9
+    }
+}
+
+extension RouteEntry {
+    /// nil for routes that no lookup finds: dead ones, and kinds that the kernel never answers with.
+    init?(_ route: KernelRoute, nexthops: [UInt32: [Int32]] = [:]) {
+        let bytes = route.destination.isEmpty
+            ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
+        guard !route.isDead, !route.isSourceSpecific, let kind = RouteKind(rawValue: route.type),
+            let address = Address(bytes: bytes),
+            let prefix = Prefix(address, length: route.length), prefix.isIPv4 == route.isIPv4
+        else { return nil }
+        self.init(
+            prefix: prefix, table: route.table, kind: kind, metric: route.metric,
+            tos: route.isIPv4 ? route.tos : 0,
+            interfaces: route.interfaces.isEmpty
+                ? nexthops[route.nexthop] ?? [] : route.interfaces,
+            identity: route.isIPv4 ? route.identity : 0)
+    }
+}
+
+extension RuleEntry {
+    /// nil for an action that no lookup takes.
+    init?(_ rule: KernelRule) {
+        // linux/fib_rules.h FR_ACT_*.
+        let action: Action? = switch rule.action {
+        case 1: .lookup(rule.table)
+        case 2: .goto(rule.target)
+        case 3: .nop
+        case 6: .refuse(.blackhole)
+        case 7: .refuse(.unreachable)
+        case 8: .refuse(.prohibit)
+        default: nil
+        }
+        guard let action else { return nil }
+        self.init(isIPv4: rule.isIPv4, priority: rule.priority, action: action)
+        isInverted = rule.isInverted
+        from = Self.prefix(rule.source, rule.sourceLength)
+        to = Self.prefix(rule.destination, rule.destinationLength)
+        inputInterface = rule.inputInterface
+        outputInterface = rule.outputInterface
+        tos = rule.tos
+        dscp = rule.dscp
+        dscpMask = rule.dscpMask
+        mark = rule.mark
+        markMask = rule.markMask
+        protocolNumber = rule.protocolNumber
+        sourcePorts = rule.sourcePorts
+        destinationPorts = rule.destinationPorts
+        users = rule.users
+        tunnelID = rule.tunnelID
+        isL3mdev = rule.isL3mdev
+        suppressPrefixLength = rule.suppressPrefixLength
+        suppressGroup = rule.suppressGroup
+    }
+
+    private static func prefix(_ bytes: [UInt8], _ length: Int) -> Prefix? {
+        Address(bytes: bytes).flatMap { Prefix($0, length: length) }
+    }
+}

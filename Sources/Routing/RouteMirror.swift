@@ -1,0 +1,382 @@
+// The kernel's rules and routes as one thread keeps them, and the tries made of them. Changes go into
+// the tries in place, word by word; readers hold generations (`RouteTable`) and never wait.
+
+/// A lookup that several rules in a row come to: its tables, one before the other.
+struct RouteLayer {
+    var tables: [TableID]
+    /// Serves packets of this TOS, and those of none where 0.
+    var tos: UInt8
+    var trie: RouteTrie
+}
+
+/// One family's rules, compiled.
+struct RuleProgram {
+    var steps: [RuleStep] = []
+    var layers: [RouteLayer] = []
+    /// Numbers of layers, eight for each step that looks up: by the packet's TOS.
+    var places: [Int] = []
+    var isOneLookup = false
+    /// See `RouteTable.Program`.
+    var needsAddressesOnly = true
+}
+
+/// Not thread-safe: one thread owns it. The generations it makes are for any thread.
+public final class RouteMirror {
+    public private(set) var rules: [RuleEntry] = []
+    public private(set) var countIPv4 = 0
+    public private(set) var countIPv6 = 0
+    private(set) var four = RuleProgram()
+    private(set) var six = RuleProgram()
+    private(set) var answers = RouteAnswers()
+    /// What the tries' readers may have of them.
+    private var published = RouteAnswers()
+    private(set) var stores: [TableID: RouteStore] = [:]
+    private var sets: [[RouteSpec]] = []
+    private var numbers: [[RouteSpec]: UInt32] = [:]
+    /// Answers of sets, by TOS and whether the prefix is the default route's.
+    private var answered = [[Int32]](repeating: [], count: 16)
+    private var groups: [Int32: UInt32] = [:]
+    private var vrfs: [UInt32] = []
+    /// The tries do not yet hold what the stores hold.
+    private var isStale = true
+
+    private static let unknown: Int32 = -1
+    /// No route of the set serves such packets; and: the next table is to be asked.
+    private static let absent: Int32 = -2
+    private static let thrown: Int32 = -3
+
+    public init() {}
+
+    /// Everything anew, in the kernel's order.
+    /// - Parameters:
+    ///   - groups: by ifindex the device group, for `suppress_ifgroup`; 0 where it is missing.
+    ///   - vrfs: tables of the VRFs that interfaces are in, for `l3mdev`.
+    public func load(
+        _ entries: some Sequence<RouteEntry>, rules: [RuleEntry], groups: [Int32: UInt32] = [:],
+        vrfs: [UInt32] = []
+    ) {
+        begin(rules: rules, groups: groups, vrfs: vrfs)
+        for entry in entries { add(entry) }
+        finish()
+    }
+
+    /// As `load`, in parts: `begin`, any number of `add`, `finish`.
+    public func begin(
+        rules: [RuleEntry], groups: [Int32: UInt32] = [:], vrfs: [UInt32] = []
+    ) {
+        self.rules = rules
+        self.groups = rules.contains { $0.suppressGroup != nil } ? groups : [:]
+        self.vrfs = vrfs
+        stores = [:]
+        sets = []
+        numbers = [:]
+        answers = RouteAnswers()
+        answered = [[Int32]](repeating: [], count: 16)
+        (countIPv4, countIPv6) = (0, 0)
+        isStale = true
+    }
+
+    public func add(_ entry: RouteEntry) {
+        change(entry.prefix, entry.table) { $0.append(RouteSpec(entry)) }
+    }
+
+    public func finish() { compile() }
+
+    /// Other rules over the same routes. See `load`.
+    public func change(
+        rules: [RuleEntry], groups: [Int32: UInt32] = [:], vrfs: [UInt32] = []
+    ) {
+        let groups = rules.contains { $0.suppressGroup != nil } ? groups : [:]
+        guard rules != self.rules || groups != self.groups || vrfs != self.vrfs else { return }
+        if groups != self.groups {
+            answered = [[Int32]](repeating: [], count: 16)
+        }
+        (self.rules, self.groups, self.vrfs) = (rules, groups, vrfs)
+        isStale = true
+    }
+
+    // MARK: changes
+
+    /// How a new route stands to those of its prefix and metric (`NLM_F_REPLACE`, `NLM_F_APPEND`).
+    public enum Place: Sendable { case first, last, instead }
+
+    /// A route that came. The same route again changes nothing.
+    public func insert(_ entry: RouteEntry, _ place: Place) {
+        let new = RouteSpec(entry)
+        change(entry.prefix, entry.table) { routes in
+            guard !routes.contains(new) else { return }
+            let same = routes.indices.filter {
+                routes[$0].metric == new.metric && routes[$0].tos == new.tos
+            }
+            if !entry.prefix.isIPv4, place != .instead, let index = same.first(where: {
+                // The nexthops of one IPv6 route are told together whenever one joins them.
+                !routes[$0].interfaces.isEmpty
+                    && routes[$0].interfaces.count < new.interfaces.count
+                    && Self.holds(new.interfaces, routes[$0].interfaces)
+            }) {
+                routes[index] = new
+                return
+            }
+            switch place {
+            case .instead where !same.isEmpty: routes[same[0]] = new
+            case .first where !same.isEmpty: routes.insert(new, at: same[0])
+            default: routes.append(new)
+            }
+        }
+    }
+
+    private static func holds(_ all: [Int32], _ some: [Int32]) -> Bool {
+        var left = all
+        return some.allSatisfy { one in
+            guard let index = left.firstIndex(of: one) else { return false }
+            left.remove(at: index)
+            return true
+        }
+    }
+
+    /// A route that went.
+    /// - Returns: false when there was none like it, so that the mirror is not the kernel's.
+    public func remove(_ entry: RouteEntry) -> Bool {
+        let old = RouteSpec(entry)
+        var isFound = false
+        change(entry.prefix, entry.table) { routes in
+            if let index = routes.firstIndex(of: old) {
+                routes.remove(at: index)
+                isFound = true
+            } else if !entry.prefix.isIPv4, let index = routes.firstIndex(where: {
+                $0.metric == old.metric && $0.kind == old.kind
+                    && $0.interfaces.count > old.interfaces.count
+                    && Self.holds($0.interfaces, old.interfaces)
+            }) {
+                // One of the nexthops of an IPv6 route.
+                for hop in old.interfaces {
+                    let place = routes[index].interfaces.firstIndex(of: hop)!
+                    routes[index].interfaces.remove(at: place)
+                }
+                isFound = true
+            }
+        }
+        return isFound
+    }
+
+    private func change(_ prefix: Prefix, _ table: UInt32, _ body: (inout [RouteSpec]) -> Void) {
+        let id = TableID(isIPv4: prefix.isIPv4, table: table)
+        let old = stores[id]?[prefix]
+        var routes = old.map { sets[Int($0)] } ?? []
+        let before = routes.count
+        body(&routes)
+        if prefix.isIPv4 {
+            countIPv4 += routes.count - before
+        } else {
+            countIPv6 += routes.count - before
+        }
+        let new = routes.isEmpty ? nil : number(routes)
+        guard new != old else { return }
+        stores[id, default: RouteStore(isIPv4: prefix.isIPv4)][prefix] = new
+        for route in routes where route.tos != 0 && prefix.isIPv4 {
+            if stores[id]!.tosValues.insert(route.tos).inserted { isStale = true }
+        }
+        if !isStale { refresh(prefix, id) }
+    }
+
+    private func number(_ routes: [RouteSpec]) -> UInt32 {
+        if let known = numbers[routes] { return known }
+        let new = UInt32(sets.count)
+        sets.append(routes)
+        numbers[routes] = new
+        return new
+    }
+
+    // MARK: generations
+
+    /// What readers are to take next. The one before is to be held until they have.
+    public func generation() -> RouteTable {
+        if isStale { compile() }
+        return RouteTable(self)
+    }
+
+    /// To be called when all readers have the last generation: what the tries left may be used anew.
+    public func reclaim() {
+        for index in four.layers.indices { four.layers[index].trie.reclaim() }
+        for index in six.layers.indices { six.layers[index].trie.reclaim() }
+    }
+
+    /// Bytes of the tries that readers walk.
+    public var trieBytes: Int {
+        (four.layers + six.layers).reduce(0) { $0 + $1.trie.byteCount }
+    }
+
+    private func compile() {
+        isStale = false
+        four = RuleCompiler(isIPv4: true, rules: rules, vrfs: vrfs).program(stores)
+        six = RuleCompiler(isIPv4: false, rules: rules, vrfs: vrfs).program(stores)
+        for index in four.layers.indices { fill(\.four, index) }
+        for index in six.layers.indices { fill(\.six, index) }
+        published = answers
+    }
+
+    private typealias Family = ReferenceWritableKeyPath<RouteMirror, RuleProgram>
+
+    private func fill(_ family: Family, _ index: Int) {
+        let tables = self[keyPath: family].layers[index].tables
+        let tos = self[keyPath: family].layers[index].tos
+        var trie = self[keyPath: family].layers[index].trie
+        for (place, id) in tables.enumerated() {
+            guard let store = stores[id] else { continue }
+            let before = tables[..<place].compactMap { stores[$0] }
+            store.forEach { prefix, set in
+                guard answer(set, prefix.length, tos) != Self.absent,
+                    !before.contains(where: { holds($0, prefix, tos) })
+                else { return }
+                trie.set(prefix, effective(prefix.address, prefix.length, tables, tos))
+            }
+        }
+        self[keyPath: family].layers[index].trie = trie
+    }
+
+    /// A prefix of one table changed: of every trie with that table, what follows from it.
+    private func refresh(_ prefix: Prefix, _ id: TableID) {
+        let family: Family = id.isIPv4 ? \.four : \.six
+        for index in self[keyPath: family].layers.indices {
+            let tables = self[keyPath: family].layers[index].tables
+            guard tables.contains(id) else { continue }
+            store(prefix, family, index)
+            guard !prefix.isHost else { continue }
+            // What other tables have within it may have looked through to it.
+            for other in tables where other != id {
+                for inner in prefixes(of: other, within: prefix) { store(inner, family, index) }
+            }
+        }
+    }
+
+    private func prefixes(of id: TableID, within prefix: Prefix) -> [Prefix] {
+        guard let store = stores[id], let longest = store.lengths.first, longest > prefix.length
+        else { return [] }
+        var within: [Prefix] = []
+        store.forEach { inner, _ in
+            if inner.length > prefix.length && prefix.covers(inner) { within.append(inner) }
+        }
+        return within
+    }
+
+    private func store(_ prefix: Prefix, _ family: Family, _ index: Int) {
+        let tables = self[keyPath: family].layers[index].tables
+        let tos = self[keyPath: family].layers[index].tos
+        let isHeld = tables.contains { id in
+            stores[id].map { holds($0, prefix, tos) } ?? false
+        }
+        if isHeld {
+            let value = effective(prefix.address, prefix.length, tables, tos)
+            detachIfGrown()
+            self[keyPath: family].layers[index].trie.set(prefix, value)
+        } else {
+            let outer = longest(prefix.address, below: prefix.length, tables, tos).map {
+                (length: $0, value: effective(prefix.address, $0, tables, tos))
+            }
+            detachIfGrown()
+            self[keyPath: family].layers[index].trie.remove(prefix, outer: outer)
+        }
+    }
+
+    /// Whether a table has a route to the prefix that serves packets of the TOS.
+    private func holds(_ store: RouteStore, _ prefix: Prefix, _ tos: UInt8) -> Bool {
+        store[prefix].map { answer($0, prefix.length, tos) != Self.absent } ?? false
+    }
+
+    /// Readers of the last generation have the old records: nothing that they walk may lead beyond.
+    private func detachIfGrown() {
+        guard published.records !== answers.records || published.hops !== answers.hops else {
+            return
+        }
+        published = answers
+        for index in four.layers.indices { four.layers[index].trie.detach() }
+        for index in six.layers.indices { six.layers[index].trie.detach() }
+    }
+
+    private func longest(
+        _ address: Address, below length: Int, _ tables: [TableID], _ tos: UInt8
+    ) -> Int? {
+        var found: Int?
+        for id in tables {
+            guard let store = stores[id] else { continue }
+            let one = store.lengths.first { candidate in
+                guard candidate < length, let set = store.set(address, length: candidate) else {
+                    return false
+                }
+                return answer(set, candidate, tos) != Self.absent
+            }
+            if let one { found = max(found ?? -1, one) }
+        }
+        return found
+    }
+
+    /// The record for addresses whose longest prefix, of any of the tables, is this one.
+    private func effective(
+        _ address: Address, _ length: Int, _ tables: [TableID], _ tos: UInt8
+    ) -> UInt32 {
+        for id in tables {
+            guard let store = stores[id] else { continue }
+            for candidate in store.lengths where candidate <= length {
+                guard let set = store.set(address, length: candidate) else { continue }
+                let answer = answer(set, candidate, tos)
+                if answer == Self.absent { continue }
+                if answer == Self.thrown { break }
+                return UInt32(answer)
+            }
+        }
+        return 0
+    }
+
+    private func answer(_ set: UInt32, _ length: Int, _ tos: UInt8) -> Int32 {
+        let place = Int(tos >> 2 & 7) * 2 + (length == 0 ? 1 : 0)
+        if answered[place].count <= Int(set) {
+            answered[place] += [Int32](
+                repeating: Self.unknown, count: max(64, sets.count * 2 - answered[place].count))
+        }
+        let known = answered[place][Int(set)]
+        if known != Self.unknown { return known }
+        let ordered = RouteAnswers.order(sets[Int(set)], tos: tos)
+        let new: Int32 = if ordered.isEmpty {
+            Self.absent
+        } else if ordered[0].kind == .throw {
+            Self.thrown
+        } else {
+            Int32(answers.index(ordered, isDefault: length == 0, groups: groups))
+        }
+        answered[place][Int(set)] = new
+        return new
+    }
+
+    // MARK: for explanations
+
+    /// The routes of a table to a prefix, the preferred first.
+    func routes(_ prefix: Prefix, _ id: TableID, tos: UInt8) -> [RouteEntry] {
+        guard let set = stores[id]?[prefix] else { return [] }
+        return RouteAnswers.order(sets[Int(set)], tos: tos).map {
+            RouteEntry(
+                prefix: prefix, table: id.table, kind: $0.kind, metric: $0.metric, tos: $0.tos,
+                interfaces: $0.interfaces, identity: $0.identity)
+        }
+    }
+
+    func group(of interface: Int32?) -> UInt32? {
+        interface.map { groups[$0] ?? 0 }
+    }
+
+    /// All routes, in no order: for comparing mirrors.
+    public func entries() -> [RouteEntry] {
+        stores.flatMap { id, store in
+            var found: [RouteEntry] = []
+            store.forEach { prefix, set in
+                for route in sets[Int(set)] {
+                    found.append(
+                        RouteEntry(
+                            prefix: prefix, table: id.table, kind: route.kind,
+                            metric: route.metric, tos: route.tos, interfaces: route.interfaces,
+                            identity: route.identity))
+                }
+            }
+            return found
+        }
+    }
+}
