@@ -54,10 +54,20 @@ struct ReplayCommand: ParsableCommand {
             valueName: "json"))
     var routes: [String] = []
 
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Files of `ip -j rule`, `ip -j -6 rule`, one a family (default: the kernel's own rules).",
+            valueName: "json"))
+    var rules: [String] = []
+
     @OptionGroup var file: ConfigurationOption
     @OptionGroup var format: JSONOption
 
     func validate() throws {
+        if routes.isEmpty && !rules.isEmpty {
+            throw ValidationError("--rules lead to routes: give --routes too")
+        }
         let outputs = [("--out", output), ("--replies", replies), ("--verdicts", verdicts)]
             .compactMap { name, path in path.map { (name, Self.identity($0)) } }
         for (index, (name, path)) in outputs.enumerated() {
@@ -135,20 +145,49 @@ struct ReplayCommand: ParsableCommand {
 
     private func world(_ policy: Policy) throws -> World {
         var numbers = InterfaceNumbers(policy.interfaces.map(\.name))
+        var tables = TableNumbers()
         let entries = try routes.flatMap { path throws(Failure) in
-            try RouteFile.load(path, &numbers)
+            try RouteFile.load(path, &numbers, &tables)
         }
+        let walked = try loadRules(&tables)
         if routes.isEmpty {
             Output.error("shuck: the reverse path is not checked: there are no --routes")
         } else {
             warnOfMissingRoutes(entries, policy)
         }
         return World(
-            policy: PolicyTables(policy), routes: routes.isEmpty ? nil : RouteTable(entries),
+            policy: PolicyTables(policy),
+            routes: routes.isEmpty ? nil : RouteTable(entries, rules: walked),
             interfaces: policy.interfaces.map {
                 InterfaceState(
                     index: numbers.number($0.name), mtu: 1500, reversePath: $0.reversePath)
             })
+    }
+
+    /// The kernel's own rules for a family of which there is no file.
+    private func loadRules(_ tables: inout TableNumbers) throws -> [RuleEntry] {
+        var found: [Bool: [RuleEntry]] = [:]
+        for path in rules {
+            let (isIPv4, list) = try RuleFile.load(path, &tables)
+            guard found.updateValue(list, forKey: isIPv4) == nil else {
+                throw Failure(
+                    message: "\(path) is a second list of \(isIPv4 ? "IPv4" : "IPv6") rules")
+            }
+        }
+        if found.values.joined().contains(where: \.isL3mdev) {
+            Output.error("shuck: l3mdev rules match nothing: no file tells of VRFs")
+        }
+        if found.values.joined().contains(where: { $0.suppressGroup != nil }) {
+            Output.error(
+                "shuck: suppress_ifgroup: no file tells of groups, so every interface is in group 0")
+        }
+        for isIPv4 in [true, false] where !rules.isEmpty && found[isIPv4] == nil {
+            Output.error(
+                "shuck: --rules hold none of \(isIPv4 ? "IPv4" : "IPv6"): the kernel's own are taken")
+        }
+        return [true, false].flatMap { isIPv4 in
+            found[isIPv4] ?? RuleEntry.kernelDefaults.filter { $0.isIPv4 == isIPv4 }
+        }
     }
 
     /// One family forgotten looks like an attack.

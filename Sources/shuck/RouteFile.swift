@@ -27,39 +27,13 @@ private struct RouteObject: Decodable {
         var dev: String?
         var gateway: String?
     }
-    /// iproute2 writes a name where it knows one, and else the number.
-    enum Table: Decodable {
-        case name(String)
-        case number(UInt32)
-
-        init(from decoder: any Decoder) throws {
-            let value = try decoder.singleValueContainer()
-            if let number = try? value.decode(UInt32.self) {
-                self = .number(number)
-            } else {
-                self = .name(try value.decode(String.self))
-            }
-        }
-
-        var number: UInt32 {
-            switch self {
-            case .number(let number): number
-            case .name("main"): RouteEntry.tableMain
-            case .name("local"): RouteEntry.tableLocal
-            case .name("default"): RouteEntry.tableDefault
-            // A name of /etc/iproute2/rt_tables is of a table that no lookup reads.
-            case .name(let name): UInt32(name) ?? 0
-            }
-        }
-    }
-
     var dst: String
     var type: String?
     var dev: String?
     var gateway: String?
     var prefsrc: String?
     var nexthops: [Hop]?
-    var table: Table?
+    var table: NumberOrName?
     var metric: UInt32?
     /// `0x10`; only written when there is one.
     var tos: String?
@@ -78,7 +52,7 @@ private struct RouteObject: Decodable {
 
 enum RouteFile {
     static func load(
-        _ path: String, _ interfaces: inout InterfaceNumbers
+        _ path: String, _ interfaces: inout InterfaceNumbers, _ tables: inout TableNumbers
     ) throws(Failure) -> [RouteEntry] {
         let data = try contents(path)
         let objects: [RouteObject]
@@ -87,7 +61,7 @@ enum RouteFile {
         } catch {
             throw Failure(
                 message: """
-                    \(path) is not what `ip -j route show table all` prints: \(reason(error))
+                    \(path) is not what `ip -j route show table all` prints: \(reason(error, "route"))
                     """)
         }
         // A default that says nothing else is of the family of the rest; `ip route` without
@@ -105,7 +79,8 @@ enum RouteFile {
             let names = [object.dev].compactMap { $0 } + (object.nexthops ?? []).compactMap(\.dev)
             entries.append(
                 RouteEntry(
-                    prefix: prefix, table: object.table?.number ?? RouteEntry.tableMain,
+                    prefix: prefix,
+                    table: object.table.map { tables.number($0.text) } ?? RouteEntry.tableMain,
                     kind: kind, metric: object.metric ?? 0, tos: tos(object.tos),
                     interfaces: names.map { interfaces.number($0) }))
         }
@@ -113,7 +88,7 @@ enum RouteFile {
     }
 
     /// Also of a pipe, as the shell makes one of `<(ip -j route)`.
-    private static func contents(_ path: String) throws(Failure) -> Data {
+    static func contents(_ path: String) throws(Failure) -> Data {
         guard let file = fopen(path, "re") else {
             throw Failure(message: "\(path) cannot be read: \(systemMessage())")
         }
@@ -159,21 +134,24 @@ enum RouteFile {
         return UInt8(digits, radix: 16) ?? 1
     }
 
-    private static func reason(_ error: any Error) -> String {
+    /// - Parameter object: what the elements of the file are.
+    static func reason(_ error: any Error, _ object: String) -> String {
         guard let error = error as? DecodingError else { return "\(error)" }
         switch error {
         case .keyNotFound(let key, let context):
-            return "\(place(context)) has no \"\(key.stringValue)\""
+            return "\(place(context, object)) has no \"\(key.stringValue)\""
         case .typeMismatch(_, let context), .valueNotFound(_, let context):
-            return "\(place(context)): \(context.debugDescription)"
+            return "\(place(context, object)): \(context.debugDescription)"
         case .dataCorrupted(let context): return context.debugDescription
         @unknown default: return "\(error)"
         }
     }
 
-    private static func place(_ context: DecodingError.Context) -> String {
+    private static func place(
+        _ context: DecodingError.Context, _ object: String
+    ) -> String {
         let path = context.codingPath.map { key in
-            key.intValue.map { "route \($0)" } ?? "\"\(key.stringValue)\""
+            key.intValue.map { "\(object) \($0)" } ?? "\"\(key.stringValue)\""
         }
         return path.isEmpty ? "the whole" : path.joined(separator: ", ")
     }

@@ -3,9 +3,10 @@
 import Testing
 
 @Suite struct RouteTests {
-    /// The reasons of frames of all four modes, "" for injected, against files of routes.
+    /// The reasons of frames of all four modes, "" for injected, against files of routes and rules.
     private func reasons(
-        _ files: [String], configuration: String = "", interface: String = "eth0"
+        _ files: [String], rules: [String] = [], configuration: String = "",
+        interface: String = "eth0"
     ) throws -> (reasons: [String], error: String) {
         let shell = try Shell()
         try shell.write("c.yaml", Sample.configuration + configuration)
@@ -16,11 +17,16 @@ import Testing
             names.append("r\(index).json")
             try shell.write(names[index], text)
         }
+        var ruleNames: [String] = []
+        for (index, text) in rules.enumerated() {
+            ruleNames.append("l\(index).json")
+            try shell.write(ruleNames[index], text)
+        }
         let outcome = try shell.run(
             [
                 "replay", "--config", "c.yaml", "--in", "in.pcap", "--out", "out.pcap",
                 "--verdicts", "-", "--interface", interface, "--routes",
-            ] + names)
+            ] + names + (rules.isEmpty ? [] : ["--rules"] + ruleNames))
         let reasons = outcome.output.split(separator: "\n").map { line -> String in
             guard let range = line.range(of: #""reason":""#) else { return "" }
             return String(line[range.upperBound...].prefix { $0 != "\"" })
@@ -118,6 +124,100 @@ import Testing
             #expect(
                 try reasons([routes(table)]).reasons
                     == ["ip_rpfilter", "ip_rpfilter", "ip_rpfilter", "ip_rpfilter"], "\(table)")
+        }
+    }
+
+    // MARK: rules
+
+    /// A table of a name, to which rules lead.
+    private let uplink = #"""
+        [{"dst":"default","dev":"eth0","table":"uplink","gateway":"192.0.2.1"},
+         {"dst":"::/0","dev":"eth0","table":"uplink"},
+         {"dst":"0.0.0.0/0","dev":"eth1"},{"dst":"::/0","dev":"eth1"}]
+        """#
+
+    /// The kernel's own IPv4 list with one rule more, as iproute2 6.1 prints it.
+    private func four(_ rule: String) -> String {
+        """
+        [{"priority":0,"src":"all","table":"local"},{"priority":100,\(rule)},
+         {"priority":32766,"src":"all","table":"main"},
+         {"priority":32767,"src":"all","table":"default"}]
+        """
+    }
+
+    /// The IPv4 packet: UDP from 198.51.100.7 to port 443 of 10.2.1.9.
+    @Test(
+        "each selector of ip -j rule",
+        arguments: [
+            (#""src":"all""#, true), (#""src":"10.2.1.0","srclen":24"#, true),
+            (#""src":"10.2.1.8""#, false),
+            (#""src":"all","dst":"198.51.100.0","dstlen":24"#, true),
+            (#""not":null,"src":"all","dst":"198.51.100.0","dstlen":24"#, false),
+            (#""src":"all","iif":"lo""#, true),
+            (#""src":"all","iif":"eth7","iif_detached":null"#, false),
+            (#""src":"all","oif":"eth0""#, false), (#""src":"all","tos":"0x10""#, false),
+            (#""src":"all","tos":"AF11""#, false), (#""src":"all","ipproto":"udp""#, true),
+            (#""src":"all","ipproto":"ipproto-6""#, false),
+            (#""src":"all","sport":443"#, true), (#""src":"all","sport":80"#, false),
+            (#""src":"all","sport_start":1,"sport_end":443"#, true),
+            (#""src":"all","fwmark":"0x1","fwmask":"0xff""#, false),
+            (#""src":"all","fwmark":"0","fwmask":"0x1""#, true),
+            (#""src":"all","uid_start":0,"uid_end":0"#, true),
+            (#""src":"all","uid_start":1,"uid_end":9"#, false),
+            (#""src":"all","tun_id":5"#, false),
+            (#""src":"all","suppress_prefixlen":0"#, false),
+            (#""src":"all","suppress_ifgroup":"default""#, false),
+            (#""src":"all","suppress_ifgroup":"7""#, true),
+        ])
+    func selector(rule: String, isTaken: Bool) throws {
+        let (found, error) = try reasons([uplink], rules: [four(rule + #","table":"uplink""#)])
+        #expect(found == (isTaken ? noIPv6 : Array(repeating: "ip_rpfilter", count: 4)), "\(error)")
+        #expect(error.contains("shuck: --rules hold none of IPv6: the kernel's own are taken"))
+    }
+
+    @Test func actionsOfRules() throws {
+        for (rule, isTaken) in [
+            (#""src":"all","goto":32766"#, true), (#""src":"all","nop":null"#, false),
+            (#""src":"all","action":"prohibit""#, false), (#""src":"all","l3mdev":null"#, false),
+            (#""src":"all","goto":200,"unresolved":null"#, false),
+        ] {
+            // Behind it stands one that leads away.
+            let away = four(rule).replacing(
+                #"{"priority":32766"#,
+                with: #"{"priority":101,"src":"all","action":"blackhole"},{"priority":32766"#)
+            let main = #"[{"dst":"0.0.0.0/0","dev":"eth0"},{"dst":"::/0","dev":"eth0"}]"#
+            #expect(try reasons([main], rules: [away]).reasons == (isTaken ? all : noIPv4), "\(rule)")
+        }
+    }
+
+    @Test func rulesOfBothFamilies() throws {
+        let six = """
+            [{"priority":0,"src":"all","table":"local"},
+             {"priority":50,"src":"all","table":"uplink"},
+             {"priority":32766,"src":"all","table":"main"}]
+            """
+        let list = four(#""src":"all","table":"uplink""#)
+        let (found, error) = try reasons([uplink], rules: [list, six])
+        #expect(found == all)
+        #expect(error.split(separator: "\n").count == 1, "\(error)")
+        let (twice, why) = try reasons([uplink], rules: [six, six])
+        #expect(twice == ["exit code 1"] && why.contains("l1.json is a second list of IPv6 rules"))
+    }
+
+    @Test func whatIsNotRules() throws {
+        let cases = [
+            ("", "l0.json is not what `ip -j rule` prints: "),
+            (#"[{"priority":1,"src":"all","color":"red"}]"#, #"the selector "color" is not known"#),
+            (#"[{"priority":1,"src":"10.0.0.1","dst":"::1"}]"#, "not a prefix of the file's family"),
+            (#"[{"priority":"x"}]"#, #"rule 0: "priority" is "x", not a number"#),
+            (#"[{"priority":1,"tos":"mine"}]"#, #"the TOS "mine" is not known"#),
+            (#"[{"priority":1,"ipproto":"mine"}]"#, #"the protocol "mine" is not known"#),
+            (#"[{"priority":1,"action":"nat"}]"#, #"the action "nat" is not known"#),
+        ]
+        for (text, message) in cases {
+            let (found, error) = try reasons([uplink], rules: [text])
+            #expect(found == ["exit code 1"])
+            #expect(error.contains(message), "\(error)")
         }
     }
 
