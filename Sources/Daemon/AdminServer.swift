@@ -5,6 +5,7 @@ import LinuxIO
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Routing
 import Settings
 import Synchronization
 
@@ -13,6 +14,8 @@ final class AdminState: Sendable {
     /// nil before the first assignment was published.
     let snapshot = Mutex<Snapshot?>(nil)
     private let reloads = Mutex<[EventLoopPromise<[String]>]>([])
+    /// The mirror of the routes is the control thread's alone: it answers.
+    private let inquiries = Mutex<[(RouteInquiry, EventLoopPromise<RouteAnswer?>)]>([])
     let wakeup: Wakeup
 
     init() throws(SystemError) { wakeup = try Wakeup() }
@@ -23,6 +26,21 @@ final class AdminState: Sendable {
         reloads.withLock { $0.append(promise) }
         wakeup.signal()
         return promise.futureResult
+    }
+
+    /// Asks the control thread why; nil when the interface is not configured.
+    func ask(_ inquiry: RouteInquiry, on loop: EventLoop) -> EventLoopFuture<RouteAnswer?> {
+        let promise = loop.makePromise(of: RouteAnswer?.self)
+        inquiries.withLock { $0.append((inquiry, promise)) }
+        wakeup.signal()
+        return promise.futureResult
+    }
+
+    func takeInquiries() -> [(RouteInquiry, EventLoopPromise<RouteAnswer?>)] {
+        inquiries.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
     }
 
     func takeReloads() -> [EventLoopPromise<[String]>] {
@@ -100,15 +118,14 @@ private final class AdminHandler: ChannelInboundHandler {
             }
         case (.GET, "/status"):
             withSnapshot(context) { snapshot in
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-                let data = try? encoder.encode(snapshot.report())
+                let data = try? Self.encoder.encode(snapshot.report())
                 return (.ok, "application/json", String(decoding: data ?? Data(), as: UTF8.self) + "\n")
             }
         case (.GET, "/config"):
             withSnapshot(context) { (.ok, "application/yaml", $0.configuration.yaml) }
         case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.unhealthiness()) }
         case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.unreadiness()) }
+        case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
             state.requestReload(on: context.eventLoop).whenSuccess { problems in
@@ -118,13 +135,45 @@ private final class AdminHandler: ChannelInboundHandler {
                     problems.map { $0 + "\n" }.joined())
             }
         case (_, "/metrics"), (_, "/status"), (_, "/config"), (_, "/healthz"), (_, "/readyz"),
-            (_, "/reload"):
+            (_, "/why"), (_, "/reload"):
             send(context, .methodNotAllowed, "text/plain", "GET; POST for /reload\n")
         default:
             send(
                 context, .notFound, "text/plain",
-                "there are /metrics /healthz /readyz /status /config and, by POST, /reload\n")
+                "there are /metrics /healthz /readyz /status /config /why and, by POST, /reload\n")
         }
+    }
+
+    /// `/why?source=ADDRESS[&interface=NAME][&destination=ADDRESS]`.
+    private func why(_ uri: String, _ context: ChannelHandlerContext) {
+        let items = URLComponents(string: uri)?.queryItems ?? []
+        func value(_ name: String) -> String? { items.first { $0.name == name }?.value }
+        let destination = value("destination").map { Address($0) }
+        guard let source = value("source").flatMap({ Address($0) }),
+            destination.map({ $0?.isIPv4 == source.isIPv4 }) ?? true
+        else {
+            return send(
+                context, .badRequest, "text/plain",
+                "source is an address, and destination one of its family\n")
+        }
+        let inquiry = RouteInquiry(
+            source: source, destination: destination ?? nil, interface: value("interface"))
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        state.ask(inquiry, on: context.eventLoop).whenSuccess { answer in
+            let (handler, context) = bound.value
+            guard let answer, let data = try? Self.encoder.encode(answer) else {
+                return handler.send(
+                    context, .notFound, "text/plain", "that interface is not configured\n")
+            }
+            handler.send(
+                context, .ok, "application/json", String(decoding: data, as: UTF8.self) + "\n")
+        }
+    }
+
+    private static var encoder: JSONEncoder {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return encoder
     }
 
     private static func checks(_ problems: [String]) -> (HTTPResponseStatus, String, String) {

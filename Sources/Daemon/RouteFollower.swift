@@ -55,15 +55,15 @@ struct RouteFollower {
         fresh.finish()
         mirror = fresh
         let meanwhile = notices.takeNotices(limit: .max)
-        for change in meanwhile.routes { _ = apply(change) }
+        var isUnsure = meanwhile.areLost || meanwhile.links || meanwhile.rules
+            || meanwhile.nexthops || meanwhile.goneAddresses
+        for change in meanwhile.routes where !apply(change) { isUnsure = true }
         generation = mirror.generation()
         self.links = links
         let end = Host.monotonicNanoseconds()
         dumpNanoseconds = end - start
         currentNanoseconds = end
         due = nil
-        let isUnsure = meanwhile.areLost || meanwhile.links || meanwhile.rules
-            || meanwhile.nexthops || meanwhile.goneAddresses
         if isUnsure { ask(meanwhile.areLost ? "lost" : "links") }
     }
 
@@ -127,12 +127,14 @@ struct RouteFollower {
     /// - Returns: false when the mirror cannot be what the kernel has.
     private func apply(_ change: KernelRouteChange) -> Bool {
         if change.isNew, change.route.nexthop != 0, change.route.interfaces.isEmpty { return false }
-        guard let entry = RouteEntry(change.route, nexthops: [:]) else { return true }
+        var route = change.route
+        // A nexthop that died is still one of its route's until it goes.
+        if !change.isNew { route.isDead = false }
+        guard let entry = RouteEntry(route, nexthops: [:]) else { return true }
         guard change.isNew else { return mirror.remove(entry) }
         // IPv6 puts a new route behind those of its metric (net/ipv6/ip6_fib.c).
         let isLast = change.isAppended || !entry.prefix.isIPv4
-        mirror.insert(entry, change.isReplacing ? .instead : isLast ? .last : .first)
-        return true
+        return mirror.insert(entry, change.isReplacing ? .instead : isLast ? .last : .first)
     }
 
     /// When every worker has the last generation.
@@ -189,7 +191,7 @@ extension RouteEntry {
             tos: route.isIPv4 ? route.tos : 0,
             interfaces: route.interfaces.isEmpty
                 ? nexthops[route.nexthop] ?? [] : route.interfaces,
-            identity: route.isIPv4 ? route.identity : 0)
+            gateways: route.gateways)
     }
 }
 

@@ -228,6 +228,7 @@ private final class Control {
             if ready[2] {
                 admin.wakeup.clear()
                 for request in admin.takeReloads() { request.succeed(reload()) }
+                for (inquiry, promise) in admin.takeInquiries() { promise.succeed(why(inquiry)) }
             }
             guard ready[0] else { continue }
             switch signals.next() {
@@ -237,6 +238,12 @@ private final class Control {
                 return 0
             }
         }
+    }
+
+    private func why(_ inquiry: RouteInquiry) -> RouteAnswer? {
+        var answer = RouteAnswer(inquiry, routes.mirror, snapshot.world, snapshot.links)
+        answer?.age = RouteStatus(routes).age
+        return answer
     }
 
     /// How long to wait for the next event, in milliseconds. Workers are looked at each second.

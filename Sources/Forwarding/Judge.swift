@@ -439,7 +439,7 @@ enum SourceCheck {
     }
 
     @inline(__always)
-    private static func check(
+    static func check(
         _ flags: UInt32, _ record: RouteRecord?, _ frame: UnsafePointer<Frame>,
         _ world: UnsafePointer<WorldView>
     ) -> DropReason {

@@ -91,6 +91,7 @@ package enum NetlinkAnswer {
             isIPv4: header.rtm_family == UInt8(AF_INET), destination: [],
             length: Int(header.rtm_dst_len), table: UInt32(header.rtm_table),
             type: header.rtm_type, metric: 0, tos: header.rtm_tos, interfaces: [])
+        var gateway: UInt32 = 0
         route.isDead = header.rtm_flags & UInt32(RTNH_F_DEAD) != 0
         attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
             switch Int(type) {
@@ -102,12 +103,17 @@ package enum NetlinkAnswer {
             case Int(RTA_OIF.rawValue) where value.count >= 4:
                 route.interfaces.append(value.loadUnaligned(as: Int32.self))
             case Int(RTA_MULTIPATH.rawValue): nexthops(value, of: &route)
-            case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue): route.mix(value)
+            case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
+                gateway = KernelRoute.hash(value)
             case Int(RTA_NH_ID.rawValue) where value.count >= 4:
                 route.nexthop = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_SRC.rawValue): route.isSourceSpecific = true
             default: break
             }
+        }
+        // One of its own, which no list of nexthops has told of.
+        if route.gateways.count != route.interfaces.count {
+            route.gateways = route.interfaces.map { _ in gateway }
         }
         return route
     }
@@ -120,7 +126,16 @@ package enum NetlinkAnswer {
             guard length >= 8, offset + length <= bytes.count else { break }
             route.interfaces.append(
                 bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
-            route.mix(UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length]))
+            var gateway: UInt32 = 0
+            let hop = UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length])
+            attributes(hop, from: 0) { type, value in
+                switch Int(type) {
+                case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
+                    gateway = KernelRoute.hash(value)
+                default: break
+                }
+            }
+            route.gateways.append(gateway)
             offset += (length + 3) & ~3
         }
     }

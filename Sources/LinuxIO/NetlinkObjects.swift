@@ -37,13 +37,12 @@ public struct KernelRoute: Sendable, Equatable {
     public var isDead = false
     /// An IPv6 route for packets from some prefix only (`from`).
     public var isSourceSpecific = false
-    /// Of the gateways: tells apart what is otherwise the same route.
-    public var identity: UInt32 = 0
+    /// A hash of each nexthop's gateway, 0 where it has none; as many as `interfaces`.
+    public var gateways: [UInt32] = []
 
     /// FNV-1a.
-    mutating func mix(_ bytes: UnsafeRawBufferPointer) {
-        for byte in bytes { identity = (identity ^ UInt32(byte)) &* 16_777_619 }
-        identity = (identity ^ 256) &* 16_777_619
+    static func hash(_ gateway: UnsafeRawBufferPointer) -> UInt32 {
+        gateway.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
     }
 }
 

@@ -26,14 +26,15 @@ public struct RouteEntry: Hashable, Sendable {
     public var tos: UInt8
     /// ifindex of every nexthop, in the kernel's order.
     public var interfaces: [Int32]
-    /// Tells apart routes that are the same but for their gateways. IPv4's alone.
-    public var identity: UInt32
+    /// A hash of each nexthop's gateway, 0 where it has none: tells apart what is otherwise the same.
+    public var gateways: [UInt32]
 
     public init(
         prefix: Prefix, table: UInt32, kind: RouteKind = .unicast, metric: UInt32 = 0,
-        tos: UInt8 = 0, interfaces: [Int32], identity: UInt32 = 0
+        tos: UInt8 = 0, interfaces: [Int32], gateways: [UInt32] = []
     ) {
-        self.identity = identity
+        precondition(gateways.isEmpty || gateways.count == interfaces.count)
+        self.gateways = gateways.isEmpty ? interfaces.map { _ in 0 } : gateways
         self.prefix = prefix
         self.table = table
         self.kind = kind

@@ -101,18 +101,25 @@ public final class RouteMirror {
     public enum Place: Sendable { case first, last, instead }
 
     /// A route that came. The same route again changes nothing.
-    public func insert(_ entry: RouteEntry, _ place: Place) {
+    /// - Returns: false when the mirror may now be another than the kernel's.
+    public func insert(_ entry: RouteEntry, _ place: Place) -> Bool {
         let new = RouteSpec(entry)
+        var isSure = true
         change(entry.prefix, entry.table) { routes in
-            guard !routes.contains(new) else { return }
             let same = routes.indices.filter {
                 routes[$0].metric == new.metric && routes[$0].tos == new.tos
             }
+            // Which of several nexthops IPv6 replaces, and whether others come or go with it,
+            // depends on more than is told (net/ipv6/ip6_fib.c `fib6_add_rt2node`).
+            isSure = entry.prefix.isIPv4 || same.isEmpty
+                || same.count == 1 && new.isSingle && routes[same[0]].isSingle
+                    && routes[same[0]].hasGateway == new.hasGateway
+            guard !routes.contains(new) else { return }
             if !entry.prefix.isIPv4, place != .instead, let index = same.first(where: {
                 // The nexthops of one IPv6 route are told together whenever one joins them.
                 !routes[$0].interfaces.isEmpty
                     && routes[$0].interfaces.count < new.interfaces.count
-                    && Self.holds(new.interfaces, routes[$0].interfaces)
+                    && new.holdsHops(of: routes[$0])
             }) {
                 routes[index] = new
                 return
@@ -123,40 +130,31 @@ public final class RouteMirror {
             default: routes.append(new)
             }
         }
-    }
-
-    private static func holds(_ all: [Int32], _ some: [Int32]) -> Bool {
-        var left = all
-        return some.allSatisfy { one in
-            guard let index = left.firstIndex(of: one) else { return false }
-            left.remove(at: index)
-            return true
-        }
+        return isSure
     }
 
     /// A route that went.
-    /// - Returns: false when there was none like it, so that the mirror is not the kernel's.
+    /// - Returns: false when the mirror may now be another than the kernel's.
     public func remove(_ entry: RouteEntry) -> Bool {
         let old = RouteSpec(entry)
-        var isFound = false
+        var isSure = false
         change(entry.prefix, entry.table) { routes in
             if let index = routes.firstIndex(of: old) {
+                // A nexthop that IPv6 tells of alone may have been one of several.
+                isSure = entry.prefix.isIPv4 || old.interfaces.isEmpty || !routes.contains {
+                    $0 != old && $0.metric == old.metric && $0.holdsHops(of: old)
+                }
                 routes.remove(at: index)
-                isFound = true
             } else if !entry.prefix.isIPv4, let index = routes.firstIndex(where: {
                 $0.metric == old.metric && $0.kind == old.kind
                     && $0.interfaces.count > old.interfaces.count
-                    && Self.holds($0.interfaces, old.interfaces)
+                    && $0.holdsHops(of: old)
             }) {
-                // One of the nexthops of an IPv6 route.
-                for hop in old.interfaces {
-                    let place = routes[index].interfaces.firstIndex(of: hop)!
-                    routes[index].interfaces.remove(at: place)
-                }
-                isFound = true
+                // One of the nexthops of an IPv6 route; links take others away without a word.
+                routes[index].removeHops(of: old)
             }
         }
-        return isFound
+        return isSure
     }
 
     private func change(_ prefix: Prefix, _ table: UInt32, _ body: (inout [RouteSpec]) -> Void) {
@@ -355,7 +353,7 @@ public final class RouteMirror {
         return RouteAnswers.order(sets[Int(set)], tos: tos).map {
             RouteEntry(
                 prefix: prefix, table: id.table, kind: $0.kind, metric: $0.metric, tos: $0.tos,
-                interfaces: $0.interfaces, identity: $0.identity)
+                interfaces: $0.interfaces, gateways: $0.gateways)
         }
     }
 
@@ -373,7 +371,7 @@ public final class RouteMirror {
                         RouteEntry(
                             prefix: prefix, table: id.table, kind: route.kind,
                             metric: route.metric, tos: route.tos, interfaces: route.interfaces,
-                            identity: route.identity))
+                            gateways: route.gateways))
                 }
             }
             return found

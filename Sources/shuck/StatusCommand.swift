@@ -3,19 +3,56 @@
 import ArgumentParser
 import Daemon
 import Foundation
+import Routing
+import Settings
 
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
         abstract: "One screen: what is active beside what was asked for, rates, drops, workers.",
-        discussion: "Exit code 1 when a worker has ended.")
+        discussion: """
+            Exit code 1 when a worker has ended; with --why when the source is refused on an \
+            interface that was asked for.
+            """)
 
     @OptionGroup var socket: SocketOption
 
     @Flag(help: "Show it anew each second, until interrupted.")
     var watch = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Say by which rule, table and route an inner source is accepted or refused.",
+            valueName: "address"))
+    var why: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "With --why: where it comes in (default: every configured interface).",
+            valueName: "name"))
+    var interface: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "With --why: the inner destination, which rules with `from` meet.",
+            valueName: "address"))
+    var destination: String?
+
     @OptionGroup var format: JSONOption
+
+    func validate() throws {
+        if why == nil && (interface != nil || destination != nil) {
+            throw ValidationError("--interface and --destination go with --why")
+        }
+        if why != nil && watch { throw ValidationError("--why is answered once: without --watch") }
+        let addresses = [("--why", why), ("--destination", destination)]
+        for (option, text) in addresses where text.map({ Address($0) == nil }) ?? false {
+            throw ValidationError("\(option) takes an IPv4 or IPv6 address")
+        }
+        if let why, let destination, Address(why)?.isIPv4 != Address(destination)?.isIPv4 {
+            throw ValidationError("--destination is an address of the source's family")
+        }
+    }
 
     /// What `/status` answered: the text, and what this version reads out of it.
     private struct Fetched {
@@ -24,6 +61,7 @@ struct StatusCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let why { return try explain(why) }
         var last = try fetch()
         if !format.json {
             // Rates need two looks; half a second is long enough to be counted in.
@@ -39,6 +77,25 @@ struct StatusCommand: ParsableCommand {
             last = next
             sleep(1)
         }
+    }
+
+    private func explain(_ source: String) throws {
+        var query = URLComponents()
+        query.path = "/why"
+        query.queryItems = [("source", source), ("interface", interface), ("destination", destination)]
+            .compactMap { name, value in value.map { URLQueryItem(name: name, value: $0) } }
+        let answer = try AdminClient(socketPath: socket.socket).request("GET", query.string ?? "/why")
+        guard answer.status == 200,
+            let found = try? JSONDecoder().decode(RouteAnswer.self, from: Data(answer.body.utf8))
+        else {
+            if answer.status == 404, let interface {
+                throw ValidationError("--interface \(interface) is not configured")
+            }
+            throw Failure(
+                message: "the shuck at \(socket.socket) has no /why: it is another version")
+        }
+        print(format.json ? answer.body : WhyScreen(found).text, terminator: "")
+        if !found.verdicts.allSatisfy(\.isAccepted) { throw ExitCode(1) }
     }
 
     private func fetch() throws -> Fetched {

@@ -367,7 +367,7 @@ import Testing
                 given + ["--interface", "lo"],
                 "--interface lo is not configured; there are eth0, eth1"
             ),
-            (given + ["--rules", "l.json"], "Unknown option '--rules'"),
+            (given + ["--rules", "l.json"], "--rules lead to routes: give --routes too"),
             (["--in", "in.pcap", "--config", "c.yaml"], "Missing expected argument '--out"),
             (["--in", "in.pcap", "--out", "./in.pcap"], "--out is the file that --in reads"),
             (

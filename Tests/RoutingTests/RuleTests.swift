@@ -348,10 +348,10 @@ struct RandomRuleTests {
                 for _ in 0..<random.below(8) {
                     if random.chance(2), !held.isEmpty {
                         let old = held.remove(at: random.below(held.count))
-                        #expect(mirror.remove(old))
+                        #expect(mirror.remove(old) || !old.prefix.isIPv4)
                     } else {
                         let new = host.route(&random)
-                        mirror.insert(new, [.first, .last, .instead][random.below(3)])
+                        _ = mirror.insert(new, [.first, .last, .instead][random.below(3)])
                         held = mirror.entries()
                     }
                 }
@@ -379,7 +379,7 @@ struct RandomRuleTests {
             let routes = (0..<300).map { _ in
                 RouteEntry(prefix: random.prefix(), table: 254, interfaces: [1])
             }
-            for route in routes { mirror.insert(route, .instead) }
+            for route in routes { _ = mirror.insert(route, .instead) }
             _ = mirror.generation()
             mirror.reclaim()
             for route in Set(routes) { #expect(mirror.remove(route)) }
@@ -397,11 +397,12 @@ struct RandomRuleTests {
         func route(_ interfaces: [Int32]) -> RouteEntry {
             RouteEntry(prefix: prefix("2001:db8:c::/48"), table: 254, metric: 1024, interfaces: interfaces)
         }
-        mirror.insert(route([1]), .last)
-        mirror.insert(route([1, 2]), .last)
-        mirror.insert(route([1, 2, 1]), .last)
+        _ = mirror.insert(route([1]), .last)
+        _ = mirror.insert(route([1, 2]), .last)
+        _ = mirror.insert(route([1, 2, 1]), .last)
         #expect(mirror.countIPv6 == 1)
-        #expect(mirror.remove(route([1])))
+        // What else went with it is not told: the mirror is to be read anew.
+        #expect(!mirror.remove(route([1])))
         #expect(mirror.entries() == [route([2, 1])])
         #expect(!mirror.remove(route([3])))
         #expect(mirror.remove(route([2, 1])) && mirror.countIPv6 == 0)

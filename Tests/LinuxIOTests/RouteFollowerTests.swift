@@ -1,0 +1,165 @@
+// The mirror of the kernel's routes under change: followed and dumped, what it holds is the same; and a
+// host whose rules lead over two switches.
+
+import CLinux
+import Foundation
+import Glibc
+import Routing
+import Testing
+
+@testable import Daemon
+@testable import Forwarding
+@testable import LinuxIO
+
+/// The follower beside its two sockets, as the control thread has it.
+private struct Following {
+    let netlink: NetlinkSocket
+    let notices: NetlinkSocket
+    var follower: RouteFollower
+
+    init(bufferBytes: Int = 16 << 20) throws {
+        notices = try NetlinkSocket.notices(bufferBytes: bufferBytes)
+        netlink = try NetlinkSocket()
+        follower = try RouteFollower(netlink, notices, netlink.links())
+    }
+
+    /// Until nothing is told any more and no dump is due.
+    mutating func settle() throws {
+        let end = Host.monotonicNanoseconds() + 20_000_000_000
+        while Host.monotonicNanoseconds() < end {
+            let told = notices.takeNotices()
+            if told.isEmpty && follower.due == nil { return }
+            _ = try follower.follow(told, netlink, notices, links: netlink.links())
+            follower.reclaim()
+            if told.isEmpty { usleep(1000) }
+        }
+        throw Failure(description: "the mirror does not settle: \(follower.due ?? "")")
+    }
+
+    /// The mirror against one made anew.
+    func differences() throws -> [String] {
+        let other = try Following()
+        func count(_ mirror: RouteMirror) -> [RouteEntry: Int] {
+            Dictionary(
+                mirror.entries().map { entry in
+                    var sorted = entry
+                    // A nexthop of IPv6 that joins others is told in another order than dumped.
+                    let hops = zip(entry.interfaces, entry.gateways).sorted { $0 < $1 }
+                    if !entry.prefix.isIPv4 {
+                        sorted.interfaces = hops.map(\.0)
+                        sorted.gateways = hops.map(\.1)
+                    }
+                    return (sorted, 1)
+                }, uniquingKeysWith: +)
+        }
+        let (mine, fresh) = (count(follower.mirror), count(other.follower.mirror))
+        return mine.filter { fresh[$0.key] != $0.value }.map { "too much: \($0.key)" }
+            + fresh.filter { mine[$0.key] != $0.value }.map { "missing: \($0.key)" }
+            + (follower.mirror.rules == other.follower.mirror.rules ? [] : ["other rules"])
+    }
+}
+
+extension OnHost {
+    @Suite struct RouteFollowerTests {
+        private static let links = """
+            set -e
+            ip link add side type veth peer name away
+            ip link set side up
+            ip link set away up
+            ip address add 192.0.2.2/24 dev near
+            ip address add 198.51.100.1/24 dev side
+            ip address add 2001:db8:ff::2/64 dev near nodad
+            ip address add 2001:db8:fe::2/64 dev side nodad
+            """
+
+        /// A batch of ip(8) for one family; what the kernel refuses it refuses.
+        private static func batch(isIPv4: Bool, _ random: inout SplitMix) -> String {
+            let hops = isIPv4
+                ? ["via 192.0.2.9", "via 192.0.2.8", "via 198.51.100.9", "dev side",
+                    "nexthop via 192.0.2.9 nexthop via 198.51.100.9"]
+                : ["via 2001:db8:ff::9", "via 2001:db8:ff::8", "via 2001:db8:fe::9", "dev side",
+                    "nexthop via 2001:db8:ff::9 nexthop via 2001:db8:fe::9"]
+            return (0..<40).map { _ in
+                let verb = random.one(
+                    ["add", "add", "append", "prepend", "replace", "change", "delete", "delete"])
+                let number = random.below(4)
+                let prefix = isIPv4
+                    ? random.one(["10.\(number).0.0/16", "10.0.\(number).0/24", "default"])
+                    : random.one(
+                        ["2001:db8:\(number)::/48", "2001:db8:0:\(number)::/64", "default"])
+                let metric = random.chance(3) ? " metric \(100 + random.below(2))" : ""
+                let tos = isIPv4 && random.chance(8) ? " tos 0x10" : ""
+                let table = random.chance(3) ? " table 1000" : ""
+                let kind = random.chance(6) ? "blackhole " : ""
+                return "route \(verb) \(kind)\(prefix)\(tos)\(table)\(metric)"
+                    + (kind.isEmpty ? " \(random.one(hops))" : "") + "\n"
+            }.joined()
+        }
+
+        @Test("I9 changes that are followed come to what a dump shows")
+        func followed() throws {
+            let seed = UInt64.random(in: 1...UInt64(UInt32.max))
+            print("route follower: seed \(seed)")
+            var random = SplitMix(seed)
+            try Network.with { _ in
+                try Network.run(Self.links)
+                var following = try Following()
+                for round in 0..<40 {
+                    let isIPv4 = round % 2 == 0
+                    let text = Self.batch(isIPv4: isIPv4, &random)
+                    let resyncs = following.follower.resyncs
+                    try Network.run(
+                        """
+                        ip \(isIPv4 ? "-4" : "-6") -force -batch - 2>/dev/null <<'END' || true
+                        \(text)END
+
+                        """)
+                    if round % 5 != 4 && isIPv4 {
+                        // What IPv4 tells is enough to follow it.
+                        try following.settle()
+                        #expect(following.follower.resyncs == resyncs, "round \(round)")
+                    } else if round % 5 == 4 {
+                        try Network.run(
+                            random.one([
+                                "ip rule add pref \(100 + round) lookup 1000", "ip link set side down",
+                                "ip link set side up", "ip address add 192.0.2.\(100 + round)/24 dev near",
+                                "ip address del 198.51.100.1/24 dev side || true",
+                            ]))
+                    }
+                    try following.settle()
+                    let differences = try following.differences()
+                    #expect(differences == [], "seed \(seed), round \(round)")
+                    if !differences.isEmpty { return }
+                }
+                #expect(following.follower.changes > 100)
+                print("route follower: \(following.follower.changes) changes, \(following.follower.resyncs)")
+            }
+        }
+
+        /// 20,000 routes overrun a buffer of 64 KiB that nobody reads.
+        @Test func lostNoticesLeadToADump() throws {
+            try Network.with { _ in
+                try Network.run(Self.links)
+                var following = try Following(bufferBytes: 32 << 10)
+                let old = following.follower.generation
+                try Network.run(
+                    """
+                    for b in $(seq 0 77); do for c in $(seq 0 255); do
+                    echo "route add 10.$b.$c.0/24 dev near"; done; done | ip -batch -
+                    """)
+                // Until the dump is whole, the old generation is what there is.
+                #expect(following.follower.generation === old)
+                try following.settle()
+                #expect(following.follower.resyncs["lost"] ?? 0 >= 1)
+                #expect(following.follower.mirror.countIPv4 >= 78 * 256)
+                #expect(try following.differences() == [])
+                // What comes after it is followed again, route by route.
+                let resyncs = following.follower.resyncs
+                try Network.run("ip route delete 10.7.7.0/24 dev near")
+                try following.settle()
+                #expect(following.follower.resyncs == resyncs)
+                #expect(try following.differences() == [])
+            }
+        }
+    }
+}
