@@ -19,6 +19,12 @@ let package = Package(
                 .product(name: "Benchmark", package: "benchmark"),
             ],
             path: "Benchmarks/Core",
-            plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")])
+            plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
+        // swift run --package-path Benchmarks -c release routes-bench
+        .target(name: "CRoutes", path: "CRoutes"),
+        .executableTarget(
+            name: "routes-bench",
+            dependencies: ["CRoutes", .product(name: "ShuckCore", package: "shuck")],
+            path: "Routes", swiftSettings: [.swiftLanguageMode(.v5)]),
     ]
 )
