@@ -40,6 +40,30 @@ extension EndToEnd {
             }
         }
 
+        /// Measured in the worker's CPU time, which a busy host does not stretch.
+        @Test func spinningFollowsTheTraffic() throws {
+            try Rig.with { rig in
+                try rig.serve(.pod, "echo")
+                let daemon = try Daemon.ready(rig, Setup(busyPoll: "40ms"))
+                try Self.waitForAnswer(rig)
+                func cpuSeconds(count: Int, milliseconds: Int) throws -> Double {
+                    let before = try daemon.status().workers[0].cpuSeconds
+                    let answer = try rig.lab(
+                        .client, "pingpong", Mode.ipip.vip, "7", "--count", "\(count)",
+                        "--interval-us", "\(milliseconds * 1000)", "--timeout-ms", "3000")
+                    #expect(answer["lost"] == 0, "\(answer)")
+                    return try daemon.status().workers[0].cpuSeconds - before
+                }
+                // Always 40 ms would be 0.8 s; halved each time it is less than 0.1.
+                let sparse = try cpuSeconds(count: 20, milliseconds: 100)
+                #expect(sparse < 0.3)
+                // 0.3 s or more, all of it within 40 ms of one another: asleep it would be some ms.
+                let dense = try cpuSeconds(count: 300, milliseconds: 1)
+                #expect(dense > 0.05)
+                try daemon.expectConservation()
+            }
+        }
+
         @Test func aSecondInstanceNamesTheFirst() throws {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig)

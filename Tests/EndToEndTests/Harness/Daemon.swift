@@ -25,6 +25,7 @@ struct Status: Decodable {
     struct Worker: Decodable {
         let worker: Int
         let received: Int
+        let cpuSeconds: Double
     }
     let processID: pid_t
     let mode: String
@@ -182,6 +183,7 @@ struct Setup {
     var tunnels = [Tunnel()]
     var workers = 1
     var coalesce = true
+    var busyPoll = "0us"
     /// Further keys, one a line.
     var more: [String] = []
 
@@ -199,7 +201,8 @@ struct Setup {
             lines += tunnel.more.map { "    " + $0 }
         }
         let cpus = workers == 1 ? "0" : "0-\(workers - 1)"
-        lines.append("workers: {cpus: \"\(cpus)\", coalesce: \(coalesce ? "on" : "off")}")
+        lines.append(
+            "workers: {cpus: \"\(cpus)\", busyPoll: \(busyPoll), coalesce: \(coalesce ? "on" : "off")}")
         lines.append("admin: {socket: \"\(socket)\"}")
         return (lines + more).joined(separator: "\n") + "\n"
     }
