@@ -82,8 +82,8 @@ def unpack(package, folder):
         raise NotPossible(f"{package} cannot be unpacked")
 
 
-def modules(root):
-    """Paths of MODULES and of what they depend on, in the order of loading. Built-in ones have no file."""
+def modules(root, names):
+    """Paths of these modules and of what they depend on, in the order of loading. Built-in ones have no file."""
     files = {os.path.basename(path)[:-3].replace("-", "_"): path
              for path in glob.glob(f"{root}/lib/modules/*/kernel/**/*.ko", recursive=True)}
     order = []
@@ -98,57 +98,66 @@ def modules(root):
             add(other)
         order.append(path)
 
-    for name in MODULES:
+    for name in names:
         add(name)
     return order
 
 
-def initramfs(root, work):
-    """Writes the machine's file system: busybox, ip with its libraries, modules, network, guest program."""
+def add_program(tree, path, name):
+    """Copies a program to /bin and its libraries to where it looks for them."""
+    shutil.copy(path, f"{tree}/bin/{name}")
+    for library in re.findall(r"(/\S+) \(0x", run("ldd", path).decode()):
+        os.makedirs(tree + os.path.dirname(library), exist_ok=True)
+        shutil.copy(library, tree + library)
+
+
+def initramfs(root, work, names, init, sources, programs=(), files=()):
+    """Writes the machine's file system: busybox, ip, modules and what of this folder is named.
+    `sources` are C programs, made in /bin without their ending; `programs` are paths."""
     tree = os.path.join(work, "tree")
-    for folder in ("bin", "dev", "proc", "sys", "modules"):
+    for folder in ("bin", "dev", "proc", "sys", "run", "tmp", "modules"):
         os.makedirs(os.path.join(tree, folder))
     shutil.copy(shutil.which("busybox"), f"{tree}/bin/busybox")
     os.symlink("busybox", f"{tree}/bin/sh")
-    tool = os.path.realpath(shutil.which("ip"))
-    shutil.copy(tool, f"{tree}/bin/ip")
-    for library in re.findall(r"(/\S+) \(0x", run("ldd", tool).decode()):
-        os.makedirs(tree + os.path.dirname(library), exist_ok=True)
-        shutil.copy(library, tree + library)
-    shutil.copy(f"{HERE}/init", f"{tree}/init")
+    for path in (os.path.realpath(shutil.which("ip")), *programs):
+        add_program(tree, path, os.path.basename(path))
+    shutil.copy(f"{HERE}/{init}", f"{tree}/init")
     os.chmod(f"{tree}/init", 0o755)
-    shutil.copy(f"{HERE}/network", f"{tree}/network")
-    order = modules(root)
+    for name in files:
+        shutil.copy(f"{HERE}/{name}", f"{tree}/{name}")
+    order = modules(root, names)
     for path in order:
         shutil.copy(path, f"{tree}/modules/")
     with open(f"{tree}/modules/order", "w", encoding="ascii") as file:
         file.writelines(os.path.basename(path) + "\n" for path in order)
-    try:
-        run(compiler(), "-static", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
-            f"{HERE}/guest.c", "-o", f"{tree}/bin/guest")
-    except subprocess.CalledProcessError:
-        raise NotPossible("guest.c is not compiled; a static C library is in libc6-dev") from None
-    names = "\n".join(os.path.relpath(os.path.join(folder, name), tree)
+    for source in sources:
+        try:
+            run(compiler(), "-static", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror",
+                f"{HERE}/{source}", "-o", f"{tree}/bin/{source.removesuffix('.c')}")
+        except subprocess.CalledProcessError:
+            raise NotPossible(f"{source} is not compiled; a static C library is in libc6-dev") from None
+    found = "\n".join(os.path.relpath(os.path.join(folder, name), tree)
                       for folder, folders, files in os.walk(tree) for name in folders + files)
     image = os.path.join(work, "initramfs")
     with open(image, "wb") as file:
-        subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=names.encode(), stdout=file,
+        subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=found.encode(), stdout=file,
                        check=True, cwd=tree)
     return image
 
 
-class Machine:
-    """A running machine. `send` hands it frames or packets and gives what came of each."""
+def check_host():
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        raise NotPossible(f"missing: {', '.join(missing)}; as root: apt-get install -y "
+                          + " ".join(open(f"{HERE}/packages.txt", encoding="ascii").read().split()))
+    if os.uname().machine != "x86_64":
+        raise NotPossible("Debian's kernel for amd64 needs an x86-64 host to be fetched and built for")
 
-    def __init__(self, cache, work, timeout=400):
-        missing = [name for name in PROGRAMS if not shutil.which(name)]
-        if missing:
-            raise NotPossible(f"missing: {', '.join(missing)}; as root: apt-get install -y "
-                              + " ".join(open(f"{HERE}/packages.txt", encoding="ascii").read().split()))
-        if os.uname().machine != "x86_64":
-            raise NotPossible("Debian's kernel for amd64 needs an x86-64 host to be fetched and built for")
-        root = kernel(cache)
-        image = initramfs(root, work)
+
+class Emulator:
+    """A running qemu and the link to what runs in it."""
+
+    def __init__(self, root, work, image, options, timeout=1800):
         path = os.path.join(work, "link")
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
@@ -156,18 +165,48 @@ class Machine:
         listener.settimeout(timeout)
         self.console = os.path.join(work, "console")
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "512",
+            ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max",
              "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-kernel", glob.glob(f"{root}/boot/vmlinuz-*")[0], "-initrd", image,
-             "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on",
+             "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on no_timer_check",
              "-serial", f"file:{self.console}", "-device", "virtio-serial-pci",
-             "-chardev", f"socket,id=link,path={path}", "-device", "virtserialport,chardev=link"],
+             "-chardev", f"socket,id=link,path={path}", "-device", "virtserialport,chardev=link",
+             *options],
             stdin=subprocess.DEVNULL)
         try:
             self.link, _ = listener.accept()
             listener.close()
             self.link.settimeout(timeout)
             self.stream = self.link.makefile("rb", 1 << 18)
+        except BaseException:
+            self.end()
+            raise
+
+    def silence(self, error):
+        """What to raise when the machine does not answer."""
+        with open(self.console, encoding="utf-8", errors="replace") as file:
+            return RuntimeError(f"the emulated machine is silent ({error!r}); its console:\n"
+                                + file.read()[-4000:])
+
+    def end(self, farewell=b""):
+        """The machine powers off when it has read the farewell; if it does not, its process is ended."""
+        try:
+            self.link.sendall(farewell)
+            self.process.wait(10 if farewell else 0)
+        except (AttributeError, OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+
+class Machine(Emulator):
+    """The kernel's tunnels. `send` hands it frames or packets and gives what came of each."""
+
+    def __init__(self, cache, work):
+        check_host()
+        root = kernel(cache)
+        image = initramfs(root, work, MODULES, "init", ["guest.c"], files=["network"])
+        super().__init__(root, work, image, ["-smp", "1", "-m", "512"])
+        try:
             self.version = self.expect(VERSION).decode()
             self.routes = [self.expect(ROUTES), self.expect(ROUTES)]
         except BaseException:
@@ -180,9 +219,7 @@ class Machine:
             kind, length = struct.unpack("<II", head)
             return kind, self.stream.read(length)
         except (OSError, struct.error) as error:
-            with open(self.console, encoding="utf-8", errors="replace") as file:
-                raise RuntimeError(f"the emulated machine is silent ({error!r}); its console:\n"
-                                   + file.read()[-4000:]) from None
+            raise self.silence(error) from None
 
     def expect(self, wanted):
         kind, data = self.message()
@@ -216,10 +253,4 @@ class Machine:
         return results
 
     def close(self):
-        """The machine powers off; if it does not, its process is ended."""
-        try:
-            self.link.sendall(struct.pack("<II", END, 0))
-            self.process.wait(10)
-        except (AttributeError, OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
+        self.end(struct.pack("<II", END, 0))

@@ -57,9 +57,9 @@ def udp(source, destination, data, ports=(4660, 80), wrong=0):
     return with_checksum(source, destination, UDP, segment, 6, wrong)
 
 
-def tcp(source, destination, data, ports=(4660, 80), flags=0x10, options=b"", wrong=0):
+def tcp(source, destination, data, ports=(4660, 80), flags=0x10, options=b"", wrong=0, sequence=1):
     options += bytes(-len(options) % 4)
-    segment = struct.pack(">HHIIBBHHH", *ports, 1, 2, (20 + len(options)) // 4 << 4, flags, 65535, 0, 0) + \
+    segment = struct.pack(">HHIIBBHHH", *ports, sequence, 2, (20 + len(options)) // 4 << 4, flags, 65535, 0, 0) + \
         options + data
     return with_checksum(source, destination, TCP, segment, 16, wrong)
 
