@@ -87,13 +87,14 @@ final class Daemon {
     ///   - wrapper: a command that runs it.
     ///   - name: for a second one beside the first.
     init(
-        _ rig: Rig, _ configuration: Setup = Setup(), wrapper: [String] = [], name: String = "shuck"
+        _ rig: Rig, _ configuration: Setup = Setup(), wrapper: [String] = [],
+        name: String = "shuck", place: Place = .node
     ) throws {
         socket = "\(rig.directory)/\(name).sock"
         configurationPath = "\(rig.directory)/\(name).yaml"
         try Self.write(configuration.text(socket: socket), configurationPath)
         process = try rig.start(
-            .node, wrapper + [Tools.shuck, "run", "--config", configurationPath])
+            place, wrapper + [Tools.shuck, "run", "--config", configurationPath])
     }
 
     private static func write(_ text: String, _ path: String) throws {
