@@ -1,5 +1,6 @@
-// The in-kernel peer: a tc ingress program that strips the outer header and lets the kernel route the rest, or hands
-// the packet straight into the pod. It checks as little as such programs do, so it is the fastest honest comparison.
+// The in-kernel peers: a tc ingress program that strips the outer header and lets the kernel route the rest, or hands
+// the packet straight into the pod; and an XDP program that strips before the kernel makes a socket buffer. They check
+// as little as such programs do, so they are the fastest honest comparison.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -47,6 +48,41 @@ int decap(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	// The frame was addressed to this host, so the pod takes it without a new Ethernet header.
 	return pod_interface ? bpf_redirect_peer(pod_interface, 0) : TC_ACT_OK;
+}
+
+// With fragments of a frame (xdp.frags), or a veth of an MTU above 3,500 would refuse it.
+SEC("xdp.frags")
+int decap_xdp(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct ethhdr link, *at = data;
+	__u8 *ip = data + ETHERNET;
+	__u32 strip;
+	__u8 inner;
+	if ((void *)(ip + IPV4) > end)
+		return XDP_PASS;
+	link = *at;
+	if (link.h_proto == bpf_htons(ETH_P_IP)) {
+		strip = (ip[0] & 15) * 4;
+		inner = ip[9];
+		if (strip < IPV4 || (ip[6] & 0x3f) | ip[7])
+			return XDP_PASS;
+	} else if (link.h_proto == bpf_htons(ETH_P_IPV6)) {
+		strip = IPV6;
+		inner = ip[6];
+	} else {
+		return XDP_PASS;
+	}
+	if (inner != IPPROTO_IPIP && inner != IPPROTO_IPV6)
+		return XDP_PASS;
+	link.h_proto = inner == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	if (bpf_xdp_adjust_head(context, strip))
+		return XDP_DROP;
+	data = (void *)(long)context->data, end = (void *)(long)context->data_end;
+	if (data + sizeof link > end)
+		return XDP_DROP;
+	*(struct ethhdr *)data = link;
+	return XDP_PASS;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -9,9 +9,12 @@
 // Written by user space before the run.
 struct recipe recipe SEC(".data.recipe") = {};
 
+// Nanoseconds spent on nothing but waiting for the next frame's time: what a measurement of the host's CPU takes off.
+__u64 waited SEC(".data.waited") = 0;
+
 // Where the run stands. One thread runs the program, so plain variables do; counting up needs no division.
-__u32 next_flow = 0, in_burst = 0;
-__u64 base = 0, due_ps = 0;
+__u32 next_flow = 0, in_burst = 0, next_turn = 0, in_batch = 0;
+__u64 base = 0, due_ps = 0, idle_since = 0;
 
 static __always_inline void copy(void *to, const void *from, int bytes)
 {
@@ -32,6 +35,8 @@ static __always_inline __u16 fold(__u64 sum)
 
 static __always_inline void step(void)
 {
+	if (++next_turn >= recipe.turns)
+		next_turn = 0;
 	if (++in_burst < recipe.burst)
 		return;
 	in_burst = 0;
@@ -47,9 +52,17 @@ static __always_inline int is_due(void)
 {
 	if (!recipe.interval_ps)
 		return 1;
-	__u64 now = bpf_ktime_get_ns() * 1000;
-	if (now < due_ps)
+	// Between two batches the kernel may do the receiver's work in this thread's name: that is no waiting.
+	if (++in_batch >= recipe.batch)
+		in_batch = 0, idle_since = 0;
+	__u64 ns = bpf_ktime_get_ns(), now = ns * 1000;
+	if (now < due_ps) {
+		if (idle_since)
+			waited += ns - idle_since;
+		idle_since = in_batch ? ns : 0;
 		return 0;
+	}
+	idle_since = 0;
 	if (now - due_ps > 1000000000ull)
 		due_ps = now;
 	due_ps += recipe.interval_ps;
@@ -60,15 +73,23 @@ static __always_inline int emit(struct xdp_md *context, int outer, int inner)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	int headers = ETHERNET + outer + inner + UDP + sizeof(struct generated);
-	if (data + headers > end)
-		return XDP_ABORTED;
 	if (!is_due())
 		return XDP_DROP;
+	__u32 turn = next_turn;
+	if (turn >= TURNS_MAX)
+		return XDP_ABORTED;
+	struct shape *shape = &recipe.shapes[recipe.turn[turn] % SHAPES_MAX];
+	// The kernel makes the frame whole again before its next use.
+	if (shape->shorter && bpf_xdp_adjust_tail(context, -(int)shape->shorter))
+		return XDP_ABORTED;
+	data = (void *)(long)context->data, end = (void *)(long)context->data_end;
+	if (data + headers > end)
+		return XDP_ABORTED;
 	__u32 flow = next_flow;
 	__u64 sequence = bpf_cpu_to_be64(base + in_burst);
 	__u16 id = bpf_htons(base + in_burst);
 	step();
-	copy(data, recipe.template, headers);
+	copy(data, shape->template, headers);
 
 	// The flow is in the last byte of the source address (64 hosts) and in the source port. That byte has an odd
 	// offset, so it is the high half of its 16-bit word on a little-endian machine.
@@ -79,13 +100,13 @@ static __always_inline int emit(struct xdp_md *context, int outer, int inner)
 	if (inner == IPV4) {
 		// Counting up in each flow, as a sender's connected socket has it.
 		*(__u16 *)(ip + 4) = id;
-		*(__u16 *)(ip + 10) = fold((__u64)recipe.ip_sum + (host << 8) + id);
+		*(__u16 *)(ip + 10) = fold((__u64)shape->ip_sum + (host << 8) + id);
 	}
 	*(__u16 *)udp = port;
 	__u32 number = bpf_htonl(flow);
 	*(__u64 *)(udp + UDP) = sequence;
 	*(__u32 *)(udp + UDP + 8) = number;
-	__u64 sum = (__u64)recipe.udp_sum + (host << 8) + port + (sequence >> 32) + (sequence & 0xffffffff) + number;
+	__u64 sum = (__u64)shape->udp_sum + (host << 8) + port + (sequence >> 32) + (sequence & 0xffffffff) + number;
 	__u16 check = fold(sum);
 	*(__u16 *)(udp + 6) = recipe.udp_zero ? 0 : check ? check : 0xffff;
 	return bpf_redirect(recipe.interface, 0);

@@ -22,10 +22,13 @@
 #ifndef BPF_F_TEST_XDP_LIVE_FRAMES
 #define BPF_F_TEST_XDP_LIVE_FRAMES (1U << 1)
 #endif
+#define TEST_RUN_BATCH 64   // the kernel's TEST_XDP_BATCH
 
 struct plan {
 	enum mode mode;
-	uint64_t size, flows, burst, rate, batch;   // rate 0: as fast as it goes
+	uint64_t sizes[SHAPES_MAX], flows, burst, rate, batch;   // rate 0: as fast as it goes
+	uint8_t turn[TURNS_MAX];   // which of the sizes comes when
+	int turns, longest;
 	bool no_checksum;
 	const char *interface, *local, *remote, *to, *source_mac, *target_mac;
 	double seconds;
@@ -78,8 +81,8 @@ static int ip_header(uint8_t *at, bool six, uint8_t protocol, size_t payload, co
 	return IPV4;
 }
 
-// Builds the frame of flow 0, sequence 0, and the sums from which the program makes the others.
-static size_t build(const struct plan *p, uint8_t *frame, struct recipe *recipe)
+// Builds the frame of flow 0, sequence 0, and the sums from which the program makes the others of this size.
+static size_t build(const struct plan *p, size_t size, uint8_t *frame, struct shape *shape)
 {
 	bool outer6 = outer_is6(p->mode), inner6 = inner_is6(p->mode);
 	int inner = inner6 ? IPV6 : IPV4;
@@ -87,30 +90,40 @@ static size_t build(const struct plan *p, uint8_t *frame, struct recipe *recipe)
 	mac(p->source_mac, frame + 6);
 	memcpy(frame + 12, outer6 ? "\x86\xdd" : "\x08\x00", 2);
 	uint8_t *at = frame + ETHERNET;
-	at += ip_header(at, outer6, inner6 ? IPPROTO_IPV6 : IPPROTO_IPIP, p->size,
+	at += ip_header(at, outer6, inner6 ? IPPROTO_IPV6 : IPPROTO_IPIP, size,
 		p->local ? p->local : outer6 ? BALANCER6 : BALANCER4, p->remote ? p->remote : outer6 ? NODE6 : NODE4);
 	uint8_t *ip = at, *udp = at + inner;
-	size_t length = p->size - inner;
+	size_t length = size - inner;
 	ip_header(ip, inner6, IPPROTO_UDP, length, inner6 ? "2001:db8:c::40" : "198.51.100.64", p->to ? p->to : mode_vip(p->mode));
 	memcpy(udp, (uint8_t[8]){ 0, 0, 0, DISCARD_PORT, length >> 8, length, 0, 0 }, 8);
-	struct generated mark = { .tag = htons(GENERATED_TAG), .length = htons(p->size) };
+	struct generated mark = { .tag = htons(GENERATED_TAG), .length = htons(size) };
 	memcpy(udp + UDP, &mark, sizeof mark);
 	for (size_t i = UDP + sizeof mark; i < length; i++)
 		udp[i] = i;
 	if (!inner6)
-		memset(ip + 10, 0, 2), recipe->ip_sum = folded(words_sum(ip, IPV4));
+		memset(ip + 10, 0, 2), shape->ip_sum = folded(words_sum(ip, IPV4));
 	uint32_t pseudo = words_sum(ip + (inner6 ? 8 : 12), inner6 ? 32 : 8) + htons(IPPROTO_UDP) + htons(length);
-	recipe->udp_sum = folded(folded(pseudo) + folded(words_sum(udp, length)));
-	recipe->udp_zero = p->no_checksum;
-	recipe->flows = p->flows, recipe->burst = p->burst, recipe->interface = interface_index(p->interface);
-	recipe->interval_ps = p->rate ? 1000000000000ull / p->rate : 0;
-	memcpy(recipe->template, frame, sizeof recipe->template);
+	shape->udp_sum = folded(folded(pseudo) + folded(words_sum(udp, length)));
+	memcpy(shape->template, frame, sizeof shape->template);
 	return udp + length - frame;
 }
 
-static int load(const struct plan *p, const struct recipe *recipe)
+// Fills the recipe, and the frame with the longest packet.
+static size_t prepare(const struct plan *p, uint8_t *frame, struct recipe *recipe)
 {
-	struct bpf_object *object = open_object("generate");
+	*recipe = (struct recipe){ .interface = interface_index(p->interface), .flows = p->flows, .burst = p->burst,
+		.udp_zero = p->no_checksum, .turns = p->turns, .batch = p->batch ? p->batch : TEST_RUN_BATCH,
+		.interval_ps = p->rate ? 1000000000000ull / p->rate : 0 };
+	memcpy(recipe->turn, p->turn, sizeof recipe->turn);
+	for (int i = 0; i < SHAPES_MAX && p->sizes[i]; i++) {
+		recipe->shapes[i].shorter = p->sizes[p->longest] - p->sizes[i];
+		build(p, p->sizes[i], frame, &recipe->shapes[i]);
+	}
+	return build(p, p->sizes[p->longest], frame, &recipe->shapes[p->longest]);
+}
+
+static int load(const struct plan *p, struct bpf_object *object, const struct recipe *recipe)
+{
 	struct bpf_program *program;
 	bpf_object__for_each_program(program, object)
 		bpf_program__set_autoload(program, !strcmp(bpf_program__name(program), mode_names[p->mode]));
@@ -121,7 +134,20 @@ static int load(const struct plan *p, const struct recipe *recipe)
 	return bpf_program__fd(bpf_object__find_program_by_name(object, mode_names[p->mode]));
 }
 
-// The XDP frames the veth has passed to its other end, by its own statistics. The test run cannot tell, it counts frames
+// What a NIC has sent, which holds what others send there, too.
+static uint64_t sent_by_nic(const char *interface)
+{
+	char path[128];
+	unsigned long long packets;
+	snprintf(path, sizeof path, "/sys/class/net/%s/statistics/tx_packets", interface);
+	FILE *file = fopen(path, "re");
+	if (!file || fscanf(file, "%llu", &packets) != 1)
+		fail("%s: %s", path, strerror(errno));
+	fclose(file);
+	return packets;
+}
+
+// The XDP frames a veth has passed to its other end, by its own statistics. The test run cannot tell, it counts frames
 // the veth refused, too; and the interface's packet counters hold everything else that is sent there.
 static uint64_t transmitted(const char *interface)
 {
@@ -157,12 +183,10 @@ static uint64_t transmitted(const char *interface)
 		frames += values->data[i];
 		found = true;
 	}
-	if (!found)
-		fail("%s is no veth", interface);
 	free(names);
 	free(values);
 	close(fd);
-	return frames;
+	return found ? frames : sent_by_nic(interface);
 }
 
 // One run of the program for the whole time, ended by the alarm: starting and ending a run costs the kernel some 20 ms
@@ -190,23 +214,62 @@ static void check_plan(struct plan *p, const char *rate, const char *seconds)
 		fail("--seconds is needed");
 	p->rate = !strcmp(rate, "max") ? 0 : number(rate);
 	size_t least = (inner_is6(p->mode) ? IPV6 : IPV4) + UDP + sizeof(struct generated);
-	if (p->size < least || p->size > 1500)
-		fail("--size is the whole inner packet: %zu to 1500 bytes for %s", least, mode_names[p->mode]);
+	for (int i = 0; i < SHAPES_MAX && (!i || p->sizes[i]); i++) {
+		if (p->sizes[i] < least || p->sizes[i] > 1500)
+			fail("--size is the whole inner packet: %zu to 1500 bytes for %s", least, mode_names[p->mode]);
+		if (p->sizes[i] > p->sizes[p->longest])
+			p->longest = i;
+	}
 	if (!p->flows || p->flows > FLOWS_MAX || !p->burst || p->burst > UINT32_MAX)
 		fail("--flows 1 to %d, --burst at least 1", FLOWS_MAX);
 }
 
+// imix: the simple Internet mix, 7 small, 4 medium and 1 large packet, spread as evenly as they go. The large one is as
+// long as the lab's pods take.
+static void set_sizes(struct plan *p, const char *size)
+{
+	p->turns = 1;
+	if (strcmp(size, "imix")) {
+		p->sizes[0] = number(size);
+		return;
+	}
+	memcpy(p->sizes, (uint64_t[]){ 64, 576, 1400 }, 3 * sizeof *p->sizes);
+	memcpy(p->turn, (uint8_t[]){ 0, 1, 0, 0, 1, 0, 2, 0, 1, 0, 0, 1 }, TURNS_MAX);
+	p->turns = TURNS_MAX;
+}
+
+static void print_result(const struct plan *p, uint64_t sent, double took, uint64_t waited)
+{
+	unsigned long long size = p->sizes[0];
+	char text[32];
+	snprintf(text, sizeof text, p->turns > 1 ? "\"imix\"" : "%llu", size);
+	printf("{\"mode\":\"%s\",\"inner_bytes\":%s,\"flows\":%llu,\"burst\":%llu,\"sent\":%llu,"
+		"\"seconds\":%.3f,\"pps\":%.0f,\"waited_seconds\":%.3f}\n", mode_names[p->mode], text,
+		(unsigned long long)p->flows, (unsigned long long)p->burst, (unsigned long long)sent, took, sent / took, waited / 1e9);
+}
+
+static uint64_t waited(struct bpf_object *object)
+{
+	uint64_t value = 0;
+	uint32_t key = 0;
+	int map = bpf_map__fd(bpf_object__find_map_by_name(object, ".data.waited"));
+	if (bpf_map_lookup_elem(map, &key, &value))
+		fail("how long the generator waited: %s", strerror(errno));
+	return value;
+}
+
 int generate_main(char **argv)
 {
-	struct plan p = { .size = 64, .flows = 1, .burst = 1, .source_mac = "02:00:00:00:02:01", .target_mac = "02:00:00:00:02:02" };
-	const char *mode = NULL, *rate = "max", *seconds = NULL;
+	struct plan p = { .flows = 1, .burst = 1, .source_mac = "02:00:00:00:02:01", .target_mac = "02:00:00:00:02:02" };
+	const char *mode = NULL, *rate = "max", *seconds = NULL, *size = "64";
 	uint64_t cpu = UINT64_MAX;
-	options(argv, (struct option[]){ { "--mode", TEXT, &mode }, { "--size", NUMBER, &p.size }, { "--flows", NUMBER, &p.flows },
+	options(argv, (struct option[]){ { "--mode", TEXT, &mode }, { "--size", TEXT, &size }, { "--flows", NUMBER, &p.flows },
 		{ "--burst", NUMBER, &p.burst }, { "--rate", TEXT, &rate }, { "--seconds", TEXT, &seconds },
 		{ "--local", TEXT, &p.local }, { "--remote", TEXT, &p.remote }, { "--to", TEXT, &p.to },
 		{ "--src-mac", TEXT, &p.source_mac }, { "--dst-mac", TEXT, &p.target_mac }, { "--batch", NUMBER, &p.batch },
 		{ "--cpu", NUMBER, &cpu }, { "--no-checksum", FLAG, &p.no_checksum }, {} }, &p.interface, 1, 1);
 	p.mode = mode_named(mode);
+	set_sizes(&p, size);
 	check_plan(&p, rate, seconds);
 	if (cpu != UINT64_MAX) {
 		cpu_set_t set;
@@ -219,16 +282,16 @@ int generate_main(char **argv)
 	signal(SIGTERM, stop);
 	uint8_t frame[2048] = {};
 	struct recipe recipe = {};
-	size_t length = build(&p, frame, &recipe);
-	int program = load(&p, &recipe);
+	size_t length = prepare(&p, frame, &recipe);
+	struct bpf_object *object = open_object("generate");
+	int program = load(&p, object, &recipe);
 	uint64_t before = transmitted(p.interface), start = now_ns();
 	run(&p, program, frame, length);
 	double took = (now_ns() - start) / 1e9;
 	uint64_t sent = transmitted(p.interface) - before;
-	printf("{\"mode\":\"%s\",\"inner_bytes\":%llu,\"flows\":%llu,\"burst\":%llu,\"sent\":%llu,"
-		"\"seconds\":%.3f,\"pps\":%.0f}\n", mode_names[p.mode], (unsigned long long)p.size, (unsigned long long)p.flows,
-		(unsigned long long)p.burst, (unsigned long long)sent, took, sent / took);
+	print_result(&p, sent, took, waited(object));
 	if (!sent)
-		fail("the other end of %s took no frame: switch GRO on there (ethtool -K eth0 gro on)", p.interface);
+		fail("%s sent no frame: the other end of a veth must have GRO on (ethtool -K eth0 gro on), and a NIC's driver must "
+			"send XDP frames", p.interface);
 	return 0;
 }

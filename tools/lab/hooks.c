@@ -5,6 +5,7 @@
 #include "wire.h"
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <linux/if_link.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdio.h>
@@ -129,16 +130,53 @@ int encap_main(char **argv)
 	return 0;
 }
 
+// The driver's own hook where it has one, else that of socket buffers.
+static void attach_xdp(struct bpf_object *object, const char *program, int interface)
+{
+	must(bpf_object__load(object), "loading the BPF program");
+	int fd = bpf_program__fd(bpf_object__find_program_by_name(object, program));
+	int result = bpf_xdp_attach(interface, fd, XDP_FLAGS_DRV_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST, NULL);
+	bool generic = result == -EOPNOTSUPP;
+	if (generic)
+		result = bpf_xdp_attach(interface, fd, XDP_FLAGS_SKB_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST, NULL);
+	must(result, "attaching to the XDP hook");
+	printf("{\"hook\":\"%s\"}\n", generic ? "generic" : "native");
+}
+
+// Detaches the lab's program and no other's.
+static void detach_xdp(int interface)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	if (bpf_xdp_query(interface, 0, &query) || !query.prog_id)
+		return;
+	struct bpf_prog_info info = {};
+	uint32_t length = sizeof info;
+	int fd = bpf_prog_get_fd_by_id(query.prog_id);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &length) || strcmp(info.name, "decap_xdp"))
+		return;
+	must(bpf_xdp_detach(interface, query.attach_mode == XDP_ATTACHED_SKB ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, NULL),
+		"detaching from the XDP hook");
+	close(fd);
+}
+
 int decap_main(char **argv)
 {
 	const char *words[2], *peer = NULL;
-	options(argv, (struct option[]){ { "--redirect-peer", TEXT, &peer }, {} }, words, 2, 2);
+	bool xdp = false;
+	options(argv, (struct option[]){ { "--redirect-peer", TEXT, &peer }, { "--xdp", FLAG, &xdp }, {} }, words, 2, 2);
 	int interface = interface_index(words[1]);
-	if (!strcmp(words[0], "detach"))
+	if (!strcmp(words[0], "detach")) {
+		detach_xdp(interface);
 		return detach(interface, BPF_TC_INGRESS);
+	}
 	if (strcmp(words[0], "attach"))
 		fail("decap %s: attach or detach", words[0]);
 	struct bpf_object *object = open_object("decap");
+	bpf_program__set_autoload(bpf_object__find_program_by_name(object, xdp ? "decap" : "decap_xdp"), false);
+	if (xdp) {
+		attach_xdp(object, "decap_xdp", interface);
+		return 0;
+	}
 	if (peer)
 		set_rodata(object, if_nametoindex(peer) ? if_nametoindex(peer) : number(peer));
 	attach(object, "decap", interface, BPF_TC_INGRESS);

@@ -11,16 +11,17 @@
 
 static const struct verb { const char *name; int (*run)(char **argv); const char *help; } verbs[] = {
 	{ "encap", encap_main, "attach IFACE [--local A --remote B]... [--vip ADDR=MODE]... [--ttl N] [--ecn 0-3] | detach IFACE" },
-	{ "decap", decap_main, "attach IFACE [--redirect-peer IFACE|INDEX] | detach IFACE" },
+	{ "decap", decap_main, "attach IFACE [--redirect-peer IFACE|INDEX | --xdp] | detach IFACE" },
+	{ "naive", naive_main, "DEVICE" },
 	{ "sink", sink_main, "attach|read|reset|detach IFACE" },
-	{ "generate", generate_main, "IFACE --mode ipip|ip6ip|ipip6|ip6ip6 --seconds S [--size INNER-PACKET-BYTES] [--flows N]\n"
+	{ "generate", generate_main, "IFACE --mode ipip|ip6ip|ipip6|ip6ip6 --seconds S [--size INNER-PACKET-BYTES|imix] [--flows N]\n"
 		"           [--burst N] [--rate PPS|max] [--local A] [--remote B] [--to VIP] [--src-mac M] [--dst-mac M]\n"
 		"           [--batch N] [--cpu N] [--no-checksum]" },
 	{ "serve", serve_main, "[--port P] [--size BYTES] [--seed N]" },
 	{ "fetch", fetch_main, "URL | ADDR PORT [--progress LABEL] [--no-digest] [--timeout S]" },
 	{ "push", push_main, "URL | ADDR PORT --size BYTES [--seed N] [--progress LABEL] [--no-digest] [--timeout S]" },
 	{ "digest", digest_main, "--size BYTES [--seed N]" },
-	{ "pingpong", pingpong_main, "ADDR PORT --count N [--size B] [--interval-us U] [--timeout-ms T]" },
+	{ "pingpong", pingpong_main, "ADDR PORT --count N [--size B] [--interval-us U | --rate PER-SECOND] [--timeout-ms T]" },
 	{ "echo", echo_main, "[--port P]" },
 	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U]   (else one frame a line on stdin)" },
 	{ "same", same_main, "NETNS IFACE NETNS IFACE --packets N [--seed N] [--lossy]   (sends into the first, compares at the second)" },

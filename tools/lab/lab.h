@@ -51,6 +51,7 @@ void content(uint64_t seed, uint64_t offset, void *to, size_t length);
 struct bpf_object *open_object(const char *name);
 
 int encap_main(char **argv), decap_main(char **argv), sink_main(char **argv), generate_main(char **argv);
+int naive_main(char **argv);
 int serve_main(char **argv), fetch_main(char **argv), push_main(char **argv), digest_main(char **argv);
 int pingpong_main(char **argv), echo_main(char **argv), send_raw_main(char **argv), same_main(char **argv);
 #endif

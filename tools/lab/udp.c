@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 int echo_main(char **argv)
@@ -49,10 +50,12 @@ static double part(const double *sorted, uint64_t count, double share)
 	return count ? sorted[(uint64_t)(share * (count - 1) + 0.5)] : 0;
 }
 
-// One round trip in microseconds; negative when no answer came in time.
-static double round_trip(int fd, char *data, size_t size, uint64_t number, int timeout_ms)
+// One round trip in microseconds since `from`, or since now if that is 0; negative when no answer came in time.
+static double round_trip(int fd, char *data, size_t size, uint64_t number, int timeout_ms, uint64_t from)
 {
 	uint64_t start = now_ns(), got;
+	if (!from)
+		from = start;
 	memcpy(data, &number, sizeof number);
 	if (send(fd, data, size, 0) < 0 && errno != ECONNREFUSED)
 		fail("sending: %s", strerror(errno));
@@ -64,18 +67,40 @@ static double round_trip(int fd, char *data, size_t size, uint64_t number, int t
 		ssize_t n = recv(fd, data, size, 0);
 		memcpy(&got, data, sizeof got);
 		if (n == (ssize_t)size && got == number)   // not a late answer to an earlier one
-			return (now_ns() - start) / 1e3;
+			return (now_ns() - from) / 1e3;
 		if (n < 0 && errno == ECONNREFUSED)
 			return -1;
 	}
 }
 
+// Waits until a request is due. Returns 0 if it goes out then, and the time that it was due at if an earlier answer was
+// so late that it could not: what it waited belongs to its round trip, or a stall would hide the requests it held up
+// (coordinated omission).
+static uint64_t due(uint64_t when)
+{
+	uint64_t now = now_ns();
+	if (now > when)
+		return when;
+	sleep_ns(when - now);
+	return 0;
+}
+
+// The whole distribution by ticks that halve the distance to 100 %, five a halving, as HdrHistogram prints it.
+static void distribution(const double *sorted, uint64_t count)
+{
+	printf(",\"percentiles\":[[0,%.1f]", part(sorted, count, 0));
+	for (double left = 1; left * count > 1; left /= 2)
+		for (int tick = 1; tick <= 5; tick++)
+			printf(",[%.6f,%.1f]", 100 * (1 - left + left * tick / 10), part(sorted, count, 1 - left + left * tick / 10));
+	printf(",[100,%.1f]]}\n", part(sorted, count, 1));
+}
+
 int pingpong_main(char **argv)
 {
-	uint64_t count = 0, size = 64, interval = 0, timeout = 1000;
+	uint64_t count = 0, size = 64, interval = 0, rate = 0, timeout = 1000;
 	const char *words[2];
 	options(argv, (struct option[]){ { "--count", NUMBER, &count }, { "--size", NUMBER, &size }, { "--interval-us", NUMBER, &interval },
-		{ "--timeout-ms", NUMBER, &timeout }, {} }, words, 2, 2);
+		{ "--rate", NUMBER, &rate }, { "--timeout-ms", NUMBER, &timeout }, {} }, words, 2, 2);
 	if (!count || size < 8 || size > 65000)
 		fail("--count at least 1, --size 8 to 65000");
 	struct sockaddr_in6 to = endpoint(words[0], words[1]);
@@ -86,17 +111,21 @@ int pingpong_main(char **argv)
 	char *data = calloc(1, size);
 	if (!times || !data)
 		fail("out of memory");
-	uint64_t answered = 0;
+	prctl(PR_SET_TIMERSLACK, 1);
+	uint64_t answered = 0, first = now_ns();
 	for (uint64_t i = 0; i < count; i++) {
-		double took = round_trip(fd, data, size, i, timeout);
+		uint64_t from = rate ? due(first + i * 1000000000ull / rate) : 0;
+		double took = round_trip(fd, data, size, i, timeout, from);
 		if (took >= 0)
 			times[answered++] = took;
 		if (interval)
 			sleep_ns(interval * 1000);
 	}
 	qsort(times, answered, sizeof *times, by_size);
-	printf("{\"count\":%llu,\"lost\":%llu,\"size\":%llu,\"min_us\":%.1f,\"median_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
-		(unsigned long long)count, (unsigned long long)(count - answered), (unsigned long long)size, part(times, answered, 0),
-		part(times, answered, 0.5), part(times, answered, 0.9), part(times, answered, 0.99), part(times, answered, 1));
+	printf("{\"count\":%llu,\"lost\":%llu,\"size\":%llu,\"min_us\":%.1f,\"median_us\":%.1f,\"p90_us\":%.1f,"
+		"\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f", (unsigned long long)count,
+		(unsigned long long)(count - answered), (unsigned long long)size, part(times, answered, 0), part(times, answered, 0.5),
+		part(times, answered, 0.9), part(times, answered, 0.99), part(times, answered, 0.999), part(times, answered, 1));
+	distribution(times, answered);
 	return answered == 0;
 }
