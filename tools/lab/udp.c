@@ -95,6 +95,8 @@ static void distribution(const double *sorted, uint64_t count)
 	printf(",[100,%.1f]]}\n", part(sorted, count, 1));
 }
 
+#define LOST_MAX 10   // a path that is closed is no measurement
+
 int pingpong_main(char **argv)
 {
 	uint64_t count = 0, size = 64, interval = 0, rate = 0, timeout = 1000;
@@ -113,9 +115,13 @@ int pingpong_main(char **argv)
 		fail("out of memory");
 	prctl(PR_SET_TIMERSLACK, 1);
 	uint64_t answered = 0, first = now_ns();
+	int lost_in_a_row = 0;
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t from = rate ? due(first + i * 1000000000ull / rate) : 0;
 		double took = round_trip(fd, data, size, i, timeout, from);
+		lost_in_a_row = took < 0 ? lost_in_a_row + 1 : 0;
+		if (lost_in_a_row == LOST_MAX)
+			fail("%d requests in a row had no answer", LOST_MAX);
 		if (took >= 0)
 			times[answered++] = took;
 		if (interval)
