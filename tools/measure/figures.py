@@ -34,6 +34,13 @@ class Clock:
         return max(wall * os.cpu_count() - (self.not_busy() - self.rest), 0)
 
 
+def busy_share(seconds):
+    """The share of all CPUs' time that is not idle now."""
+    clock = Clock()
+    time.sleep(seconds)
+    return clock.busy() / seconds / os.cpu_count()
+
+
 def process_cpu(pids):
     """CPU time of all threads of these processes in seconds, by the scheduler's own clock."""
     total = 0

@@ -5,8 +5,12 @@ import statistics
 import sys
 
 import cases
-from figures import number, ratios, verdict
+from figures import busy_share, number, ratios, verdict
 from peers import LAB, Problem, again, everyone
+
+
+# Of a host's CPUs, while nothing of the bench runs: more is no quiet host.
+BUSY_MOST = 0.1
 
 
 class Bench:
@@ -62,11 +66,14 @@ class Bench:
         self.point, peers = point, self.peers(point)
         if len(peers) > 1 and peers[0].name == cases.BASELINE:
             peers.append(again(peers[0]))
-        samples = {peer.name: [] for peer in peers}
+        samples, others = {peer.name: [] for peer in peers}, 0
         with point.around(self) if point.around else contextlib.nullcontext():
             for turn in range(self.pairs):
+                others = max(others, busy_share(0.2))
                 for peer in peers if turn % 2 == 0 else reversed(peers):
                     samples[peer.name].append(point.measure(self, peer))
+        if others > BUSY_MOST:
+            self.note(f"{point.name}: not a quiet host: between the rounds other work took up to {100 * others:.0f} % of it")
         self.add_rows(point, peers, samples)
 
     def add_rows(self, point, peers, samples):
