@@ -141,8 +141,7 @@ def tables(rows):
 def filled(text, made):
     """A document with the tables between `<!-- bench NAME -->` and `<!-- end -->` made anew; an empty one stays as it was."""
     def anew(match):
-        table = made.get(match[2])
-        return f"{match[1]}\n{table}\n{match[4]}" if table else match[0]
+        return f"{match[1]}\n{made.get(match[2]) or match[3] or 'Not in this run.'}\n{match[4]}"
     return re.sub(r"(<!-- bench ([^>]+) -->)\n(.*?)\n?(<!-- end -->)", anew, text, flags=re.S)
 
 
