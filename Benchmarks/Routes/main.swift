@@ -217,8 +217,11 @@ for hosts in [1024, 1 << 20] {
         for name in times.keys.sorted() {
             let peer = name.hasPrefix("ipv4") ? "ipv4 c" : "ipv6 c"
             let value = median(times[name]!)
+            let way = chained ? "single" : "batches"
+            let ofC = name == "array" ? 0 : value / median(times[peer]!)
             print(
-                #"{"figure":"lookup","what":"\#(name)","hosts":\#(hosts),"\#(chained ? "single" : "batches")":true,"ns":\#(value),"of_c":\#(name == "array" ? 0 : value / median(times[peer]!)),"of_array":\#(value / cached)}"#)
+                #"{"figure":"lookup","what":"\#(name)","hosts":\#(hosts),"way":"\#(way)","#
+                    + #""ns":\#(value),"of_c":\#(ofC),"of_array":\#(value / cached)}"#)
         }
     }
 }
