@@ -187,11 +187,12 @@ struct RuleTests {
                 Self.rule(1500, .refuse(.prohibit)) { $0.isL3mdev = true },
                 Self.rule(2000, .lookup(200)),
             ], vrfs: [300])
-        let inverted = mirror.generation().view
+        // A view does not keep its table.
+        let inverted = mirror.generation()
         for (vrf, kind): (UInt32, RouteKind) in [(0, .unicast), (300, .prohibit)] {
             var question = Self.four
             question.vrf = vrf
-            #expect(inverted.find(question, isIPv4: true).kind == kind, "\(vrf)")
+            #expect(inverted.view.find(question, isIPv4: true).kind == kind, "\(vrf)")
         }
     }
 
@@ -213,11 +214,12 @@ struct RuleTests {
 
     @Test("the default rules are one lookup; a host's own table stands aside of them")
     func oneLookup() {
-        #expect(RouteTable([]).view.isOneLookupIPv4 && RouteTable([]).view.isOneLookupIPv6)
+        let empty = RouteTable([])
+        #expect(empty.view.isOneLookupIPv4 && empty.view.isOneLookupIPv6)
         let rules = RuleEntry.kernelDefaults
             + [Self.rule(1000, .lookup(100)) { $0.from = prefix("10.0.0.0/8") }]
-        let view = RouteTable(Self.routes, rules: rules).view
-        #expect(!view.isOneLookupIPv4 && view.isOneLookupIPv6)
+        let table = RouteTable(Self.routes, rules: rules)
+        #expect(!table.view.isOneLookupIPv4 && table.view.isOneLookupIPv6)
     }
 }
 
@@ -288,7 +290,7 @@ struct RandomRouting {
 
 @Suite("Random rules")
 struct RandomRuleTests {
-    static let seeds = Array(1...20) as [UInt64]
+    static let seeds = Array(1...8) as [UInt64]
 
     private static func differs(
         _ mirror: RouteMirror, _ table: RouteTable, _ question: ReversePathQuestion
