@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # What guest.c names so.
 END, FRAME, PACKET, VERSION, ROUTES, TUNNEL, POD, WIRE, DONE = range(9)
 MODULES = ["virtio_pci", "virtio_console", "veth", "tun", "ipip", "sit", "ip6_tunnel"]
-PROGRAMS = ["qemu-system-x86_64", "busybox", "cpio", "ip", "ldd", "apt-get", "apt-cache", "dpkg-deb"]
+PROGRAMS = ["qemu-system-x86_64", "busybox", "cpio", "ip", "ldd", "apt-get", "apt-cache", "dpkg-deb", "nft"]
 
 
 class NotPossible(Exception):
@@ -46,9 +46,10 @@ def kernel(cache):
 
 
 def fetched_kernel(cache):
-    known = sorted(glob.glob(f"{cache}/linux-image-*/boot/vmlinuz-*"))
+    # Without that folder it is one that an older version unpacked, with less.
+    known = sorted(glob.glob(f"{cache}/linux-image-*/lib/modules/*/kernel/crypto"))
     if known:
-        return os.path.dirname(os.path.dirname(known[-1]))
+        return known[-1].partition("/lib/modules/")[0]
     depends = run("apt-cache", "depends", "--important", "linux-image-amd64").decode()
     names = re.findall(r"Depends: (linux-image-\d\S*)", depends)
     if not names:
@@ -64,6 +65,7 @@ def fetched_kernel(cache):
     new = os.path.join(cache, "unpacking")
     shutil.rmtree(new, ignore_errors=True)
     unpack(package, new)
+    shutil.rmtree(os.path.join(cache, names[0]), ignore_errors=True)
     os.rename(new, os.path.join(cache, names[0]))
     shutil.rmtree(fetched)
     return os.path.join(cache, names[0])
@@ -72,7 +74,9 @@ def fetched_kernel(cache):
 def unpack(package, folder):
     """The kernel and the modules that may be wanted: a tenth of the package."""
     parts = re.compile(r"\./boot/vmlinuz-"
-                       r"|\./lib/modules/[^/]*/kernel/(net|drivers/(net/[^/]*\.ko|virtio|char))")
+                       r"|\./lib/modules/[^/]*/kernel/(net|drivers/(net/[^/]*\.ko|virtio|char)"
+                       # For nf_tables.
+                       r"|lib/libcrc32c|crypto/crc32c_generic)")
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as process:
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:

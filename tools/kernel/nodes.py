@@ -1,6 +1,7 @@
 # shuck itself in an emulated machine of four CPUs on two NUMA nodes, with a NIC on each node, and what must hold.
 import json
 import re
+import shutil
 import time
 
 import machine
@@ -96,11 +97,11 @@ def datagram(family, number, size=64, fill=None):
 class Node:
     """The booted machine: a shell in it, and the other ends of its two NICs."""
 
-    def __init__(self, cache, work, shuck):
+    def __init__(self, cache, work, shuck, more_modules=()):
         machine.check_host()
         root = machine.kernel(cache)
-        image = machine.initramfs(root, work, MODULES, "shell-init", ["pages.c", "refuse.c"],
-                                  programs=[shuck])
+        image = machine.initramfs(root, work, [*MODULES, *more_modules], "shell-init",
+                                  ["pages.c", "refuse.c", "ask.c"], programs=[shuck, shutil.which("nft")])
         self.wire, self.pods = NIC(work, "wire"), NIC(work, "pods")
         options = OPTIONS.copy()
         for nic, bus, mac in ((self.wire, "bridge", WIRE), (self.pods, "pcie.0", PODS)):
@@ -115,9 +116,10 @@ class Node:
             self.close()
             raise
 
-    def start(self, more="", by=""):
+    def start(self, more="", by="", interfaces="eth0"):
         """shuck run, until it forwards. `by`: a program that runs it."""
-        self.shell.write("/etc/shuck/shuck.yaml", CONFIGURATION + more)
+        configuration = CONFIGURATION.replace("[eth0]", f"[{interfaces}]") + more
+        self.shell.write("/etc/shuck/shuck.yaml", configuration)
         # Emptied first: in the background that may come after the first look.
         self.shell.run(f": >/tmp/log\n{by} shuck run >>/tmp/log 2>&1 &\necho $! >/tmp/pid")
         for _ in range(600):
