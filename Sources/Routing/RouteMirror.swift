@@ -6,7 +6,7 @@ struct RouteLayer {
     var tables: [TableID]
     /// Serves packets of this TOS, and those of none where 0.
     var tos: UInt8
-    var trie: RouteTrie
+    let trie: RouteTrie
 }
 
 /// One family's rules, compiled.
@@ -195,8 +195,7 @@ public final class RouteMirror {
 
     /// To be called when all readers have the last generation: what the tries left may be used anew.
     public func reclaim() {
-        for index in four.layers.indices { four.layers[index].trie.reclaim() }
-        for index in six.layers.indices { six.layers[index].trie.reclaim() }
+        for layer in four.layers + six.layers { layer.trie.reclaim() }
     }
 
     /// Bytes of the tries that readers walk.
@@ -218,7 +217,7 @@ public final class RouteMirror {
     private func fill(_ family: Family, _ index: Int) {
         let tables = self[keyPath: family].layers[index].tables
         let tos = self[keyPath: family].layers[index].tos
-        var trie = self[keyPath: family].layers[index].trie
+        let trie = self[keyPath: family].layers[index].trie
         for (place, id) in tables.enumerated() {
             guard let store = stores[id] else { continue }
             let before = tables[..<place].compactMap { stores[$0] }
@@ -229,7 +228,7 @@ public final class RouteMirror {
                 trie.set(prefix, effective(prefix.address, prefix.length, tables, tos))
             }
         }
-        self[keyPath: family].layers[index].trie = trie
+        trie.compact()
     }
 
     /// A prefix of one table changed: of every trie with that table, what follows from it.
@@ -287,8 +286,7 @@ public final class RouteMirror {
             return
         }
         published = answers
-        for index in four.layers.indices { four.layers[index].trie.detach() }
-        for index in six.layers.indices { six.layers[index].trie.detach() }
+        for layer in four.layers + six.layers { layer.trie.detach() }
     }
 
     private func longest(

@@ -116,7 +116,7 @@ public final class RouteTable: @unchecked Sendable {
     }
 
     // Never read: a program without layers has no step that looks up.
-    private static let nothing = RouteTrie(isIPv4: true, rootBits: 8).view
+    private static let nothing = RouteTrie(isIPv4: true).view
 
     deinit {
         layers.deallocate()

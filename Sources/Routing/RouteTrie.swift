@@ -1,15 +1,37 @@
-// Longest-prefix match that one writer changes in place while readers go on: a trie of a wide root and
-// fixed strides, every entry one word that is loaded and stored whole.
+// Longest-prefix match that one writer changes in place while readers go on: what readers walk. Every
+// entry is one word that is loaded and stored whole; how they change is in RouteTrieChanges.swift.
 
 import Synchronization
 
-/// One word of the trie. Either a child (top bit, and the index of its first entry), or the length
+/// One word of a trie. Either a child (top bit, its form, the index of its first word), or the length
 /// of the prefix that painted it and that prefix's 23-bit value; 0: no prefix.
 @usableFromInline
 enum TrieEntry {
     @usableFromInline static let child: UInt32 = 1 << 31
+    @usableFromInline static let formShift: UInt32 = 29
+    @usableFromInline static let indexMask: UInt32 = 1 << 29 - 1
     @usableFromInline static let lengthShift: UInt32 = 23
     @usableFromInline static let valueMask: UInt32 = 1 << 23 - 1
+
+    /// IPv6 descends by 16 bits, each step by a node of one of these forms or, where two bytes decide
+    /// one after the other, `high` and what is below it. IPv4 descends by bytes: all its nodes are `low`.
+    /// Values: the upper three bits of the words that lead to such nodes.
+    @usableFromInline
+    enum Form: UInt32 {
+        /// 256 words by the upper byte of the 16 bits; what is below is of the same 16.
+        case high = 4
+        /// 256 words by the lower byte.
+        case low
+        /// 65,536 words.
+        case whole
+        /// Up to 16 ranges of the 16 bits, in order: the last value of each but the last range, in 8
+        /// words, then the ranges' words. Most holders of a /32 announce a handful of prefixes: a
+        /// range costs 6 bytes, and up to 8 of them are one cache line.
+        case ranges
+    }
+
+    /// Words before those of the ranges.
+    @usableFromInline static let rangeKeys = 8
 
     @inline(__always)
     static func leaf(length: Int, value: UInt32) -> UInt32 {
@@ -17,65 +39,50 @@ enum TrieEntry {
         return UInt32(length) << lengthShift | value
     }
 
+    /// Of a word that is no child.
     @inline(__always)
     static func length(_ entry: UInt32) -> Int { Int(entry >> lengthShift & 255) }
+
+    @inline(__always)
+    static func isChild(_ entry: UInt32) -> Bool { entry & child != 0 }
+
+    /// Of a child.
+    @inline(__always)
+    static func form(_ entry: UInt32) -> Form { Form(rawValue: entry >> formShift)! }
+
+    @inline(__always)
+    static func child(_ form: Form, _ node: Int) -> UInt32 { form.rawValue << formShift | UInt32(node) }
+
+    @inline(__always)
+    static func node(_ entry: UInt32) -> Int { Int(entry & indexMask) }
 }
 
 /// The memory of a trie's nodes: readers of an older generation keep it after it was outgrown.
 final class TrieMemory: @unchecked Sendable {
-    // @unchecked: words are only loaded and stored whole.
+    // @unchecked: words are only loaded and stored whole; the keys of ranges are never changed.
     let words: UnsafeMutablePointer<UInt32>
     let capacity: Int
+    private let bytes: UnsafeMutableRawPointer
 
     init(capacity: Int) {
-        words = .allocate(capacity: capacity)
+        // Nodes begin with cache lines.
+        bytes = .allocate(byteCount: capacity * 4, alignment: 64)
+        words = bytes.bindMemory(to: UInt32.self, capacity: capacity)
         self.capacity = capacity
     }
 
-    deinit { words.deallocate() }
+    deinit { bytes.deallocate() }
 }
 
-/// One family's trie. IPv4 descends by bytes, IPv6 by four bits: its long prefixes stand alone, and
-/// a node of 16 entries is one cache line.
-@usableFromInline
-struct RouteTrie {
-    let isIPv4: Bool
-    let rootBits: Int
-    let stride: Int
-    private(set) var memory: TrieMemory
-    private var used: Int
-    /// Nodes that can be used again; and those that readers may still stand in.
-    private var free: [Int] = []
-    private var retired: [Int] = []
-
-    /// - Parameter rootBits: 8 or 16, for IPv4 also 24; 2^rootBits words are touched at once.
-    init(isIPv4: Bool, rootBits: Int) {
-        self.isIPv4 = isIPv4
-        self.rootBits = rootBits
-        stride = isIPv4 ? 8 : 4
-        used = 1 << rootBits
-        memory = TrieMemory(capacity: used + (1 << stride) * 4)
-        memory.words.initialize(repeating: 0, count: used)
-    }
-
-    var view: View {
-        View(words: UnsafePointer(memory.words), shift: UInt32(isIPv4 ? 32 - rootBits : rootBits))
-    }
-
-    /// Bytes that were ever written.
-    var byteCount: Int { used * 4 }
-
+extension RouteTrie {
     /// What a reader holds: the memory must outlive it.
     @usableFromInline
     struct View: @unchecked Sendable, BitwiseCopyable {
         @usableFromInline let words: UnsafePointer<UInt32>
-        /// IPv4: bits below the root's; IPv6: the root's own bits.
+        /// Bits below the root's, of 32 or of the upper 64.
         @usableFromInline let shift: UInt32
-
-        @usableFromInline init(words: UnsafePointer<UInt32>, shift: UInt32) {
-            self.words = words
-            self.shift = shift
-        }
+        /// IPv6: bits that need not be looked at again below the root, 0 or 16.
+        @usableFromInline let done: UInt32
 
         /// Acquiring: a child's words were stored before the word that leads to it.
         @inlinable @inline(__always)
@@ -91,154 +98,47 @@ struct RouteTrie {
             var entry = word(Int(address &>> shift))
             while entry & TrieEntry.child != 0 {
                 shift &-= 8
-                entry = word(Int(entry & ~TrieEntry.child) | Int(address &>> shift & 255))
+                entry = word(Int(entry & TrieEntry.indexMask) | Int(address &>> shift & 255))
             }
             return entry
         }
 
         @inlinable @inline(__always)
         func find(ipv6 address: Address) -> UInt32 {
-            var entry = word(Int(truncatingIfNeeded: address.high &>> UInt64(64 &- shift)))
-            var bits = address.high &<< UInt64(shift)
-            var left = Int32(64) &- Int32(shift)
+            var entry = word(Int(truncatingIfNeeded: address.high &>> UInt64(shift)))
+            var bits = address.high &<< UInt64(done)
+            var left = Int32(64) &- Int32(done)
             while entry & TrieEntry.child != 0 {
-                if left == 0 {
-                    bits = address.low
-                    left = 64
+                let node = Int(entry & TrieEntry.indexMask)
+                let key = Int(truncatingIfNeeded: bits &>> 48)
+                switch entry &>> TrieEntry.formShift {
+                case TrieEntry.Form.high.rawValue:
+                    entry = word(node &+ key &>> 8)
+                    continue
+                case TrieEntry.Form.low.rawValue: entry = word(node &+ key & 255)
+                case TrieEntry.Form.whole.rawValue: entry = word(node &+ key)
+                default: entry = word(node &+ TrieEntry.rangeKeys &+ range(node, key))
                 }
-                entry = word(
-                    Int(entry & ~TrieEntry.child) | Int(truncatingIfNeeded: bits &>> 60))
-                bits = bits &<< 4
-                left &-= 4
+                bits = bits &<< 16
+                left &-= 16
+                if left == 0 { bits = address.low }
             }
             return entry
         }
-    }
 
-    // MARK: the writer
-
-    @inline(__always)
-    private func load(_ index: Int) -> UInt32 { memory.words[index] }
-
-    @inline(__always)
-    private func store(_ index: Int, _ word: UInt32) {
-        UnsafeRawPointer(memory.words + index).assumingMemoryBound(to: Atomic<UInt32>.self)
-            .pointee.store(word, ordering: .releasing)
-    }
-
-    /// `count` bits of the prefix's address from bit `depth` on, as an index.
-    @inline(__always)
-    private func bits(_ address: Address, from depth: Int, count: Int) -> Int {
-        if isIPv4 { return Int(address.ipv4 >> UInt32(32 - depth - count)) & (1 << count - 1) }
-        let word = depth < 64 ? address.high : address.low
-        return Int(truncatingIfNeeded: word >> UInt64(64 - depth % 64 - count)) & (1 << count - 1)
-    }
-
-    /// Gives all addresses whose longest prefix is this one the value: a new prefix or a new value.
-    mutating func set(_ prefix: Prefix, _ value: UInt32) {
-        let new = TrieEntry.leaf(length: prefix.length, value: value)
-        let place = descend(prefix, creating: true)!
-        for index in place.range { paint(index, new) { TrieEntry.length($0) <= prefix.length } }
-    }
-
-    /// Takes a prefix out. `outer` is the longest of those that hold it, and its value; nil: none.
-    mutating func remove(_ prefix: Prefix, outer: (length: Int, value: UInt32)?) {
-        guard let place = descend(prefix, creating: false) else { return }
-        let new = outer.map { TrieEntry.leaf(length: $0.length, value: $0.value) } ?? 0
-        for index in place.range {
-            paint(index, new) { TrieEntry.length($0) == prefix.length }
+        /// Which of a node's ranges holds the key: how many of them end before it. All sixteen are
+        /// compared at once, as where a search would turn cannot be foreseen. Keys are kept with the top
+        /// bit turned, as processors compare sixteen bits with a sign.
+        @inlinable @inline(__always)
+        func range(_ node: Int, _ key: Int) -> Int {
+            let lasts = UnsafeRawPointer(words + node)
+            let wanted = SIMD8<Int16>(repeating: Int16(truncatingIfNeeded: key ^ 0x8000))
+            let lower = lasts.load(as: SIMD8<Int16>.self) .< wanted
+            let upper = lasts.load(fromByteOffset: 16, as: SIMD8<Int16>.self) .< wanted
+            // -1 where it ends before.
+            let sum = unsafeBitCast(lower, to: SIMD8<Int16>.self)
+                &+ unsafeBitCast(upper, to: SIMD8<Int16>.self)
+            return 0 &- Int(sum.wrappedSum())
         }
-        collapse(place.path)
-    }
-
-    private struct Place {
-        var range: Range<Int>
-        /// From the root down: the word that leads to each node.
-        var path: [(word: Int, node: Int, depth: Int)]
-    }
-
-    private mutating func descend(_ prefix: Prefix, creating: Bool) -> Place? {
-        var path: [(word: Int, node: Int, depth: Int)] = []
-        var (node, depth, width) = (0, 0, rootBits)
-        while true {
-            let remaining = prefix.length - depth
-            if remaining <= width {
-                let first = node + bits(prefix.address, from: depth, count: width)
-                return Place(range: first..<first + 1 << (width - max(remaining, 0)), path: path)
-            }
-            let word = node + bits(prefix.address, from: depth, count: width)
-            var entry = load(word)
-            if entry & TrieEntry.child == 0 {
-                guard creating else { return nil }
-                entry = UInt32(allocate(filledWith: entry)) | TrieEntry.child
-                store(word, entry)
-            }
-            node = Int(entry & ~TrieEntry.child)
-            depth += width
-            width = stride
-            path.append((word, node, depth))
-        }
-    }
-
-    private func paint(_ index: Int, _ new: UInt32, where isOurs: (UInt32) -> Bool) {
-        let entry = load(index)
-        if entry & TrieEntry.child == 0 {
-            if isOurs(entry) { store(index, new) }
-            return
-        }
-        let node = Int(entry & ~TrieEntry.child)
-        for index in node..<node + 1 << stride { paint(index, new, where: isOurs) }
-    }
-
-    /// Nodes that say the same everywhere become the word that leads to them.
-    private mutating func collapse(_ path: [(word: Int, node: Int, depth: Int)]) {
-        for step in path.reversed() {
-            let first = load(step.node)
-            guard first & TrieEntry.child == 0, TrieEntry.length(first) <= step.depth else {
-                return
-            }
-            for index in step.node + 1..<step.node + 1 << stride where load(index) != first {
-                return
-            }
-            store(step.word, first)
-            retired.append(step.node)
-        }
-    }
-
-    private mutating func allocate(filledWith entry: UInt32) -> Int {
-        let count = 1 << stride
-        let node: Int
-        if let reused = free.popLast() {
-            node = reused
-        } else {
-            if used + count > memory.capacity { grow() }
-            node = used
-            used += count
-        }
-        precondition(node < Int(TrieEntry.child), "a trie of 8 GiB")
-        (memory.words + node).update(repeating: entry, count: count)
-        return node
-    }
-
-    private mutating func grow() {
-        move(to: max(memory.capacity + memory.capacity / 2, memory.capacity + 4 << stride))
-    }
-
-    /// Readers keep the old memory as it is: who asks for `view` next has the new one.
-    mutating func detach() { move(to: memory.capacity) }
-
-    private mutating func move(to capacity: Int) {
-        let larger = TrieMemory(capacity: capacity)
-        larger.words.initialize(from: memory.words, count: used)
-        memory = larger
-        // Nobody reads them in the new memory, yet.
-        free += retired
-        retired = []
-    }
-
-    /// To be called when every reader has begun anew since the last change.
-    mutating func reclaim() {
-        free += retired
-        retired = []
     }
 }

@@ -83,18 +83,14 @@ struct RuleCompiler {
     private func append(
         _ tables: [TableID], _ stores: [TableID: RouteStore], to program: inout RuleProgram
     ) {
-        let routes = tables.reduce(0) { $0 + (stores[$1]?.count ?? 0) }
         let values = tables.reduce(into: Set<UInt8>()) {
             $0.formUnion(stores[$1]?.tosValues ?? [])
         }
-        // A wide root is worth its quarter of a megabyte only where there is much behind it.
-        let rootBits = routes > 2048 ? 16 : 8
         var places = [Int](repeating: program.layers.count, count: 8)
         for tos in [0] + values.sorted() {
             places[Int(tos >> 2 & 7)] = program.layers.count
             program.layers.append(
-                RouteLayer(
-                    tables: tables, tos: tos, trie: RouteTrie(isIPv4: isIPv4, rootBits: rootBits)))
+                RouteLayer(tables: tables, tos: tos, trie: RouteTrie(isIPv4: isIPv4)))
         }
         program.places += places
     }

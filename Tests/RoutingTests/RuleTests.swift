@@ -376,7 +376,7 @@ struct RandomRuleTests {
         let mirror = RouteMirror()
         mirror.load([], rules: RuleEntry.kernelDefaults)
         var sizes: Set<Int> = []
-        for _ in 0..<5 {
+        for round in 0..<6 {
             var random = Random(7)
             let routes = (0..<300).map { _ in
                 RouteEntry(prefix: random.prefix(), table: 254, interfaces: [1])
@@ -387,9 +387,11 @@ struct RandomRuleTests {
             for route in Set(routes) { #expect(mirror.remove(route)) }
             _ = mirror.generation()
             mirror.reclaim()
-            sizes.insert(mirror.trieBytes)
+            // What goes makes nodes, too: only after the first round all are there.
+            if round > 0 { sizes.insert(mirror.trieBytes) }
         }
-        #expect(sizes.count == 1 && mirror.countIPv4 == 0 && mirror.countIPv6 == 0)
+        #expect(sizes.count == 1, "\(sizes)")
+        #expect(mirror.countIPv4 == 0 && mirror.countIPv6 == 0)
     }
 
     @Test("the nexthops of one IPv6 route come and go one by one")
