@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <linux/nsfs.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ int clinux_pin_self(int cpu) {
     CPU_SET(cpu, &set);
     return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
+
+void clinux_timer_slack(unsigned long nanoseconds) { prctl(PR_SET_TIMERSLACK, nanoseconds); }
 
 int clinux_allowed_cpus(int *cpus, int capacity) {
     cpu_set_t set;

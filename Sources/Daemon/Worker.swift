@@ -35,6 +35,10 @@ final class Worker {
     static let scratchBytes = 16 + Limits.headBytes + 16
     /// Frames of a batch that exceeded their slot.
     private static let bigFrames = 8
+    /// Nanoseconds that a worker lets go by, at most, before it looks for the rest of the runs that it
+    /// found, as NICs moderate their interrupts: a write costs what twenty packets of a run do. All that
+    /// it took is written by then, and a packet alone makes nobody wait.
+    private static let moderation = 50_000
     // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
     private static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
@@ -60,6 +64,8 @@ final class Worker {
     // Of the assignment, so that a batch counts no references.
     private var world: UnsafePointer<WorldView>
     var isShadow: Bool
+    /// Of the last batch runs spared at least half of the writes: more of them is on its way.
+    var isInRuns = false
     /// Whether any device takes joined packets.
     var joinsAny = false
 
@@ -132,6 +138,7 @@ final class Worker {
 
     /// Runs until an assignment says that it is the last and the rings are empty.
     func run() throws(SystemError) {
+        Host.setTimerSlack(Self.moderation)
         var idleSince: UInt64 = 0
         while true {
             if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
@@ -142,6 +149,7 @@ final class Worker {
             if count > 0 {
                 if idleSince != 0 { busyPoll.note(gap: Host.monotonicNanoseconds() &- idleSince) }
                 idleSince = 0
+                if isInRuns && count < Self.batch && busyPoll.limit == 0 { Host.nap() }
                 continue
             }
             if assignment.isLast { return }

@@ -11,6 +11,7 @@ extension Worker {
         let joined = joinsAny
             ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
             : Joiner.Joined()
+        isInRuns = 2 &* joined.followers.nonzeroBitCount >= count
         var queued = 0
         var vector = vectors
         for index in 0..<count {

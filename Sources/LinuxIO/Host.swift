@@ -52,6 +52,17 @@ public enum Host {
     @inline(__always)
     public static func monotonicNanoseconds() -> UInt64 { clinux_monotonic_ns() }
 
+    /// How much later than asked for, in nanoseconds, the kernel may wake the calling thread
+    /// (prctl(2) `PR_SET_TIMERSLACK`).
+    public static func setTimerSlack(_ nanoseconds: Int) { clinux_timer_slack(UInt(nanoseconds)) }
+
+    /// Gives the CPU away for as long as the timer slack: until the next timer interrupt that comes anyhow,
+    /// which is cheaper than one of its own, or until the slack is over.
+    public static func nap() {
+        var time = timespec(tv_sec: 0, tv_nsec: 1)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nil)
+    }
+
     /// CLOCK_REALTIME in seconds.
     public static func unixSeconds() -> Double {
         var time = timespec()

@@ -19,7 +19,8 @@ private struct Crowd {
         isIPv4 = random.chance(4)
         shared = isIPv4 ? 8 * random.below(4) : 16 * random.below(8)
         base = isIPv4
-            ? Address(ipv4: 0x0a7f_80ff) : Address(high: 0x2001_0db8_1234_5678, low: 0x9abc_def0_1357_2468)
+            ? Address(ipv4: 0x0a7f_80ff)
+            : Address(high: 0x2001_0db8_1234_5678, low: 0x9abc_def0_1357_2468)
     }
 
     private var bits: Int { isIPv4 ? 32 : 128 }
@@ -29,7 +30,8 @@ private struct Crowd {
         let mask = Prefix(Address(high: .max, low: .max), length: kept)!.address
         let (high, low) = (random.next(), isIPv4 ? 0xffff_0000_0000 | random.next() >> 32 : random.next())
         return Address(
-            high: base.high & mask.high | (isIPv4 ? 0 : high & ~mask.high), low: base.low & mask.low | low & ~mask.low)
+            high: base.high & mask.high | (isIPv4 ? 0 : high & ~mask.high),
+            low: base.low & mask.low | low & ~mask.low)
     }
 
     /// A prefix with its interface, which is new or another one.
@@ -66,7 +68,9 @@ private struct Crowd {
     mutating func differs(_ view: RouteTable.View, questions: Int) -> String? {
         for _ in 0..<questions {
             var asked = address()
-            if !known.isEmpty, random.chance(2) { asked = random.address(near: known[random.below(known.count)]) }
+            if !known.isEmpty, random.chance(2) {
+                asked = random.address(near: known[random.below(known.count)])
+            }
             guard asked.isIPv4 == isIPv4 else { continue }
             let wanted = longest(asked)
             let record = isIPv4 ? view.lookup(ipv4: asked.ipv4) : view.lookup(ipv6: asked)
@@ -194,8 +198,9 @@ struct RouteTrieTests {
     func readers() async {
         let mirror = RouteMirror()
         let stays = (0..<64).map { place in
-            RouteEntry(
-                prefix: Prefix(Address(high: 0x2a00_0001_0000_0000 | UInt64(place) << 18, low: 0), length: 46)!,
+            let address = Address(high: 0x2a00_0001_0000_0000 | UInt64(place) << 18, low: 0)
+            return RouteEntry(
+                prefix: Prefix(address, length: 46)!,
                 table: RouteEntry.tableMain, interfaces: [Int32(1 + place % 9)])
         }
         mirror.load(stays, rules: RuleEntry.kernelDefaults)

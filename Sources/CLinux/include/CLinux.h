@@ -77,6 +77,7 @@ static inline uint64_t clinux_monotonic_ns(void) {
 
 // Need _GNU_SOURCE or are variadic: in shim.c. Each returns 0 or a count, or -errno.
 int clinux_pin_self(int cpu);
+void clinux_timer_slack(unsigned long nanoseconds);
 int clinux_allowed_cpus(int *cpus, int capacity);
 int clinux_allow_cpus(const int *cpus, int count);
 int clinux_memfd(const char *name);
