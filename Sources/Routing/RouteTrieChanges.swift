@@ -111,7 +111,7 @@ final class RouteTrie {
             change(place, depth + width, edit)
             if form == .high, edit.isNew, !isLow(before), isLow(load(place)) { makeWhole(index) }
         }
-        if !edit.isNew { collapse(index, depth) }
+        if !edit.isNew { collapse(index, depth, edit.prefix) }
     }
 
     private func isLow(_ entry: UInt32) -> Bool {
@@ -140,15 +140,70 @@ final class RouteTrie {
 
     private func words(of entry: UInt32) -> Range<Int> { Self.words(of: entry, memory.words) }
 
-    /// A node that says the same everywhere becomes the word that leads to it.
-    private func collapse(_ index: Int, _ depth: Int) {
+    /// A node of few ranges takes their form, and one that says the same everywhere becomes the word that
+    /// leads to it: what was dense once is not to hold that memory for one prefix.
+    private func collapse(_ index: Int, _ depth: Int, _ prefix: Prefix) {
         let entry = load(index)
+        guard let few = fewPieces(entry, depth, prefix) else { return }
+        let isOne = few.count == 1 && isLeaf(few[0].word, of: depth)
+        // IPv4 has no other form.
+        if isIPv4, !isOne { return }
+        store(index, isOne ? few[0].word : made(few[...], depth))
+        retireAll(entry)
+    }
+
+    /// The ranges of a node that a prefix went from; nil when they are not few. That is fewer than what
+    /// such a node is made for, or a prefix that comes and goes would make it anew each time.
+    private func fewPieces(_ entry: UInt32, _ depth: Int, _ prefix: Prefix) -> [Piece]? {
+        let form = TrieEntry.form(entry)
         let words = words(of: entry)
-        let first = load(words.lowerBound)
-        guard isLeaf(first, of: depth) else { return }
-        for word in words.dropFirst() where load(word) != first { return }
-        store(index, first)
-        retire(entry)
+        let limit = isIPv4 ? 1 : form == .whole ? 512 : 8
+        let byte = form == .whole ? bits(prefix.address, from: depth, count: 8) : 0
+        guard hasBorders(words, below: limit, near: byte) else { return nil }
+        let first = Self.span(prefix, depth).lowerBound
+        let step = form == .high ? 256 : 1
+        var pieces: [Piece] = []
+        for (place, index) in words.enumerated() {
+            let word = load(index)
+            let last = first + (place + 1) * step - 1
+            if form == .high, TrieEntry.isChild(word) {
+                guard TrieEntry.form(word) == .ranges else { return nil }
+                pieces += Self.pieces(memory.words, TrieEntry.node(word), last: last)
+            } else {
+                pieces.append(Piece(last: last, word: word))
+            }
+        }
+        let few = merged(pieces)
+        return few.count <= limit ? few : nil
+    }
+
+    /// Whether fewer words than `limit` differ from the one before. From the byte on, to both sides: where
+    /// prefixes go in order, those that are still there stand on one side.
+    private func hasBorders(_ range: Range<Int>, below limit: Int, near byte: Int) -> Bool {
+        let words = memory.words
+        func borders(_ start: Int) -> Int {
+            var count = 0
+            var index = max(start, range.lowerBound &+ 1)
+            while index < start &+ 256 {
+                if words[index] != words[index &- 1] { count &+= 1 }
+                index &+= 1
+            }
+            return count
+        }
+        var lower = range.lowerBound + byte << 8
+        var upper = lower
+        var count = 0
+        while count < limit, lower > range.lowerBound || upper < range.upperBound {
+            if upper < range.upperBound {
+                count += borders(upper)
+                upper += 256
+            }
+            if lower > range.lowerBound {
+                lower -= 256
+                count += borders(lower)
+            }
+        }
+        return count < limit
     }
 
     /// Whether a word may stand for all that `depth` bits lead to: a longer prefix is to be found again.
@@ -335,8 +390,7 @@ final class RouteTrie {
         let node = allocate(.whole)
         for (byte, word) in words.enumerated() { expand(load(word), memory.words, to: node + byte << 8) }
         store(index, TrieEntry.child(.whole, node))
-        for word in words where TrieEntry.isChild(load(word)) { retire(load(word)) }
-        retire(entry)
+        retireAll(entry)
     }
 
     /// Writes what one word leads to as 256.
@@ -397,6 +451,14 @@ final class RouteTrie {
         case .whole: .whole
         case .ranges: rangeCount(words, TrieEntry.node(entry)) <= 8 ? .fewRanges : .ranges
         }
+    }
+
+    /// A node, and what of the same 16 bits is below it.
+    private func retireAll(_ entry: UInt32) {
+        if TrieEntry.form(entry) == .high {
+            for word in words(of: entry) where TrieEntry.isChild(load(word)) { retire(load(word)) }
+        }
+        retire(entry)
     }
 
     private func retire(_ entry: UInt32) {

@@ -157,6 +157,40 @@ struct RouteTrieTests {
         #expect(sizes.count == 1, "what was left is used again: \(sizes)")
     }
 
+    /// Holders of a /32 announce a thousand /48s, in turn, and take them back but for a few.
+    @Test("what was dense once holds no memory for the few that stay", arguments: [1, 8, 200])
+    func thinned(staying: Int) {
+        let mirror = RouteMirror()
+        mirror.load([], rules: RuleEntry.kernelDefaults)
+        func entry(_ site: Int, _ place: Int) -> RouteEntry {
+            // Every fourth byte, and in each 18 that do not touch.
+            let key = UInt64(place % 64) << 10 | UInt64(place / 64 * 13)
+            let address = Address(high: (0x2a00_0000 | UInt64(site)) << 32 | key << 16, low: 0)
+            return RouteEntry(
+                prefix: Prefix(address, length: 48)!, table: RouteEntry.tableMain,
+                interfaces: [Int32(1 + place % 2)])
+        }
+        let places = Array(0..<64 * 18)
+        for site in 0..<10 {
+            for place in places { #expect(mirror.insert(entry(site, place), .last)) }
+            _ = mirror.generation()
+            mirror.reclaim()
+            for place in places.dropFirst(staying) { #expect(mirror.remove(entry(site, place))) }
+            _ = mirror.generation()
+            mirror.reclaim()
+        }
+        #expect(mirror.trieBytes < 3 << 19, "\(mirror.trieBytes)")
+        let table = mirror.generation()
+        for site in 0..<10 {
+            let wrong = places.first { place in
+                let record = table.view.lookup(ipv6: entry(site, place).prefix.address)
+                return place < staying
+                    ? !table.view.bestUses(record, interface: Int32(1 + place % 2)) : record.kind != .none
+            }
+            #expect(wrong == nil, "site \(site)")
+        }
+    }
+
     /// Of IPv4 the root widens twice; who has an older generation goes on with it.
     @Test("roots grow with what is below them")
     func roots() {
