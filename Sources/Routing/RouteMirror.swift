@@ -31,7 +31,10 @@ public final class RouteMirror {
     /// What the tries' readers may have of them.
     private var published = RouteAnswers()
     private(set) var stores: [TableID: RouteStore] = [:]
-    private var sets: [[RouteSpec]] = []
+    private(set) var sets: [[RouteSpec]] = []
+    /// How many prefixes have a set; and numbers of sets that none has any more.
+    private var uses: [Int] = []
+    private var spare: [UInt32] = []
     private var numbers: [[RouteSpec]: UInt32] = [:]
     /// Answers of sets, by TOS and whether the prefix is the default route's.
     private var answered = [[Int32]](repeating: [], count: 16)
@@ -69,6 +72,8 @@ public final class RouteMirror {
         self.vrfs = vrfs
         stores = [:]
         sets = []
+        uses = []
+        spare = []
         numbers = [:]
         answers = RouteAnswers()
         answered = [[Int32]](repeating: [], count: 16)
@@ -171,6 +176,8 @@ public final class RouteMirror {
         let new = routes.isEmpty ? nil : number(routes)
         guard new != old else { return }
         stores[id, default: RouteStore(isIPv4: prefix.isIPv4)][prefix] = new
+        if let new { uses[Int(new)] += 1 }
+        if let old { release(Int(old)) }
         for route in routes where route.tos != 0 && prefix.isIPv4 {
             if stores[id]!.tosValues.insert(route.tos).inserted { isStale = true }
         }
@@ -179,10 +186,27 @@ public final class RouteMirror {
 
     private func number(_ routes: [RouteSpec]) -> UInt32 {
         if let known = numbers[routes] { return known }
-        let new = UInt32(sets.count)
-        sets.append(routes)
+        let new = spare.popLast() ?? UInt32(sets.count)
+        if Int(new) == sets.count {
+            sets.append(routes)
+            uses.append(0)
+        } else {
+            sets[Int(new)] = routes
+        }
         numbers[routes] = new
         return new
+    }
+
+    /// A set of one prefix less. Gateways and metrics that change for days are to leave nothing behind.
+    private func release(_ set: Int) {
+        uses[set] -= 1
+        guard uses[set] == 0 else { return }
+        numbers[sets[set]] = nil
+        sets[set] = []
+        for place in answered.indices where set < answered[place].count {
+            answered[place][set] = Self.unknown
+        }
+        spare.append(UInt32(set))
     }
 
     // MARK: generations

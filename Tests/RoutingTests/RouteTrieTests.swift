@@ -1,8 +1,9 @@
 // Tries where prefixes stand close: nodes that change their form, roots that widen, readers meanwhile.
 
-import Routing
 import Synchronization
 import Testing
+
+@testable import Routing
 
 /// Prefixes with the interface that each leads to, searched one length after the other.
 private struct Crowd {
@@ -189,6 +190,31 @@ struct RouteTrieTests {
             }
             #expect(wrong == nil, "site \(site)")
         }
+    }
+
+    @Test("a route whose gateway changes for days leaves nothing behind")
+    func gateways() {
+        let mirror = RouteMirror()
+        let (still, changing) = (prefix("192.0.2.0/24"), prefix("198.51.100.0/24"))
+        func entry(_ prefix: Prefix, _ gateway: UInt32) -> RouteEntry {
+            RouteEntry(
+                prefix: prefix, table: RouteEntry.tableMain, interfaces: [Int32(1 + gateway % 3)],
+                gateways: [gateway])
+        }
+        // Both have the first set.
+        mirror.load([entry(still, 1), entry(changing, 1)], rules: RuleEntry.kernelDefaults)
+        for gateway in 2...1000 as ClosedRange<UInt32> {
+            #expect(mirror.insert(entry(changing, gateway), .instead))
+            let table = mirror.generation()
+            for (prefix, interface) in [(still, Int32(2)), (changing, Int32(1 + gateway % 3))] {
+                let record = table.view.lookup(ipv4: prefix.address.ipv4)
+                #expect(table.view.bestUses(record, interface: interface))
+            }
+        }
+        #expect(mirror.sets.count <= 3)
+        #expect(mirror.remove(entry(changing, 1000)))
+        #expect(mirror.insert(entry(changing, 1001), .last))
+        #expect(mirror.sets.count <= 3)
     }
 
     /// Of IPv4 the root widens twice; who has an older generation goes on with it.
