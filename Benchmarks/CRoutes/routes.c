@@ -211,6 +211,14 @@ static inline uint32_t find6(const struct routes_trie *trie, uint64_t high, uint
     return entry;
 }
 
+uint32_t routes_find4(const struct routes_trie *trie, uint32_t address) {
+    return find4(trie, address) & ROUTES_VALUE;
+}
+
+uint32_t routes_find6(const struct routes_trie *trie, uint64_t high, uint64_t low) {
+    return find6(trie, high, low) & ROUTES_VALUE;
+}
+
 #define FIND4(more) find4(trie, addresses[i] + more)
 #define FIND6(more) find6(trie, addresses[2 * i] + more, addresses[2 * i + 1])
 // Two loops, as a mask of no bits is waited for as well.

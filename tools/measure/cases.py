@@ -42,10 +42,13 @@ class Rig:
     def inside(self, where, *command):
         return ["ip", "netns", "exec", f"{self.name}-{where}", *[str(c) for c in command]]
 
-    def generate(self, seconds, mode="ipip", size=64, flows=1024, burst=1, rate="max"):
-        return json.loads(run(*self.inside(
+    def generator(self, seconds, mode="ipip", size=64, flows=1024, burst=1, rate="max"):
+        return self.inside(
             "balancer", LAB, "generate", "back", "--mode", mode, "--size", size, "--flows", flows, "--burst", burst,
-            "--rate", rate, "--seconds", seconds, "--cpu", self.cpu)))
+            "--rate", rate, "--seconds", seconds, "--cpu", self.cpu)
+
+    def generate(self, seconds, **traffic):
+        return json.loads(run(*self.generator(seconds, **traffic)))
 
 
 def delivered(place, peer):
@@ -109,10 +112,24 @@ def bulk(bench, peer):
         return {"mbit_per_s": result["mbit_per_s"]}
 
 
-def latency(cpu):
+@contextlib.contextmanager
+def beside(bench, traffic):
+    """The generator's traffic meanwhile, for no longer than it is wanted."""
+    if not traffic:
+        yield
+        return
+    with subprocess.Popen(bench.rig.generator(60, **traffic), stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(0.3)   # until it has begun
+            yield
+        finally:
+            process.terminate()
+
+
+def latency(cpu, **traffic):
     """Requests at 4,000 a second, one at a time; a late answer's delay is also that of the requests it held up."""
     def measure(bench, peer):
-        with peer:
+        with peer, beside(bench, traffic):
             result = json.loads(run(*bench.rig.inside(
                 "client", "taskset", "-c", cpu, LAB, "pingpong", VIPS["ipip"], 7, "--rate", 4000,
                 "--count", int(4000 * bench.seconds))))
@@ -183,6 +200,9 @@ def points():
         Point("latency", "round trip, one CPU, busyPoll 0us", latency(last), quick=True, how={"cpus": last}, around=echo),
         *[Point("latency", f"round trip, another CPU, busyPoll {wait}", latency(last), ("tc-bpf", "shuck", "shuck-pod"),
                 how={"busy_poll": wait}, around=echo) for wait in ("50us", "1ms")],
+        # What a packet alone pays for runs that are moderated; shuck-single has neither.
+        Point("latency", "round trip beside bursts of 64, 100 kpps", latency(last, burst=64, rate=100000),
+              ("tc-bpf", "shuck", "shuck-single", "shuck-pod"), around=echo),
         Point("lossfree", "loss-free rate (RFC 2544)", loss_free, ("tc-bpf", "xdp", "naive", "shuck", "shuck-pod")),
         *[Point("routes", f"{count_name(count)} routes", flood(memory=True), ("tc-bpf", "kernel", "shuck"),
                 around=lambda b, n=count: routes(b, n)) for count in (1000, 100000, 1000000)],

@@ -30,6 +30,10 @@ void routes_init4(struct routes_trie *trie, unsigned root, const struct routes_p
 // With a root of 16 bits.
 void routes_init6(struct routes_trie *trie, const struct routes_prefix *prefixes, size_t count);
 
+// The value of the longest prefix that holds the address; 0: none.
+uint32_t routes_find4(const struct routes_trie *trie, uint32_t address);
+uint32_t routes_find6(const struct routes_trie *trie, uint64_t high, uint64_t low);
+
 // What the loops of the two languages do alike: `count` lookups; of each answer, which is 1, the bits of
 // `mask` are added to the next address, so that it waits for them; 0: it does not. The sum of all kinds.
 uint64_t routes_run4(const struct routes_trie *trie, const uint32_t *addresses, size_t count, uint32_t mask);
