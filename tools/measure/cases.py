@@ -182,8 +182,8 @@ def count_name(count):
 
 def points():
     last = os.cpu_count() - 1
-    def echo(bench):
-        return serving(bench, "taskset", "-c", last, LAB, "echo", "--port", 7)
+    def echo(bench, cpu=last):
+        return serving(bench, "taskset", "-c", cpu, LAB, "echo", "--port", 7)
     joined = ("tc-bpf", "xdp", "naive", "kernel", "shuck", "shuck-single", "shuck-pod", "shuck-pod-single")
     short = ("tc-bpf", "xdp", "naive", "kernel", "shuck", "shuck-pod")
     listed = [
@@ -200,9 +200,9 @@ def points():
         Point("latency", "round trip, one CPU, busyPoll 0us", latency(last), quick=True, how={"cpus": last}, around=echo),
         *[Point("latency", f"round trip, another CPU, busyPoll {wait}", latency(last), ("tc-bpf", "shuck", "shuck-pod"),
                 how={"busy_poll": wait}, around=echo) for wait in ("50us", "1ms")],
-        # What a packet alone pays for runs that are moderated; shuck-single has neither.
-        Point("latency", "round trip beside bursts of 64, 100 kpps", latency(last, burst=64, rate=100000),
-              ("tc-bpf", "shuck", "shuck-single", "shuck-pod"), around=echo),
+        # What a packet alone pays for runs that are moderated. The generator has a CPU alone.
+        Point("latency", "round trip beside bursts of 64, 100 kpps", latency(0, burst=64, rate=100000),
+              ("tc-bpf", "shuck", "shuck-pod"), how={"cpus": 0}, around=lambda b: echo(b, 0)),
         Point("lossfree", "loss-free rate (RFC 2544)", loss_free, ("tc-bpf", "xdp", "naive", "shuck", "shuck-pod")),
         *[Point("routes", f"{count_name(count)} routes", flood(memory=True), ("tc-bpf", "kernel", "shuck"),
                 around=lambda b, n=count: routes(b, n)) for count in (1000, 100000, 1000000)],
