@@ -36,8 +36,8 @@ final class Worker {
     /// Frames of a batch that exceeded their slot.
     private static let bigFrames = 8
     /// Nanoseconds that a worker lets go by, at most, before it looks for the rest of the runs that it
-    /// found, as NICs moderate their interrupts: a write costs what twenty packets of a run do. All that
-    /// it took is written by then, and a packet alone makes nobody wait.
+    /// found, as NICs moderate their interrupts: a write costs far more than a packet in it. All that it
+    /// took is written by then; a packet alone brings no wait on, but may come within one.
     private static let moderation = 50_000
     // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
     private static let pollTag = UInt64(1) << 61
