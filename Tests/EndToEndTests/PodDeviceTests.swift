@@ -153,7 +153,7 @@ extension EndToEnd {
                 let stays = try rig.start(
                     .client,
                     [
-                        Tools.lab, "pingpong", Mode.ipip.vip, "7", "--count", "3000",
+                        Tools.lab, "pingpong", Mode.ipip.vip, "7", "--count", "60000",
                         "--interval-us", "2000",
                     ])
                 for round in 1...3 {
@@ -184,6 +184,7 @@ extension EndToEnd {
                 try extra.expectAnswers("at the end")
                 #expect(try daemon.metrics().sum("shuck_device_up", "pod1") == 1)
                 #expect(stays.isRunning, "the pods took longer than the traffic")
+                stays.signal(SIGINT)
                 #expect(try Answer(stays.wait().get())["lost"] == 0)
                 #expect(try daemon.status().dropsByReason == ["device_error": 3])
                 try daemon.expectConservation()

@@ -3,6 +3,7 @@
 #include "lab.h"
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,13 @@ static void distribution(const double *sorted, uint64_t count)
 	printf(",[100,%.1f]]}\n", part(sorted, count, 1));
 }
 
+// Whether somebody interrupts. The signal is blocked, so that no request is cut short and then counted as lost.
+static bool is_interrupted(void)
+{
+	sigset_t pending;
+	return !sigpending(&pending) && sigismember(&pending, SIGINT);
+}
+
 #define LOST_MAX 10   // a path that is closed is no measurement
 
 int pingpong_main(char **argv)
@@ -114,9 +122,14 @@ int pingpong_main(char **argv)
 	if (!times || !data)
 		fail("out of memory");
 	prctl(PR_SET_TIMERSLACK, 1);
-	uint64_t answered = 0, first = now_ns();
+	sigset_t interrupt;
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT);
+	sigprocmask(SIG_BLOCK, &interrupt, NULL);
+	uint64_t sent = 0, answered = 0, first = now_ns();
 	int lost_in_a_row = 0;
-	for (uint64_t i = 0; i < count; i++) {
+	for (uint64_t i = 0; i < count && !is_interrupted(); i++) {
+		sent++;
 		uint64_t from = rate ? due(first + i * 1000000000ull / rate) : 0;
 		double took = round_trip(fd, data, size, i, timeout, from);
 		lost_in_a_row = took < 0 ? lost_in_a_row + 1 : 0;
@@ -129,8 +142,8 @@ int pingpong_main(char **argv)
 	}
 	qsort(times, answered, sizeof *times, by_size);
 	printf("{\"count\":%llu,\"lost\":%llu,\"size\":%llu,\"min_us\":%.1f,\"median_us\":%.1f,\"p90_us\":%.1f,"
-		"\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f", (unsigned long long)count,
-		(unsigned long long)(count - answered), (unsigned long long)size, part(times, answered, 0), part(times, answered, 0.5),
+		"\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f", (unsigned long long)sent,
+		(unsigned long long)(sent - answered), (unsigned long long)size, part(times, answered, 0), part(times, answered, 0.5),
 		part(times, answered, 0.9), part(times, answered, 0.99), part(times, answered, 0.999), part(times, answered, 1));
 	distribution(times, answered);
 	return answered == 0;
