@@ -1,6 +1,7 @@
 // The lab's network for one test: client, balancer, node and pod, made before and removed after it.
 
 import Foundation
+import Testing
 
 enum Place: String { case client, balancer, node, pod }
 
@@ -134,6 +135,21 @@ final class Rig {
 
     func get(_ place: Place, _ setting: String) throws -> String {
         try run(place, "sysctl", "-n", setting).trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    /// Sends echo requests of so many bytes of data, each when the one before is answered. Behind the last
+    /// of several ping(8) waits for two round trips and no longer, which on a busy host differ more.
+    func expectEchoes(
+        _ place: Place, _ target: String, count: Int = 3, bytes: Int = 56, options: [String] = [],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        for number in 1...count {
+            let command = ["ping", "-n", "-c", "1", "-W", "5", "-s", "\(bytes)"] + options + [target]
+            let result = try attempt(place, command)
+            #expect(
+                result.output.contains(" 1 received"), "\(number) of \(count): \(result)",
+                sourceLocation: sourceLocation)
+        }
     }
 
     /// Runs lines of ip(8) in one of the namespaces.
