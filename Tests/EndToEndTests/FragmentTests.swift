@@ -26,6 +26,7 @@ extension EndToEnd {
                     try rig.send([pieces[2][0], pieces[2][0], pieces[2][1]])
                 }
                 try arrived.wait(for: 12)
+                try daemon.wait(received: 28)
                 let metrics = try daemon.metrics()
                 #expect(metrics.sum("shuck_held_packets_total") == 12)
                 #expect(metrics.drops == ["dup_frag": 4])

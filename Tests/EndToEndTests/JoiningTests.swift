@@ -19,6 +19,7 @@ extension EndToEnd {
                     #expect(answer["reordered"] > 100 && answer["twice"] > 100)
                     #expect(answer["delivered"] == answer["sent"] - answer["refused"])
                     answers.append(answer)
+                    try daemon.wait(received: answer["sent"])
                     let status = try daemon.status()
                     #expect(status.joining == (coalesce ? "on" : "off"))
                     #expect(status.devices[0].joins == (coalesce ? ["tcp", "udp"] : []))
@@ -61,6 +62,7 @@ extension EndToEnd {
                 try rig.ip(.pod, "address flush dev lo\n")
                 let daemon = try Self.spoiled(rig)
                 let answer = try Self.same(rig, packets: 5_000, "--lossy")
+                try daemon.wait(received: answer["sent"])
                 try Self.expectFallback(daemon, left: [])
                 // Lost is only what stood before packets of its flow that were written already.
                 let drops = try daemon.status().dropsByReason

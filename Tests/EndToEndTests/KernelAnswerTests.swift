@@ -55,6 +55,7 @@ extension EndToEnd {
                 try errors.wait(for: 2)
                 #expect(errors.packets.count == 2, "\(errors.packets)")
                 #expect(errors.packets[0].contains("protocol 47 unreachable"))
+                try daemon.wait(received: 80 + 24)
                 #expect(try daemon.metrics().drops == ["remote_not_allowed": 12])
                 try daemon.expectConservation()
             }
@@ -111,6 +112,7 @@ extension EndToEnd {
                         packet.contains("> \(Self.stranger4)") || packet.contains(
                             "> \(Self.stranger6)"), "\(packet)")
                 }
+                try daemon.wait(received: 24)
                 let packets = try daemon.status().packets
                 #expect(packets["injected"] == 20)
                 #expect(packets["passed"] == 4)

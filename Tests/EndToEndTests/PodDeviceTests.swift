@@ -114,6 +114,7 @@ extension EndToEnd {
                     try rig.run(.client, "ip", "route", "flush", "cache")
                     try rig.run(.client, "ip", "-6", "route", "flush", "cache")
                 }
+                try daemon.wait(received: 8)
                 let replied = try daemon.metrics().sum("shuck_replied_packets_total")
                 #expect(replied == 4)
                 try Self.expectRate(rig, daemon)

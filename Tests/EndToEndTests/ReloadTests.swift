@@ -127,6 +127,7 @@ extension EndToEnd {
                 #expect(errors.packets.count == 1 && podErrors.packets.count == 1)
                 #expect(podErrors.packets[0].contains("protocol 4 unreachable"))
                 // The frame to 192.0.2.3 still came in by eth0, and was nobody's.
+                try daemon.wait(received: 3)
                 let packets = try daemon.status().packets
                 #expect(packets["received"] == 3)
                 #expect(packets["passed"] == 1)

@@ -59,6 +59,7 @@ extension EndToEnd {
                 for error in errors.packets {
                     #expect(error.contains("time exceeded in-transit"), "\(error)")
                 }
+                try daemon.wait(received: 8)
                 #expect(try daemon.metrics().drops == ["ip_ttl": 4])
                 try daemon.expectConservation()
             }
@@ -209,6 +210,7 @@ extension EndToEnd {
                 try arrived.wait(for: 4)
                 #expect(arrived.packets.count == 4)
                 #expect(!arrived.packets.contains { $0.contains(".4243:") })
+                try daemon.wait(received: 8)
                 #expect(try daemon.status().packets["injected"] == 8)
                 try daemon.expectConservation()
             }

@@ -140,6 +140,7 @@ extension EndToEnd {
                 try rig.send(Self.good())
                 try arrived.wait(for: 5)
                 #expect(arrived.packets.count == 5, "\(arrived.packets)")
+                try daemon.wait(received: cases.flatMap(\.packets).count + 5)
                 let expected = Dictionary(
                     uniqueKeysWithValues: cases.map { ($0.reason, $0.packets.count) })
                 #expect(try daemon.metrics().drops == expected)

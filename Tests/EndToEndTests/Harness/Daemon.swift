@@ -144,6 +144,14 @@ final class Daemon {
         return answer.body
     }
 
+    /// Waits until so many frames have met their fate. They are counted behind their writes, so that a frame
+    /// may be seen, or answered by the kernel, before it is counted.
+    func wait(received count: Int) throws {
+        try eventually("\(count) frames to be counted") {
+            try status().packets["received", default: 0] >= count
+        }
+    }
+
     /// Ends it as a service manager does.
     func stop() throws -> CommandResult {
         process.signal(SIGTERM)
