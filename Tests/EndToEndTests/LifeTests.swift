@@ -14,12 +14,15 @@ extension EndToEnd {
             }
         }
 
-        /// Waits for a first answer. A moment after a link came up, neither has the kernel seen
-        /// its carrier at both ends, nor shuck the routes that make clients' sources right.
-        private static func waitForAnswer(_ rig: Rig) throws {
-            try eventually("an answer") {
-                let once = ["pingpong", Mode.ipip.vip, "7", "--count", "1", "--timeout-ms", "200"]
-                return try rig.attempt(.client, [Tools.lab] + once).status == 0
+        /// Waits for a first answer in each mode. A moment after a link came up, neither has the kernel
+        /// seen its carrier at both ends, nor shuck the routes that make clients' sources right: those of
+        /// the families come one after the other.
+        private static func waitForAnswers(_ rig: Rig) throws {
+            for mode in Mode.allCases {
+                try eventually("an answer in \(mode)") {
+                    let once = ["pingpong", mode.vip, "7", "--count", "1", "--timeout-ms", "200"]
+                    return try rig.attempt(.client, [Tools.lab] + once).status == 0
+                }
             }
         }
 
@@ -45,7 +48,7 @@ extension EndToEnd {
             try Rig.with { rig in
                 try rig.serve(.pod, "echo")
                 let daemon = try Daemon.ready(rig, Setup(busyPoll: "40ms"))
-                try Self.waitForAnswer(rig)
+                try Self.waitForAnswers(rig)
                 func cpuSeconds(count: Int, milliseconds: Int) throws -> Double {
                     let before = try daemon.status().workers[0].cpuSeconds
                     let answer = try rig.lab(
@@ -125,7 +128,7 @@ extension EndToEnd {
                 #expect(AdminClient.ask(daemon.socket, "GET", "/healthz")?.status == 200)
                 try rig.makeNodeLink()
                 try daemon.waitUntilReady()
-                try Self.waitForAnswer(rig)
+                try Self.waitForAnswers(rig)
                 try Self.expectForwarding(rig, "after the interface came")
                 try daemon.expectConservation()
             }
@@ -149,7 +152,7 @@ extension EndToEnd {
                     try rig.makeNodeLink()
                     try daemon.waitUntilReady()
                     try Self.waitForClaim(daemon)
-                    try Self.waitForAnswer(rig)
+                    try Self.waitForAnswers(rig)
                     try Self.expectForwarding(rig, "in round \(round)")
                     let now = try daemon.metrics().sum("shuck_received_packets_total")
                     #expect(now >= received + 40)
@@ -180,7 +183,7 @@ extension EndToEnd {
                     try rig.run(.node, "ip", "link", "set", "eth0", "up")
                     try rig.restoreNodeRoutes()
                     try daemon.waitUntilReady()
-                    try Self.waitForAnswer(rig)
+                    try Self.waitForAnswers(rig)
                     try Self.expectForwarding(rig, "in round \(round)")
                 }
                 try daemon.expectConservation()
