@@ -133,8 +133,7 @@ extension EndToEnd {
                 daemon.process.signal(signal)
                 let result = try daemon.process.wait()
                 #expect(result.status == (signal == SIGTERM ? 0 : 128 + SIGKILL))
-                // A queue of the device may be closed a moment after the process has gone.
-                try eventually("shuck0 to go") { try !rig.hasLink(.node, "shuck0") }
+                try rig.waitForEnd(of: "shuck0", .node)
                 #expect(try Self.traces(rig) == before)
                 try rig.send(Self.ours())
                 try errors.wait(for: 4)

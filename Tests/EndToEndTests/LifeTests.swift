@@ -34,7 +34,7 @@ extension EndToEnd {
                 try daemon.expectConservation()
                 let result = try daemon.stop()
                 #expect(result.status == 0, "\(result.errors)")
-                #expect(try !rig.hasLink(.node, "shuck0"))
+                try rig.waitForEnd(of: "shuck0", .node)
                 #expect(!FileManager.default.fileExists(atPath: daemon.socket))
                 // And again at once, on the same socket and device.
                 let next = try Daemon.ready(rig)

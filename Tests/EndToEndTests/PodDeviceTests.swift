@@ -243,11 +243,11 @@ extension EndToEnd {
                 let first = try Daemon.ready(rig, setup)
                 #expect(try rig.hasLink(.pod, "pod0"))
                 #expect(try first.stop().status == 0)
-                #expect(try !rig.hasLink(.pod, "pod0"))
+                try rig.waitForEnd(of: "pod0", .pod)
                 let second = try Daemon.ready(rig, setup)
                 second.process.signal(SIGKILL)
                 try second.process.wait()
-                try eventually("its end") { try !rig.hasLink(.pod, "pod0") }
+                try rig.waitForEnd(of: "pod0", .pod)
                 #expect(try Daemon.ready(rig, setup).stop().status == 0)
             }
         }
@@ -277,7 +277,7 @@ extension EndToEnd {
                 try eventually("the device", 5) { try rig.hasLink(.pod, "pod0") }
                 try daemon.configure(Setup())
                 #expect(try daemon.reload().status == 200)
-                #expect(try !rig.hasLink(.pod, "pod0"))
+                try rig.waitForEnd(of: "pod0", .pod)
                 try daemon.expectConservation()
             }
         }

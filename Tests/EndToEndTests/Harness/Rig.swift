@@ -169,6 +169,11 @@ final class Rig {
     func hasLink(_ place: Place, _ link: String) throws -> Bool {
         try attempt(place, ["ip", "link", "show", link]).status == 0
     }
+
+    /// Waits until a device is gone: the kernel closes the files of an io_uring a moment after the ring.
+    func waitForEnd(of link: String, _ place: Place) throws {
+        try eventually("\(link) to go") { try !hasLink(place, link) }
+    }
 }
 
 /// One JSON object of the lab.
