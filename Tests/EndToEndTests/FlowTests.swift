@@ -63,7 +63,7 @@ extension Rig {
         let lost = try grown("ringDropped")
         // Behind the TUN they may still stand in a queue of the kernel.
         var counted = try lab(.pod, "sink", "read", "eth0")
-        _ = try? eventually("the sink", 2) {
+        _ = try? eventually("the sink", 5) {
             counted = try lab(.pod, "sink", "read", "eth0")
             return counted["packets"] >= sent - lost
         }

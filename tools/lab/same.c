@@ -373,7 +373,7 @@ static void drain(int fd)
 		if (n > 0)
 			continue;
 		struct pollfd readable = { .fd = fd, .events = POLLIN };
-		if (poll(&readable, 1, lossy ? 500 : 5000) == 0)
+		if (poll(&readable, 1, lossy ? 2000 : 5000) == 0)   // longer than a busy host stands still
 			give_up();
 	}
 }
