@@ -58,11 +58,13 @@ struct Network {
             Network(near: Int32(if_nametoindex("near")), far: Int32(if_nametoindex("far"))))
     }
 
-    /// A link that was set up takes frames only once the kernel has looked at its carrier.
-    static func waitForCarrier() throws {
+    /// A link that was set up takes frames, and has all routes of the kernel's own, only once the kernel
+    /// has looked at its carrier.
+    static func waitForCarrier(_ links: [String] = ["near", "far"]) throws {
         try eventually("the carrier") {
-            let states = try run("ip -brief link show").split(separator: "\n")
-            return states.filter { $0.contains(" UP ") }.count == 2
+            let states = try run("ip -brief link show up").split(separator: "\n")
+            let up = states.filter { $0.contains(" UP ") }.map { $0.prefix { $0 != "@" && $0 != " " } }
+            return links.allSatisfy { up.contains(Substring($0)) }
         }
     }
 

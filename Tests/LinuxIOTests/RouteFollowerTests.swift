@@ -72,6 +72,11 @@ extension OnHost {
             ip address add 2001:db8:fe::2/64 dev side nodad
             """
 
+        private static func makeLinks() throws {
+            try Network.run(links)
+            try Network.waitForCarrier(["near", "side", "away"])
+        }
+
         /// A batch of ip(8) for one family; what the kernel refuses it refuses.
         private static func batch(isIPv4: Bool, _ random: inout SplitMix) -> String {
             let hops = isIPv4
@@ -102,7 +107,7 @@ extension OnHost {
             print("route follower: seed \(seed)")
             var random = SplitMix(seed)
             try Network.with { _ in
-                try Network.run(Self.links)
+                try Self.makeLinks()
                 var following = try Following()
                 for round in 0..<40 {
                     let isIPv4 = round % 2 == 0
@@ -119,12 +124,14 @@ extension OnHost {
                         try following.settle()
                         #expect(following.follower.resyncs == resyncs, "round \(round)")
                     } else if round % 5 == 4 {
-                        try Network.run(
-                            random.one([
-                                "ip rule add pref \(100 + round) lookup 1000", "ip link set side down",
-                                "ip link set side up", "ip address add 192.0.2.\(100 + round)/24 dev near",
-                                "ip address del 198.51.100.1/24 dev side || true",
-                            ]))
+                        let change = random.one([
+                            "ip rule add pref \(100 + round) lookup 1000", "ip link set side down",
+                            "ip link set side up", "ip address add 192.0.2.\(100 + round)/24 dev near",
+                            "ip address del 198.51.100.1/24 dev side || true",
+                        ])
+                        try Network.run(change)
+                        // What the kernel does by and by is done, or it would do it between the two mirrors.
+                        if change.hasSuffix("side up") { try Network.waitForCarrier(["side", "away"]) }
                     }
                     try following.settle()
                     let differences = try following.differences()
@@ -139,7 +146,7 @@ extension OnHost {
         /// 20,000 routes overrun a buffer of 64 KiB that nobody reads.
         @Test func lostNoticesLeadToADump() throws {
             try Network.with { _ in
-                try Network.run(Self.links)
+                try Self.makeLinks()
                 var following = try Following(bufferBytes: 32 << 10)
                 let old = following.follower.generation
                 try Network.run(
