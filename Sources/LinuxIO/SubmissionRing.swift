@@ -46,6 +46,9 @@ public final class SubmissionRing {
     }
 
     deinit {
+        // The kernel ends a ring in a work queue, and a device whose queues were registered would
+        // go a moment later than its process.
+        io_uring_unregister_files(ring)
         io_uring_queue_exit(ring)
         ring.deallocate()
     }

@@ -51,6 +51,17 @@ extension Rig {
         }
     }
 
+    /// What the sink in the pod counts once so many packets came, or after 5 s: behind the TUN they may still
+    /// stand in a queue of the kernel.
+    func sink(awaiting count: Int) throws -> Answer {
+        var counted = try lab(.pod, "sink", "read", "eth0")
+        _ = try? eventually("the sink", 5) {
+            counted = try lab(.pod, "sink", "read", "eth0")
+            return counted["packets"] >= count
+        }
+        return counted
+    }
+
     /// The sink in the pod has all that the generator sent but for what the ring had no room
     /// for: once, in order and whole. `before` is the daemon's status before.
     func expectInSink(_ sent: Int, _ daemon: Daemon, _ before: Status) throws {
@@ -61,12 +72,7 @@ extension Rig {
             try grown("received") + grown("ringDropped") >= sent
         }
         let lost = try grown("ringDropped")
-        // Behind the TUN they may still stand in a queue of the kernel.
-        var counted = try lab(.pod, "sink", "read", "eth0")
-        _ = try? eventually("the sink", 5) {
-            counted = try lab(.pod, "sink", "read", "eth0")
-            return counted["packets"] >= sent - lost
-        }
+        let counted = try sink(awaiting: sent - lost)
         #expect(counted["packets"] == sent - lost, "\(counted), \(lost) of \(sent) lost")
         // A flow whose last packets were lost skips none.
         #expect(counted["skipped"] <= lost, "\(counted), \(lost) of \(sent) lost")

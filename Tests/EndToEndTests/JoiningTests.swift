@@ -49,12 +49,7 @@ extension EndToEnd {
                 try eventually("all packets to be injected") {
                     try daemon.metrics().sum("shuck_received_packets_total") == sent["sent"]
                 }
-                // Behind the TUN they may still stand in a queue of the kernel.
-                var sink = try rig.lab(.pod, "sink", "read", "eth0")
-                _ = try? eventually("the sink", 5) {
-                    sink = try rig.lab(.pod, "sink", "read", "eth0")
-                    return sink["packets"] >= sent["sent"]
-                }
+                let sink = try rig.sink(awaiting: sent["sent"])
                 #expect(sink["packets"] == sent["sent"] && sink["frames"] == sent["sent"], "\(sink)")
                 #expect(sink["out_of_order"] + sink["duplicates"] + sink["skipped"] == 0, "\(sink)")
                 try Self.expectFallback(daemon, left: ["tcp"])

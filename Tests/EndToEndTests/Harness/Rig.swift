@@ -137,6 +137,12 @@ final class Rig {
         try run(place, "sysctl", "-n", setting).trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
+    /// Waits until the pod's echo answers the client.
+    func waitForAnswer(_ target: String, _ when: String) throws {
+        let once = [Tools.lab, "pingpong", target, "7", "--count", "1", "--timeout-ms", "200"]
+        try eventually("an answer \(when)") { try attempt(.client, once).status == 0 }
+    }
+
     /// Sends echo requests of so many bytes of data, each when the one before is answered. Behind the last
     /// of several ping(8) waits for two round trips and no longer, which on a busy host differ more.
     func expectEchoes(
