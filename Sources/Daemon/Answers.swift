@@ -76,7 +76,7 @@ extension Plumbing {
             let device = devices[configuration.devices[place].name]
         else { return }
         guard Host.sysctl("net.ipv6.conf.all.forwarding") != nil else {
-            notes.append("inner.rewriteSources: this host has no IPv6, so nothing is answered")
+            fallShort("inner.rewriteSources: this host has no IPv6, so nothing is answered")
             return
         }
         // Before the first answer can come; harmless should this plumbing come to nothing.
@@ -86,15 +86,20 @@ extension Plumbing {
                 configuration, device: device, place: place, links: links, unlike: old.answers)
         } catch {
             guard isFollowing else { throw error }
-            notes.append("inner.rewriteSources: answers do not come back: \(error)")
+            fallShort("inner.rewriteSources: answers do not come back: \(error)")
         }
         if configuration.consume == .socket {
-            notes.append(
+            fallShort(
                 """
                 consume: socket claims no native probes: beside their answer the kernel sends an \
                 ICMPv6 error (beyond scope of source address); use auto or bpf
                 """)
         }
+    }
+
+    private mutating func fallShort(_ text: String) {
+        degradations.append(
+            Degradation(what: .probes, subject: "answers", text: text, isBlocking: false))
     }
 
     /// Once no worker runs on what was before: narrows what was kept wide for the change.

@@ -163,6 +163,10 @@ enum MetricsPage {
             "shuck_config_last_reload_success_timestamp_seconds", "gauge",
             "When a configuration was last applied."
         ),
+        (
+            "shuck_degraded", "gauge",
+            "1 while a fallback is in use, something is absent, or what shuck set was changed."
+        ),
         ("shuck_destination_packets_total", "counter", "Injected packets by destination rule."),
         ("shuck_device_up", "gauge", "1 if the device is there and up."),
         ("shuck_dropped_packets_total", "counter", "Frames that were ours and refused."),

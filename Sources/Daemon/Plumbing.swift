@@ -31,6 +31,12 @@ struct Plumbing {
         let interfaceIndex: Int32
         /// Why native probes are not claimed.
         var failure: String?
+
+        var degradations: [Degradation] {
+            failure.map {
+                [Degradation(what: .claim, subject: "native probes", text: $0, isBlocking: false)]
+            } ?? []
+        }
     }
 
     var interfaces: [String: OpenInterface] = [:]
@@ -53,8 +59,8 @@ struct Plumbing {
     var replyChains = ""
     /// Why the table does not have the chains that it should have.
     var replyFailure: String?
-    /// What could not be had as asked, for `status`.
-    var notes: [String] = []
+    /// What could not be had as asked.
+    var degradations: [Degradation] = []
 
     /// Bytes of each ring. By time rather than by bytes: at half a million small packets a
     /// second, 8192 slots hold what comes in 16 ms.
@@ -84,10 +90,12 @@ struct Plumbing {
                 next.interfaces[name] = try Self.open(link, cpus: cpus)
             }
         }
-        next.notes = configuration.devices.compactMap { device in
-            guard let tun = next.devices[device.name] else { return nil }
-            return tun.offloads.contains(.tcp) ? nil
-                : "\(device.name): the kernel takes no TCP segments from it; large packets fail"
+        next.degradations = configuration.devices.compactMap { device in
+            guard let tun = next.devices[device.name], !tun.offloads.contains(.tcp) else { return nil }
+            return Degradation(
+                what: .offload, subject: device.name,
+                text: "\(device.name): the kernel takes no TCP segments from it; large packets fail",
+                isBlocking: false)
         }
         try next.reconcileAnswers(
             of: configuration, links: links, unlike: self, isFollowing: isFollowing)
@@ -152,17 +160,21 @@ struct Plumbing {
                 kept.native == native, kept.interfaceIndex == open.link.index
             {
                 claims[interface.name] = kept
-                notes += kept.failure.map { [$0] } ?? []
+                degradations += kept.degradations
                 continue
             }
             do throws(SystemError) {
                 let new = try Self.claim(
                     open.link, rules, native, allowClsact: configuration.consume == .bpf)
                 claims[interface.name] = new
-                notes += new.failure.map { [$0] } ?? []
+                degradations += new.degradations
             } catch {
                 guard configuration.consume == .auto else { throw error }
-                notes.append("consume: raw sockets instead of a program: \(error)")
+                degradations.append(
+                    Degradation(
+                        what: .claim, subject: interface.name,
+                        text: "consume: raw sockets instead of a program: \(error)",
+                        isBlocking: false))
                 isBySocket = true
                 claims = [:]
             }
@@ -227,11 +239,14 @@ struct Plumbing {
             $0.lexicographicallyPrecedes($1)
         }
         for prefix in Set(local) where !prefix.isHost {
-            notes.append(
-                """
-                consume: socket claims single addresses only, and \(prefix.text) is not one: \
-                list its addresses under local
-                """)
+            degradations.append(
+                Degradation(
+                    what: .claim, subject: prefix.text,
+                    text: """
+                        consume: socket claims single addresses only, and \(prefix.text) is not \
+                        one: list its addresses under local
+                        """,
+                    isBlocking: false))
         }
         if socketAddresses == old.socketAddresses {
             socketClaim = old.socketClaim

@@ -173,6 +173,10 @@ struct Snapshot: @unchecked Sendable {
             gauges[Series("shuck_device_up", ["device": device.name])] =
                 device.state == "up" ? 1 : 0
         }
+        let short = Set(degradations().map(\.what))
+        for what in Degradation.What.allCases {
+            gauges[Series("shuck_degraded", ["what": what.rawValue])] = short.contains(what) ? 1 : 0
+        }
         for worker in workers {
             let label: KeyValuePairs = ["worker": "\(worker.number)"]
             gauges[Series("shuck_worker_busy_seconds_total", label)] =
@@ -189,22 +193,64 @@ struct Snapshot: @unchecked Sendable {
 
     /// Reasons why this instance is not forwarding as asked; empty when it is.
     func unreadiness() -> [String] {
-        var problems = isStopping ? ["shuck is stopping"] : []
-        for name in configuration.interfaces {
-            guard let link = links.first(where: { $0.name == name }),
-                plumbing.interfaces[name] != nil
-            else {
-                problems.append("interface \(name) is absent")
-                continue
+        (isStopping ? ["shuck is stopping"] : [])
+            + degradations().filter(\.isBlocking).map(\.text) + unhealthiness()
+    }
+
+    /// Everything that falls short of what was asked for.
+    func degradations() -> [Degradation] {
+        absentInterfaces() + absentDevices() + plumbing.degradations + refusedOffloads()
+            + lateMirror() + staleReplies()
+    }
+
+    private func absentInterfaces() -> [Degradation] {
+        let up = Set(links.lazy.filter(\.isUp).map(\.name))
+        let present = Set(links.lazy.map(\.name))
+        return configuration.interfaces.compactMap { name in
+            let problem: String? = !present.contains(name) || plumbing.interfaces[name] == nil
+                ? "interface \(name) is absent"
+                : up.contains(name) ? nil : "interface \(name) is down: ip link set \(name) up"
+            return problem.map {
+                Degradation(what: .interface, subject: name, text: $0, isBlocking: true)
             }
-            if !link.isUp { problems.append("interface \(name) is down: ip link set \(name) up") }
         }
-        // A pod that is gone is none of the others' business: status says so, and a metric.
-        for device in configuration.devices
-        where device.netns == nil && !links.contains(where: { $0.name == device.name && $0.isUp }) {
-            problems.append("device \(device.name) is not up: ip link set \(device.name) up")
+    }
+
+    /// A pod that is gone is none of the others' business: its device blocks nothing.
+    private func absentDevices() -> [Degradation] {
+        let up = Set(links.lazy.filter(\.isUp).map(\.name))
+        return configuration.devices.compactMap { device in
+            let name = device.name
+            if device.netns == nil, !up.contains(name) {
+                return Degradation(
+                    what: .device, subject: name,
+                    text: "device \(name) is not up: ip link set \(name) up", isBlocking: true)
+            }
+            return plumbing.absences[name].map {
+                Degradation(
+                    what: .device, subject: name, text: "device \(name) is absent: \($0.reason)",
+                    isBlocking: false)
+            }
         }
-        return problems + unhealthiness()
+    }
+
+    private func lateMirror() -> [Degradation] {
+        routes.due.map {
+            [
+                Degradation(
+                    what: .routes, subject: "mirror", text: "routes are being read again: \($0)",
+                    isBlocking: false)
+            ]
+        } ?? []
+    }
+
+    private func staleReplies() -> [Degradation] {
+        plumbing.replyFailure.map {
+            [
+                Degradation(
+                    what: .replies, subject: "nft", text: "mss.replies: \($0)", isBlocking: false)
+            ]
+        } ?? []
     }
 
     /// Workers that ended or do not take their orders.
@@ -254,9 +300,7 @@ struct Snapshot: @unchecked Sendable {
             routesIPv4: routes.countIPv4, routesIPv6: routes.countIPv6, rules: routes.rules,
             routesAge: routes.age, routesResyncs: routes.resyncs,
             packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
-            notes: warnings + plumbing.notes + absences() + joinNotes() + routes.notes
-                + (routes.due.map { ["routes are being read anew: \($0)"] } ?? [])
-                + (plumbing.replyFailure.map { ["mss.replies: \($0)"] } ?? []),
+            notes: warnings + degradations().map(\.text) + routes.notes,
             placement: placement(facts, elsewhere))
     }
 
@@ -270,25 +314,24 @@ struct Snapshot: @unchecked Sendable {
     }
 
     /// Joining that was asked for and is not to be had, and why.
-    private func joinNotes() -> [String] {
+    private func refusedOffloads() -> [Degradation] {
         guard configuration.workers.coalesce else { return [] }
         return configuration.devices.compactMap { device in
             guard let tun = plumbing.devices[device.name] else { return nil }
             let refused = tun.offloads.intersection(tun.refusals.offloads).names
+            var text: String?
             if !refused.isEmpty {
-                return """
+                text = """
                     \(device.name): the kernel refused joined segments \
                     (\(refused.joined(separator: ", "))): they are written singly
                     """
+            } else if !tun.offloads.contains(.udp) && tun.offloads.contains(.tcp) {
+                text = "\(device.name): UDP is written singly: joining it needs Linux 6.2"
             }
-            return tun.offloads.contains(.udp) || !tun.offloads.contains(.tcp) ? nil
-                : "\(device.name): UDP is written singly: joining it needs Linux 6.2"
-        }
-    }
-
-    private func absences() -> [String] {
-        configuration.devices.compactMap { device in
-            plumbing.absences[device.name].map { "device \(device.name) is absent: \($0.reason)" }
+            return text.map {
+                Degradation(
+                    what: .offload, subject: device.name, text: $0, isBlocking: false)
+            }
         }
     }
 

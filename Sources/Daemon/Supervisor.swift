@@ -53,8 +53,9 @@ private final class Control {
     private var server: AdminServer?
     private var snapshot: Snapshot
     private var isServing = false
-    /// What `announce` last complained of.
-    private var announced: [String] = []
+    private var told = ToldDegradations()
+    /// When to look for degradations again: some come with no notice, from a worker.
+    private var announceDue: UInt64 = 0
 
     init(_ configuration: Configuration, path: String) throws {
         self.path = path
@@ -87,7 +88,7 @@ private final class Control {
             lastReloadUnix: Host.unixSeconds(), warnings: warnings)
         try startWorkers()
         try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing())
-        logAbsences(unlike: Plumbing())
+        logArrivals(unlike: Plumbing())
         for warning in snapshot.placement() { log.warning("\(warning)") }
         share()
         server = try AdminServer(configuration.admin, state: admin)
@@ -223,6 +224,7 @@ private final class Control {
                 stop()
                 return 1
             }
+            if Host.monotonicNanoseconds() >= announceDue { announce() }
             if ready[1] || routes.patience == 0 { followKernel() }
             followNamespaces(isTold: ready[3])
             if ready[2] {
@@ -306,7 +308,7 @@ private final class Control {
             snapshot.plumbing = plumbing
             _ = try routes.follow(told, netlink, notices, links: snapshot.links)
             try publish(routes.generation)
-            logAbsences(unlike: old)
+            logArrivals(unlike: old)
             share()
             announce()
         } catch {
@@ -329,15 +331,12 @@ private final class Control {
         routes.reclaim()
     }
 
-    /// Says which devices went with their namespace, and which came back.
-    private func logAbsences(unlike old: Plumbing) {
+    /// Says which devices stand in a namespace since; those that went are degradations.
+    private func logArrivals(unlike old: Plumbing) {
         let now = snapshot.plumbing
         for device in snapshot.configuration.devices {
             let name = device.name
-            if let absence = now.absences[name] {
-                guard absence.reason != old.absences[name]?.reason else { continue }
-                log.warning("device \(name) is absent, its packets are dropped: \(absence.reason)")
-            } else if let path = device.netns, now.devices[name] !== old.devices[name] {
+            if let path = device.netns, let open = now.devices[name], open !== old.devices[name] {
                 log.notice("device \(name) stands in \(path)")
             }
         }
@@ -352,7 +351,6 @@ private final class Control {
             plumbing.replyTable = old.replyTable
             plumbing.replyChains = old.replyChains
             plumbing.replyFailure = "\(error)"
-            log.error("mss.replies: \(error)")
         }
     }
 
@@ -395,6 +393,7 @@ private final class Control {
             log.error("reload refused, the old configuration goes on: \(refusals.joined(separator: "; "))")
         }
         share()
+        announce()
         return refusals
     }
 
@@ -425,7 +424,7 @@ private final class Control {
             switchOver(next, plumbing, nextWorlds, links)
             try publishSwitched(from: old)
             snapshot.plumbing.settle(next)
-            logAbsences(unlike: before)
+            logArrivals(unlike: before)
             snapshot.warnings = warnings
         } catch {
             return ["\(error)"]
@@ -459,8 +458,12 @@ private final class Control {
 
     // MARK: start and stop
 
-    /// Says READY once, when every interface is there.
+    /// Says READY once, when every interface is there; and each degradation when it comes and goes.
     private func announce() {
+        announceDue = Host.monotonicNanoseconds() + 1_000_000_000
+        let (came, went) = told.update(snapshot.degradations())
+        for one in came { log.warning("\(one.text)") }
+        for subject in went { log.notice("no longer degraded: \(subject)") }
         let problems = snapshot.unreadiness()
         if problems.isEmpty && !isServing {
             isServing = true
@@ -472,11 +475,9 @@ private final class Control {
                     "mode": "\(snapshot.configuration.mode.rawValue)",
                 ])
             ServiceNotifier.notify("READY=1", "STATUS=forwarding")
-        } else if !problems.isEmpty && problems != announced {
-            for problem in problems { log.warning("waiting: \(problem)") }
-            ServiceNotifier.notify("STATUS=waiting: \(problems[0])")
+        } else if let problem = problems.first, !came.isEmpty {
+            ServiceNotifier.notify("STATUS=waiting: \(problem)")
         }
-        announced = problems
     }
 
     /// No new frames, all that came before injected, then everything that was made goes.

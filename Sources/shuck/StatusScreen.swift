@@ -41,7 +41,7 @@ struct StatusScreen {
             "engine         \(now.engine)",
             "joining        \(now.joining)",
             "routes         \(now.routesIPv4) IPv4, \(now.routesIPv6) IPv6, \(now.rules) rules"
-                + (now.routesAge > 0 ? ", read anew since \(Int(now.routesAge)) s" : ""),
+                + (now.routesAge > 0 ? ", resyncing for \(Int(now.routesAge)) s" : ""),
             "MSS of replies \(replies)",
         ]
     }

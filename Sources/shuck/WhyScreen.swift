@@ -21,7 +21,7 @@ struct WhyScreen {
         for rule in answer.passedOver {
             lines.append("! may match other packets of this source: \(rule)")
         }
-        if answer.age > 0 { lines.append("! routes are being read anew since \(Int(answer.age)) s") }
+        if answer.age > 0 { lines.append("! resyncing routes for \(Int(answer.age)) s") }
         return lines.joined(separator: "\n") + "\n"
     }
 }
