@@ -13,7 +13,7 @@ public final class AnswerSocket: Sendable {
         interfaceIndex = index
         // IPPROTO_RAW: the IP header comes with the packet, and nothing is received.
         descriptor = Descriptor(
-            try check("socket(SOCK_RAW)", interface, mend: "grant CAP_NET_RAW") {
+            try check("socket(SOCK_RAW)", interface, grant: "grant CAP_NET_RAW") {
                 socket(
                     AF_INET6,
                     Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)

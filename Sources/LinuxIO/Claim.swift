@@ -81,7 +81,7 @@ public final class Claim {
         let isIPv4 = address.count == 4
         let object = "protocol \(protocolNumber)"
         let descriptor = Descriptor(
-            try check("socket(SOCK_RAW)", object, mend: "grant CAP_NET_RAW") {
+            try check("socket(SOCK_RAW)", object, grant: "grant CAP_NET_RAW") {
                 socket(
                     isIPv4 ? AF_INET : AF_INET6,
                     Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), protocolNumber)

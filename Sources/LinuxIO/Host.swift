@@ -106,16 +106,18 @@ extension Host {
 
     /// Sleeps until one of the descriptors can be read, or the time is over.
     /// - Parameters:
-    ///   - failing: descriptors that only an error of wakes.
+    ///   - failing: descriptors that only an error of wakes. A TUN whose device goes wakes those who
+    ///     wait for anything to read (drivers/net/tun.c `tun_detach_all`), not those who wait for errors
+    ///     alone. It never has priority data, so waiting for that hears of its end and of no packet.
     ///   - milliseconds: -1 for ever.
-    /// - Returns: for each descriptor of the first list whether it can be read.
+    /// - Returns: for each descriptor of both lists whether it woke us.
     public static func waitReadable(
         _ descriptors: [Int32], failing: [Int32] = [], milliseconds: Int32
     ) -> [Bool] {
         var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-            + failing.map { pollfd(fd: $0, events: 0, revents: 0) }
+            + failing.map { pollfd(fd: $0, events: Int16(POLLPRI), revents: 0) }
         poll(&polled, nfds_t(polled.count), milliseconds)
-        return polled.prefix(descriptors.count).map { $0.revents != 0 }
+        return polled.map { $0.revents != 0 }
     }
 }
 

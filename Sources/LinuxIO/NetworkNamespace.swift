@@ -50,7 +50,7 @@ public final class NetworkNamespace {
         let thread = try WorkerThread(name: "shuck-netns") {
             do throws(SystemError) {
                 try checkNegative(
-                    "setns", path, mend: "run as root, or grant CAP_SYS_ADMIN",
+                    "setns", path, grant: "run as root, or grant CAP_SYS_ADMIN",
                     clinux_enter_network(number))
                 try body()
             } catch {

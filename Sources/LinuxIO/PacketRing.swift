@@ -63,7 +63,7 @@ public final class PacketRing: @unchecked Sendable {
         self.slotSize = slotSize
         self.slotCount = slotCount
         byteCount = slotSize * slotCount
-        let number = try check("socket(AF_PACKET)", interface, mend: Self.rawMend) {
+        let number = try check("socket(AF_PACKET)", interface, grant: Self.rawGrant) {
             socket(AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         }
         descriptor = Descriptor(number)
@@ -81,7 +81,7 @@ public final class PacketRing: @unchecked Sendable {
 
     deinit { munmap(memory, byteCount) }
 
-    private static let rawMend =
+    private static let rawGrant =
         "grant CAP_NET_RAW (setcap cap_net_raw,cap_net_admin+ep, or AmbientCapabilities= in the unit)"
 
     private static func configure(

@@ -16,7 +16,16 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
         self.operation = operation
         self.object = object
         self.errno = errno
-        self.mend = mend
+        // Whatever the call needs beside: there were no descriptors left for it.
+        self.mend = Self.limit(errno) ?? mend
+    }
+
+    private static func limit(_ error: Int32) -> String? {
+        switch error {
+        case EMFILE: "raise the limit of open files: ulimit -n 65536, or LimitNOFILE= in the unit"
+        case ENFILE: "raise the host's limit of open files: sysctl -w fs.file-max=1000000"
+        default: nil
+        }
     }
 
     public var description: String {
@@ -29,33 +38,44 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
 }
 
 /// Runs a call that answers -1 and sets errno; retries when a signal interrupted it.
+/// - Parameters:
+///   - mend: what to do about any error.
+///   - grant: what to do where permission is missing.
 @discardableResult
 func check(
-    _ operation: String, _ object: String, mend: String? = nil, _ call: () -> Int32
+    _ operation: String, _ object: String, mend: String? = nil, grant: String? = nil,
+    _ call: () -> Int32
 ) throws(SystemError) -> Int32 {
     while true {
         let result = call()
         if result >= 0 { return result }
-        if errno != EINTR {
-            throw SystemError(operation, object, errno: errno, mend: mend ?? mendOf(errno))
-        }
+        if errno != EINTR { throw failed(operation, object, mend, grant, errno) }
     }
 }
 
 /// Turns the `-errno` convention of liburing and the shims into an error.
 @discardableResult
 func checkNegative(
-    _ operation: String, _ object: String, mend: String? = nil, _ result: Int32
+    _ operation: String, _ object: String, mend: String? = nil, grant: String? = nil,
+    _ result: Int32
 ) throws(SystemError) -> Int32 {
     if result >= 0 { return result }
-    throw SystemError(operation, object, errno: -result, mend: mend ?? mendOf(-result))
+    throw failed(operation, object, mend, grant, -result)
+}
+
+private func failed(
+    _ operation: String, _ object: String, _ mend: String?, _ grant: String?, _ error: Int32
+) -> SystemError {
+    let isPermission = error == EPERM || error == EACCES
+    return SystemError(
+        operation, object, errno: error,
+        mend: (isPermission ? grant : nil) ?? mend ?? mendOf(error))
 }
 
 private func mendOf(_ error: Int32) -> String? {
     switch error {
     case EPERM, EACCES:
         "run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW"
-    case EMFILE: "raise the limit: ulimit -n 65536, or LimitNOFILE= in the unit"
     case ENOMEM: "free memory, or raise the cgroup's memory.max"
     default: nil
     }

@@ -31,6 +31,25 @@ import Testing
         }
     }
 
+    /// A call that needs a capability can also fail for want of descriptors or of a driver.
+    @Test(arguments: [
+        (EMFILE, "LimitNOFILE"), (ENFILE, "fs.file-max"), (EPERM, "CAP_NET_RAW"),
+        (EACCES, "CAP_NET_RAW"), (EAFNOSUPPORT, "modprobe"),
+    ])
+    func theRemedyFitsTheError(number: Int32, remedy: String) {
+        do throws(SystemError) {
+            try check("socket", "eth0", mend: "modprobe it", grant: "grant CAP_NET_RAW") {
+                errno = number
+                return -1
+            }
+            Issue.record("it failed")
+        } catch {
+            #expect(error.errno == number)
+            #expect(error.mend?.contains(remedy) == true, "\(error)")
+            #expect(error.mend?.contains("CAP_") == (remedy == "CAP_NET_RAW"))
+        }
+    }
+
     @Test func aVirtualInterfaceStandsOnNoHardware() {
         for name in ["lo", "there is none"] {
             let hardware = InterfaceHardware.read(name)

@@ -62,6 +62,27 @@ extension OnHost {
             }
         }
 
+        /// Its end wakes who waits for it: 10 s would be over before a look by chance.
+        @Test func theEndOfAMovedDeviceIsHeardOf() throws {
+            try Self.withOther {
+                let device = try TunDevice(
+                    name: "shucktest1", queues: 1, namespace: NetworkNamespace(Self.path))
+                let queue = device.queues[0].number
+                #expect(
+                    Host.waitReadable([], failing: [queue], milliseconds: 0) == [false])
+                let removal = try WorkerThread(name: "removal") {
+                    Host.pause(milliseconds: 50)
+                    _ = try? Network.run("ip netns delete \(Self.name)")
+                }
+                let start = Host.monotonicNanoseconds()
+                #expect(
+                    Host.waitReadable([], failing: [queue], milliseconds: 10_000) == [true])
+                #expect(Host.monotonicNanoseconds() - start < 9_000_000_000)
+                removal.join()
+                #expect(!device.isAlive)
+            }
+        }
+
         @Test func somebodyElsesDeviceIsNotMoved() throws {
             try Self.withOther {
                 let first = try TunDevice(name: "shucktest2", queues: 1)
