@@ -126,6 +126,11 @@ final class Mailbox: Sendable {
     @inline(__always)
     var isEmpty: Bool { next.load(ordering: .relaxed) == 0 }
 
+    /// Why the worker does not run on this generation; nil where it does, or has not decided.
+    func refusal(of generation: UInt64) -> String? {
+        refusal.withLock { $0?.generation == generation ? $0?.reason : nil }
+    }
+
     /// nil when there is none, or only the question for a sign of life, which this answers.
     func take() -> Assignment? { Self.owned(next.exchange(0, ordering: .acquiringAndReleasing)) }
 

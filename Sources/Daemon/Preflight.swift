@@ -21,8 +21,8 @@ enum Preflight {
                     AmbientCapabilities= in the unit
                     """)
         }
-        // Made and closed again: a refusal is known before a device exists.
-        _ = try SubmissionRing(entries: 8)
+        // Made, tried and closed again: a refusal is known before a device exists.
+        _ = try SubmissionRing(entries: 8, files: Worker.filePlaces)
         if configuration.mode == .shadow { return [] }
         return try forwarding(configuration)
     }

@@ -13,6 +13,7 @@ public enum Supervisor {
     /// - Returns: an exit code: 0 stopped as told, 1 bad configuration or a failed worker,
     ///   3 not permitted or not supported here.
     public static func run(configurationPath path: String) -> Int32 {
+        Host.raiseDescriptorLimit()
         let (configuration, problems) = ConfigurationFiles.load(path)
         for problem in problems { printError("\(problem)") }
         guard let configuration else { return 1 }
@@ -175,6 +176,9 @@ private final class Control {
             while worker.mailbox.taken.load(ordering: .acquiring) < snapshot.generation {
                 if let failure = worker.mailbox.failure.withLock({ $0 }) {
                     throw HostProblem(description: failure)
+                }
+                if let refusal = worker.mailbox.refusal(of: snapshot.generation) {
+                    throw HostProblem(description: "worker \(worker.number): \(refusal)")
                 }
                 guard Host.monotonicNanoseconds() < deadline else {
                     throw HostProblem(

@@ -46,17 +46,23 @@ final class Worker {
 
     private let mailbox: Mailbox
     private let submission: SubmissionRing
+    /// The descriptor at each place of the registered files; -1: none.
+    private var registered: [Int32]
     let queue: SubmissionQueue
     var assignment: Assignment
     private let ports: UnsafeMutablePointer<Port>
     private var portCount = 0
     var writer: CounterBlock.Writer
     private var isWakePolled = false
+    /// Polls and timers in a row that failed, and the last one's errno.
+    private var failedPolls = 0
+    private var lastPollError: Int32 = 0
     private var reassembler: Reassembler?
     /// Those of the reassembler that the counters already hold.
     private var countedFailures = Reassembler.Failures()
     private let timer: SubmissionTimer
     private var isTimerArmed = false
+    private var patience = RingPatience()
     private var busyPoll = BusyPoll(limit: 0)
     private var answerLoop: AnswerLoop?
     /// The last batch injected something, and has so looked for completions.
@@ -89,7 +95,7 @@ final class Worker {
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
         var bytes = NamedMemory.bytes(for: UInt8.self, OuterCache.byteCount)
         bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces)
-        bytes += NamedMemory.bytes(for: Joiner.Kinds.self, SubmissionRing.filePlaces)
+        bytes += NamedMemory.bytes(for: Joiner.Kinds.self, Limits.devices)
         bytes += NamedMemory.bytes(for: Frame.self, batch)
         bytes += NamedMemory.bytes(for: Verdict.self, batch)
         bytes += NamedMemory.bytes(for: Entry.self, batch)
@@ -111,7 +117,7 @@ final class Worker {
         cache = OuterCache(
             in: UnsafeMutableRawPointer(memory.take(UInt8.self, OuterCache.byteCount)))
         ports = memory.take(Port.self, Limits.interfaces)
-        kinds = memory.take(Joiner.Kinds.self, SubmissionRing.filePlaces)
+        kinds = memory.take(Joiner.Kinds.self, Limits.devices)
         frames = memory.take(Frame.self, Self.batch)
         verdicts = memory.take(Verdict.self, Self.batch)
         entries = memory.take(Entry.self, Self.batch)
@@ -120,16 +126,23 @@ final class Worker {
         message = UnsafeMutableRawPointer(memory.take(UInt8.self, ReplyMessage.capacity))
         big = UnsafeMutableRawPointer(
             memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
-        submission = try SubmissionRing(entries: UInt32(2 * Self.batch))
+        submission = try SubmissionRing(entries: UInt32(2 * Self.batch), files: Self.filePlaces)
+        registered = [Int32](repeating: -1, count: submission.filePlaces)
         queue = submission.queue
         timer = SubmissionTimer()
         assignment = first
         writer = first.counters.writer
         world = first.world.view
         isShadow = first.isShadow
-        kinds.initialize(repeating: [], count: SubmissionRing.filePlaces)
-        try adopt(first)
+        kinds.initialize(repeating: [], count: Limits.devices)
+        guard try adopt(first) else {
+            throw SystemError(
+                "start", "worker", errno: EINVAL, mend: mailbox.refusal(of: first.generation))
+        }
     }
+
+    /// The kernel takes no more files than the process may open, and devices are among those.
+    static var filePlaces: Int { min(Limits.devices, Host.descriptorLimit()) }
 
     deinit {
         joiner.deallocate()
@@ -142,9 +155,9 @@ final class Worker {
         var idleSince: UInt64 = 0
         while true {
             if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
-            let count = step()
+            let count = try step()
             if answerLoop != nil {
-                answer(looks: count > 0 ? !hasSubmitted : busyPoll.limit > 0)
+                try answer(looks: count > 0 ? !hasSubmitted : busyPoll.limit > 0)
             }
             if count > 0 {
                 if idleSince != 0 { busyPoll.note(gap: Host.monotonicNanoseconds() &- idleSince) }
@@ -160,21 +173,22 @@ final class Worker {
                 if idleSince == 0 { idleSince = now }
                 if now &- idleSince < busyPoll.window { continue }
             }
-            sleep()
+            try sleep()
         }
     }
 
-    /// Nothing is in flight between two steps, so everything old can go at once.
-    private func adopt(_ next: Assignment) throws(SystemError) {
-        adoptPorts(next.ports)
-        adoptAnswers(next)
-        for place in 0..<max(assignment.queues.count, next.queues.count) {
-            let old = place < assignment.queues.count ? assignment.queues[place] : nil
-            let new = place < next.queues.count ? next.queues[place] : nil
-            if next === assignment || old !== new {
-                try submission.register(new?.number ?? -1, at: place)
-            }
+    /// Takes all of an assignment, or nothing of it: what can fail comes first. Nothing is in flight
+    /// between two steps, so what is old can go at once, and no write meets another file.
+    /// - Returns: whether the assignment is in force; else the mailbox says why not.
+    /// - Throws: when the ring no longer works.
+    @discardableResult
+    private func adopt(_ next: Assignment) throws(SystemError) -> Bool {
+        if let reason = try registerQueues(of: next) {
+            mailbox.refusal.withLock { $0 = .init(generation: next.generation, reason: reason) }
+            return false
         }
+        try adoptPorts(next.ports)
+        try adoptAnswers(next)
         if next.fragments != assignment.fragments || reassembler == nil {
             reassembler = Self.reassembler(next.fragments)
             countedFailures = Reassembler.Failures()
@@ -190,6 +204,34 @@ final class Worker {
         for (place, join) in next.joins.enumerated() { kinds[place] = join.kinds }
         joinsAny = next.joins.contains { !$0.kinds.isEmpty }
         mailbox.taken.store(next.generation, ordering: .releasing)
+        return true
+    }
+
+    /// Puts the queue of each device at its place among the registered files.
+    /// - Returns: why it cannot be; then all places are as they were.
+    private func registerQueues(of next: Assignment) throws(SystemError) -> String? {
+        guard next.ports.count <= Limits.interfaces else {
+            return "\(next.ports.count) interfaces are more than \(Limits.interfaces)"
+        }
+        let wanted = next.queues.map { $0?.number ?? -1 }
+        let count = max(wanted.count, (registered.lastIndex { $0 >= 0 } ?? -1) + 1)
+        var change = [Int32](repeating: SubmissionRing.keep, count: count)
+        for place in 0..<count {
+            let queue = place < wanted.count ? next.queues[place] : nil
+            let old = place < assignment.queues.count ? assignment.queues[place] : nil
+            // A number that was closed and given again is another file.
+            let isSame = old === queue && place < registered.count
+                && registered[place] == queue?.number ?? -1
+            if !isSame { change[place] = queue?.number ?? -1 }
+        }
+        do throws(RegisterError) {
+            try submission.exchange(Array(registered.prefix(count)), for: change)
+        } catch {
+            if error.isBroken { throw error.cause }
+            return "\(error.cause)"
+        }
+        for place in 0..<count { registered[place] = place < wanted.count ? wanted[place] : -1 }
+        return nil
     }
 
     /// The hash must not be known to who sends fragments, so its seed is the kernel's.
@@ -218,7 +260,7 @@ final class Worker {
 
     /// A ring that stays keeps its cursor: the kernel goes on filling where it is. The poll of
     /// one that goes is taken back, for it would hold the socket open.
-    private func adoptPorts(_ next: [Assignment.Port]) {
+    private func adoptPorts(_ next: [Assignment.Port]) throws(SystemError) {
         let old = (0..<portCount).map { ports[$0] }
         for (index, port) in next.enumerated() {
             let ring = Unmanaged.passUnretained(port.ring)
@@ -234,14 +276,16 @@ final class Worker {
             let stays = next.contains {
                 Unmanaged.passUnretained($0.ring).toOpaque() == port.ring.toOpaque()
             }
-            if !stays { queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag) }
+            guard !stays else { continue }
+            try makeSpace()
+            queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag)
         }
-        queue.submit()
+        try submit()
         _ = reap()
     }
 
     /// The poll of a queue that goes is taken back, as those of rings.
-    private func adoptAnswers(_ next: Assignment) {
+    private func adoptAnswers(_ next: Assignment) throws(SystemError) {
         let old = answerLoop
         answerLoop = next.answers.flatMap { answers in
             next.queues[answers.place].map { AnswerLoop(answers, worker: $0) }
@@ -252,7 +296,7 @@ final class Worker {
             } else {
                 let tag = Self.pollTag | UInt64(old.descriptor)
                 queue.queuePollRemoval(of: tag, tag: Self.ignoredTag)
-                queue.submit()
+                try submit()
             }
         }
         _ = reap()
@@ -262,10 +306,10 @@ final class Worker {
 
     /// Sends on what pods answered, a turn of it, and waits for more where there is none.
     /// - Parameter looks: nobody else has looked for completions, and nobody will before sleep.
-    private func answer(looks: Bool) {
+    private func answer(looks: Bool) throws(SystemError) {
         guard let loop = answerLoop else { return }
         if looks {
-            queue.submit()
+            try submit()
             _ = reap()
         }
         if loop.isReadable {
@@ -285,14 +329,14 @@ final class Worker {
 
     /// One batch from the rings to the devices.
     /// - Returns: how many frames it took; 0 when there were none.
-    private func step() -> Int {
+    private func step() throws(SystemError) -> Int {
         let count = gather()
         if count == 0 { return 0 }
         let now = Host.monotonicNanoseconds()
         Judge.judge(
             frames, into: verdicts, count: count, world: world, cache: cache,
             reassembler: reassembler, now: now)
-        inject(count, now)
+        try inject(count, now)
         account(count, now)
         return count
     }
@@ -370,24 +414,63 @@ final class Worker {
         port.pointee.slots.release(index)
     }
 
+    /// Hands over what is queued.
+    func submit() throws(SystemError) {
+        let result = queue.submit()
+        if result < 0 { try patience.failed(-result, queue) }
+    }
+
+    /// Sleeps until something completes, and takes it.
+    /// - Returns: how many writes completed.
+    func wait() throws(SystemError) -> Int {
+        let result = queue.submitAndWait()
+        let completed = reap()
+        if completed.all > 0 || result > 0 {
+            patience = RingPatience()
+        } else {
+            try patience.failed(-result, queue)
+        }
+        return completed.writes
+    }
+
+    /// Submits where nothing more fits, as with many interfaces.
+    private func makeSpace() throws(SystemError) {
+        while queue.space == 0 {
+            try submit()
+            _ = reap()
+        }
+    }
+
     /// Takes what has completed.
-    /// - Returns: how many of them were writes.
-    func reap() -> Int {
+    /// - Returns: how many completions there were, and how many of them were writes.
+    func reap() -> (writes: Int, all: Int) {
         var writes = 0
+        var others = 0
         queue.reap { tag, result in
             if tag < Self.pollTag {
                 entries[Int(tag)].result = result
                 writes &+= 1
-            } else if tag == Self.timerTag {
+                return
+            }
+            others &+= 1
+            if tag == Self.timerTag {
                 isTimerArmed = false
+                notePoll(result == -ETIME ? 0 : result)
             } else if tag & Self.ignoredTag == 0 {
                 woken(Int32(truncatingIfNeeded: tag), result)
             }
         }
-        return writes
+        return (writes, writes &+ others)
+    }
+
+    /// A poll or timer that fails at once would be armed again at once, without end.
+    private func notePoll(_ result: Int32) {
+        failedPolls = result < 0 && result != -ECANCELED ? failedPolls + 1 : 0
+        lastPollError = -result
     }
 
     private func woken(_ descriptor: Int32, _ events: Int32) {
+        notePoll(events)
         if descriptor == mailbox.wakeup.descriptor.number {
             isWakePolled = false
             mailbox.wakeup.clear()
@@ -474,22 +557,50 @@ final class Worker {
 
     /// Arms one poll a ring and the mailbox's, and sleeps: one system call. While the loop is
     /// busy nothing is armed, so that the kernel wakes nobody for each frame.
-    private func sleep() {
+    private func sleep() throws(SystemError) {
+        guard failedPolls < RingPatience.tries else {
+            throw SubmissionRing.failure(ofSubmit: lastPollError)
+        }
         for index in 0..<portCount where !ports[index].isPolled {
+            try makeSpace()
             ports[index].isPolled = true
             queue.queuePoll(ports[index].descriptor, tag: ports[index].pollTag)
         }
+        try makeSpace()
         if !isWakePolled {
             isWakePolled = true
             let descriptor = mailbox.wakeup.descriptor.number
             queue.queuePoll(descriptor, tag: Self.pollTag | UInt64(descriptor))
         }
+        try makeSpace()
         // What waits for its rest is given up in time, also when nothing else comes.
         if !isTimerArmed, let deadline = reassembler?.deadline {
             isTimerArmed = true
             queue.queueTimer(timer, at: deadline, tag: Self.timerTag)
         }
-        queue.submitAndWait()
-        _ = reap()
+        _ = try wait()
+    }
+}
+
+/// How long a worker puts up with a ring that gets nothing done: memory may come back, a signal or
+/// a debugger may have interrupted it. An error that stays ends the worker.
+struct RingPatience {
+    /// At 50 µs or more each: half a second at least.
+    static let tries = 10_000
+    private var failures = 0
+
+    /// Nothing was taken and nothing completed.
+    /// - Parameter error: errno; 0: the call itself succeeded.
+    /// - Throws: what ends the worker.
+    @inline(never)
+    mutating func failed(_ error: Int32, _ queue: SubmissionQueue) throws(SystemError) {
+        failures += 1
+        let mayPass = [0, EINTR, EAGAIN, EBUSY].contains(error)
+        guard mayPass, failures < Self.tries, queue.lost == 0 else {
+            // A call that succeeds without effect is a profile's refusal with the errno 0.
+            let cause = error == 0 ? EPERM : error
+            throw SubmissionRing.failure(ofSubmit: queue.lost > 0 ? EOVERFLOW : cause)
+        }
+        if error != EINTR { Host.nap() }
     }
 }

@@ -6,7 +6,7 @@ import LinuxIO
 
 extension Worker {
     /// Queues a write for each run of packets that go on: one submit, and all have completed.
-    func inject(_ count: Int, _ now: UInt64) {
+    func inject(_ count: Int, _ now: UInt64) throws(SystemError) {
         if isShadow { return }
         let joined = joinsAny
             ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
@@ -31,29 +31,26 @@ extension Worker {
         }
         hasSubmitted = queued > 0
         if queued == 0 { return }
-        complete(queued)
-        if joined.firsts != 0 { settleRuns(joined, count) }
+        try complete(queued)
+        if joined.firsts != 0 { try settleRuns(joined, count) }
     }
 
-    private func complete(_ queued: Int) {
-        var completed = 0
-        queue.submit()
-        while true {
-            completed &+= reap()
-            if completed >= queued { return }
-            // A TUN queue never blocks, so this is for a kernel that defers its completions.
-            queue.submitAndWait()
-        }
+    private func complete(_ queued: Int) throws(SystemError) {
+        try submit()
+        var completed = reap().writes
+        // A TUN queue never blocks, so this is for a kernel that defers its completions or took
+        // only some of the writes.
+        while completed < queued { completed &+= try wait() }
     }
 
     /// The fate of a run is that of each of its packets.
     @inline(never)
-    private func settleRuns(_ joined: Joiner.Joined, _ count: Int) {
+    private func settleRuns(_ joined: Joiner.Joined, _ count: Int) throws(SystemError) {
         for first in 0..<count where joined.isFirst(first) {
             let result = entries[first].result
             if result == entries[first].expected { continue }
             let reason = result == -EINVAL
-                ? refuseJoin(first, count) : Verdict.writeRefusal(result, isJoined: true)
+                ? try refuseJoin(first, count) : Verdict.writeRefusal(result, isJoined: true)
             guard reason != .none else { continue }
             entries[first].isQueued = false
             var index = first
@@ -70,7 +67,7 @@ extension Worker {
     /// only what was written in between can be in the way: behind a packet of its flow nothing
     /// is sent that came before it.
     /// - Returns: why the run is lost; `.none`: it was written.
-    private func refuseJoin(_ first: Int, _ count: Int) -> DropReason {
+    private func refuseJoin(_ first: Int, _ count: Int) throws(SystemError) -> DropReason {
         let device = Int(verdicts[first].device)
         let isUDP = joiner.isUDP(first)
         kinds[device].remove(isUDP ? .udp : .tcp)
@@ -88,7 +85,7 @@ extension Worker {
             queueWrite(index, verdicts + index, &vector)
             if place < members { index = joiner.follower(of: index) }
         }
-        complete(members)
+        try complete(members)
         return .none
     }
 

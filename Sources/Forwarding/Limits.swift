@@ -13,6 +13,8 @@ public enum Limits {
     public static let headBytes = 240
     /// Interfaces of a configuration: a tunnel holds them as a bit set.
     public static let interfaces = 64
+    /// TUN devices of a configuration: places among an io_uring's registered files.
+    public static let devices = 1024
     /// Frames that a worker judges and injects at once.
     public static let batch = 64
 }

@@ -90,6 +90,25 @@ public final class SignalQueue: Sendable {
 }
 
 extension Host {
+    /// Descriptors that this process may have open (RLIMIT_NOFILE).
+    public static func descriptorLimit() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(clamping: limit.rlim_cur)
+    }
+
+    /// Raises RLIMIT_NOFILE to its hard limit. The usual soft limit of 1024 is there for select(2),
+    /// which nothing here calls.
+    public static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        // Refused, the soft limit stays; what is needed is compared with it before anything opens.
+        _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+}
+
+extension Host {
     /// What this process uses, from /proc/self.
     public static func processUsage() -> (residentBytes: Int, cpuSeconds: Double, descriptors: Int) {
         let pages = read("/proc/self/statm")?.split(separator: " ").dropFirst().first

@@ -5,15 +5,18 @@ import CLinux
 import Glibc
 
 public final class SubmissionRing {
-    /// Registered-file places; queues are put there by `register`.
-    public static let filePlaces = 64
-
     private let ring: UnsafeMutablePointer<io_uring>
     /// Whether the kernel runs completions only when we ask (IORING_SETUP_DEFER_TASKRUN).
     public let isDeferred: Bool
+    /// Places for registered files; queues are put there by `register`.
+    public let filePlaces: Int
 
-    /// - Parameter entries: submissions that are queued at most before a submit.
-    public init(entries: UInt32) throws(SystemError) {
+    /// Opens a ring and tries every call and operation that the loop lives on, so that what a
+    /// seccomp profile refuses is known before anything depends on it.
+    /// - Parameters:
+    ///   - entries: submissions that are queued at most before a submit.
+    ///   - files: places for registered files; the kernel takes no more than RLIMIT_NOFILE.
+    public init(entries: UInt32, files: Int) throws(SystemError) {
         ring = .allocate(capacity: 1)
         ring.initialize(to: io_uring())
         var parameters = io_uring_params()
@@ -35,48 +38,149 @@ public final class SubmissionRing {
             throw SystemError(
                 "io_uring_setup", "worker", errno: -result, mend: Self.mend(-result))
         }
-        result = io_uring_register_files_sparse(ring, UInt32(Self.filePlaces))
+        result = io_uring_register_files_sparse(ring, UInt32(files))
         guard result >= 0 else {
             io_uring_queue_exit(ring)
             ring.deallocate()
-            throw SystemError("io_uring_register_files", "worker", errno: -result)
+            throw SystemError(
+                "io_uring_register", "worker", errno: -result, mend: Self.mend(-result))
         }
-        // Last: a throw behind it would run `deinit`, too.
         self.isDeferred = isDeferred
+        filePlaces = files
+        // Last: a throw from here on runs `deinit`.
+        try rehearse()
     }
 
     deinit {
-        // The kernel ends a ring in a work queue, and a device whose queues were registered would
-        // go a moment later than its process.
+        // The kernel tears a ring down in a work queue; without this a TUN device would outlive
+        // the process for a moment.
         io_uring_unregister_files(ring)
         io_uring_queue_exit(ring)
         ring.deallocate()
     }
 
-    private static func mend(_ error: Int32) -> String {
+    /// What to do about an error of one of io_uring's system calls.
+    static func mend(_ error: Int32) -> String {
         switch error {
-        case EPERM:
+        case EPERM, EACCES, ENOSYS:
             """
-            io_uring is refused here: set sysctl kernel.io_uring_disabled=0, or in a container \
-            use a seccomp profile that allows io_uring_setup, io_uring_enter and \
-            io_uring_register (Docker's and containerd's default profiles do not)
+            io_uring is refused here: in a container use a seccomp profile that allows \
+            io_uring_setup, io_uring_enter and io_uring_register (Docker's and containerd's \
+            default profiles do not), set sysctl kernel.io_uring_disabled=0, and boot a kernel \
+            with CONFIG_IO_URING=y (5.19 or newer)
             """
-        case ENOSYS: "this kernel has no io_uring: boot one with CONFIG_IO_URING=y (5.19 or newer)"
-        case ENOMEM: "raise the limit of locked memory: ulimit -l unlimited, or LimitMEMLOCK=infinity"
+        case ENOMEM:
+            """
+            free memory, or raise the cgroup's memory.max or the limit of locked memory \
+            (ulimit -l unlimited, or LimitMEMLOCK=infinity)
+            """
+        case EAGAIN: "free memory, or raise the cgroup's memory.max"
         default: "io_uring of Linux 5.19 or newer is needed"
         }
     }
 
-    /// Puts a descriptor at a place of the registered files; -1 empties it.
-    public func register(_ descriptor: Int32, at place: Int) throws(SystemError) {
-        var number = descriptor
-        try checkNegative(
-            "io_uring_register_files_update", "worker",
-            io_uring_register_files_update(ring, UInt32(place), &number, 1))
+    /// An error of `SubmissionQueue.submit` or `submitAndWait`, with what to do about it.
+    public static func failure(ofSubmit error: Int32) -> SystemError {
+        SystemError("io_uring_enter", "worker", errno: error, mend: mend(error))
+    }
+
+    /// Writes to a registered file and polls it, once: setup alone proves nothing, for a profile
+    /// can refuse each of the system calls by itself.
+    private func rehearse() throws(SystemError) {
+        let event = Descriptor(
+            try check("eventfd", "worker") { eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)) })
+        try change([event.number])
+        let one = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+        one.initialize(to: 1)
+        defer { one.deallocate() }
+        queue.queueWrite(place: 0, one, 8, tag: 0)
+        // Both ways in: without waiting, and with it.
+        let entered = queue.submit()
+        guard entered >= 0 else { throw Self.failure(ofSubmit: -entered) }
+        try expectCompletion("write", result: 8)
+        queue.queuePoll(event.number, tag: 0)
+        try expectCompletion("poll", result: Int32(POLLIN))
+        try change([-1])
+    }
+
+    /// Waits for one completion; a kernel that has none after many tries never will.
+    private func expectCompletion(_ operation: String, result: Int32) throws(SystemError) {
+        var found: Int32?
+        for _ in 0..<100 where found == nil {
+            queue.reap { found = $1 }
+            guard found == nil else { break }
+            let entered = queue.submitAndWait()
+            if entered < 0 && ![EINTR, EAGAIN, EBUSY].contains(-entered) {
+                throw Self.failure(ofSubmit: -entered)
+            }
+        }
+        queue.reap { found = $1 }
+        guard let found else { throw Self.failure(ofSubmit: ENOSYS) }
+        guard found == result else {
+            throw SystemError(
+                "io_uring \(operation)", "worker", errno: found < 0 ? -found : EIO,
+                mend: Self.mend(found < 0 ? -found : EIO))
+        }
+    }
+
+    /// Leaves a place as it is (`IORING_REGISTER_FILES_SKIP`).
+    public static let keep: Int32 = -2
+
+    /// Puts descriptors at the places of registered files from the first on, all or none of them:
+    /// a failure puts back what was there.
+    /// - Parameters:
+    ///   - new: -1 empties a place, `keep` leaves it.
+    ///   - old: what lies there now, for as many places.
+    /// - Throws: `isBroken` where the old files could not be put back: then nothing may be written.
+    public func exchange(_ old: [Int32], for new: [Int32]) throws(RegisterError) {
+        guard new.count <= filePlaces else {
+            throw RegisterError(
+                cause: SystemError(
+                    "io_uring_register", "\(new.count) device queues", errno: E2BIG,
+                    mend: "write at most \(filePlaces) devices"),
+                isBroken: false)
+        }
+        guard new.contains(where: { $0 != Self.keep }) else { return }
+        do throws(SystemError) {
+            try change(new)
+        } catch {
+            do throws(SystemError) {
+                let undone = zip(old, new).map { $1 == Self.keep ? Self.keep : $0 }
+                if undone.contains(where: { $0 != Self.keep }) { try change(undone) }
+            } catch let second {
+                throw RegisterError(cause: second, isBroken: true)
+            }
+            throw RegisterError(cause: error, isBroken: false)
+        }
+    }
+
+    private func change(_ descriptors: [Int32]) throws(SystemError) {
+        var numbers = descriptors
+        var done = 0
+        while done < descriptors.count {
+            let result = numbers.withUnsafeMutableBufferPointer { numbers in
+                io_uring_register_files_update(
+                    ring, UInt32(done), numbers.baseAddress! + done, UInt32(numbers.count - done))
+            }
+            guard result > 0 else {
+                let error = result < 0 ? -result : ENOMEM
+                throw SystemError(
+                    "io_uring_register", "worker", errno: error, mend: Self.mend(error))
+            }
+            // It stops before the one that it refuses, and says why when that comes first.
+            done += Int(result)
+        }
     }
 
     /// The ring as the worker's loop uses it. Valid while this lives.
     public var queue: SubmissionQueue { SubmissionQueue(ring: ring) }
+}
+
+/// Why registered files could not be changed.
+public struct RegisterError: Error {
+    public let cause: SystemError
+    /// Some places hold new files and some old ones.
+    public let isBroken: Bool
 }
 
 /// Trivially copyable, so that the loop counts no references.
@@ -134,15 +238,22 @@ public struct SubmissionQueue: BitwiseCopyable {
         entry.pointee.user_data = tag
     }
 
+    /// Submissions that still fit.
+    public var space: UInt32 { io_uring_sq_space_left(ring) }
+
+    /// Completions that the kernel had no room for and threw away.
+    public var lost: UInt32 { clinux_cq_overflow(ring) }
+
     /// Hands what is queued to the kernel: one system call. Completions of TUN writes are there
     /// when it returns.
+    /// - Returns: how many the kernel took, perhaps not all; or -errno: they stay queued.
     @inlinable @inline(__always)
-    @discardableResult
     public func submit() -> Int32 { io_uring_submit_and_get_events(ring) }
 
-    /// Submits, then sleeps until at least one completion is there. A signal ends it early.
+    /// Submits, then sleeps until at least one completion is there. A signal ends it early, and it
+    /// does not sleep unless all was taken.
+    /// - Returns: as `submit`.
     @inlinable
-    @discardableResult
     public func submitAndWait() -> Int32 { io_uring_submit_and_wait(ring, 1) }
 
     /// Calls `body` with tag and result of each completion that is there.

@@ -68,6 +68,7 @@ static inline void clinux_store_release(uint32_t *p, uint32_t v) { __atomic_stor
 static inline void clinux_prefetch(const void *p) { __builtin_prefetch(p); }
 static inline unsigned clinux_cq_head(const struct io_uring *r) { return *r->cq.khead; }
 static inline unsigned clinux_cq_tail(const struct io_uring *r) { return __atomic_load_n(r->cq.ktail, __ATOMIC_ACQUIRE); }
+static inline unsigned clinux_cq_overflow(const struct io_uring *r) { return __atomic_load_n(r->cq.koverflow, __ATOMIC_RELAXED); }
 static inline struct io_uring_cqe *clinux_cqe_at(const struct io_uring *r, unsigned i) { return &r->cq.cqes[i & r->cq.ring_mask]; }
 static inline uint64_t clinux_monotonic_ns(void) {
     struct timespec t;
