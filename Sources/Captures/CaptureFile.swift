@@ -7,7 +7,12 @@ import Forwarding
 /// Why a capture could not be read or written, in one sentence.
 public struct CaptureError: Error {
     public var message: String
-    public init(message: String) { self.message = message }
+    /// Of a write to standard output that failed; else 0.
+    public var errno: Int32
+    public init(message: String, errno: Int32 = 0) {
+        self.message = message
+        self.errno = errno
+    }
 }
 
 /// A packet of a capture. `bytes` is libpcap's and valid until the next one is read.
@@ -161,6 +166,8 @@ public final class CaptureWriter {
     private let dump: OpaquePointer
     private var packet: [UInt8] = []
     public private(set) var count = 0
+    /// errno of the first write that failed.
+    private var failure: Int32?
 
     public init(path: String, isNanosecond: Bool) throws(CaptureError) {
         self.path = path
@@ -194,14 +201,17 @@ public final class CaptureWriter {
         // pcap_dump takes its file as the callback's user pointer.
         let user = UnsafeMutableRawPointer(dump).assumingMemoryBound(to: UInt8.self)
         pcap_dump(user, &header, packet)
+        if failure == nil, ferror(pcap_dump_file(dump)) != 0 { failure = errno }
         count += 1
     }
 
     /// Says what a full disk or a closed pipe kept from being written.
     public func flush() throws(CaptureError) {
-        guard pcap_dump_flush(dump) == 0, ferror(pcap_dump_file(dump)) == 0 else {
-            let cause = String(cString: strerror(errno))
-            throw CaptureError(message: "\(path) could not be written to its end: \(cause)")
-        }
+        if pcap_dump_flush(dump) != 0, failure == nil { failure = errno }
+        guard let failure else { return }
+        let cause = String(cString: strerror(failure))
+        throw CaptureError(
+            message: "\(path) could not be written to its end: \(cause)",
+            errno: path == "-" ? failure : 0)
     }
 }

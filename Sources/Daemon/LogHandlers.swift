@@ -4,21 +4,37 @@ import Foundation
 import LinuxIO
 import Logging
 import Settings
+import Synchronization
 
-/// Writes each line with one write(2) to standard error.
+/// What `log` of the configuration says; every logger follows a change of it.
+enum LogSettings {
+    private static let current = Mutex(Configuration.Log())
+
+    static var level: Logger.Level { current.withLock { $0.loggerLevel } }
+
+    /// Never `auto`: that is `journal` when systemd reads our standard error, else `text`.
+    static var format: Configuration.Log.Format {
+        let format = current.withLock { $0.format }
+        guard format == .auto else { return format }
+        return ProcessInfo.processInfo.environment["JOURNAL_STREAM"] == nil ? .text : .journal
+    }
+
+    static func apply(_ log: Configuration.Log) { current.withLock { $0 = log } }
+}
+
+/// Hands each line to `LogSink`: logging never waits.
 struct LineLogHandler: LogHandler {
-    var logLevel: Logger.Level
+    /// nil: as the configuration says.
+    private var ownLevel: Logger.Level?
     var metadata: Logger.Metadata = [:]
-    let form: Configuration.Log.Format
 
-    /// `auto` becomes `journal` when systemd reads our standard error, else `text`.
-    init(level: Logger.Level, format: Configuration.Log.Format) {
-        logLevel = level
-        guard format == .auto else {
-            form = format
-            return
-        }
-        form = ProcessInfo.processInfo.environment["JOURNAL_STREAM"] == nil ? .text : .journal
+    init() {
+        LogSink.standardError.setNotice { Self.line(.warning, "\($0)", [:]) }
+    }
+
+    var logLevel: Logger.Level {
+        get { ownLevel ?? LogSettings.level }
+        set { ownLevel = newValue }
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -28,36 +44,35 @@ struct LineLogHandler: LogHandler {
 
     func log(event: LogEvent) {
         let all = metadata.merging(event.metadata ?? [:]) { $1 }
-        let line = switch form {
-        case .json: json(event.level, event.message, all)
-        case .journal: "<\(Self.priority(event.level))>" + text(event.message, all)
-        case .auto, .text:
-            "\(Self.timestamp()) \(event.level) " + text(event.message, all)
-        }
-        FileHandle.standardError.write(Data((line + "\n").utf8))
+        LogSink.standardError.write(Self.line(event.level, event.message, all))
     }
 
-    private func text(_ message: Logger.Message, _ metadata: Logger.Metadata) -> String {
+    private static func line(
+        _ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata
+    ) -> String {
+        switch LogSettings.format {
+        case .json: json(level, message, metadata)
+        // The journal keeps the time itself.
+        case .journal: "<\(priority(level))>" + text(message, metadata)
+        case .auto, .text: "\(Host.timestamp()) \(level) " + text(message, metadata)
+        }
+    }
+
+    private static func text(_ message: Logger.Message, _ metadata: Logger.Metadata) -> String {
         "\(message)" + metadata.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
     }
 
-    private func json(
+    private static func json(
         _ level: Logger.Level, _ message: Logger.Message, _ metadata: Logger.Metadata
     ) -> String {
         var fields = metadata.mapValues { "\($0)" }
-        fields["time"] = Self.timestamp()
+        fields["time"] = Host.timestamp()
         fields["level"] = "\(level)"
         fields["message"] = "\(message)"
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(fields) else { return "\(message)" }
         return String(decoding: data, as: UTF8.self)
-    }
-
-    /// RFC 3339 in UTC, milliseconds.
-    private static func timestamp() -> String {
-        Date(timeIntervalSince1970: Host.unixSeconds()).formatted(
-            .iso8601.time(includingFractionalSeconds: true))
     }
 
     /// sd-daemon(3) priorities.

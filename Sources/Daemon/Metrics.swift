@@ -175,6 +175,10 @@ enum MetricsPage {
         ("shuck_injected_bytes_total", "counter", "Bytes of injected inner packets."),
         ("shuck_injected_packets_total", "counter", "Inner packets that a device took."),
         ("shuck_injected_writes_total", "counter", "Writes to devices."),
+        (
+            "shuck_log_lines_dropped_total", "counter",
+            "Lines of the log that standard error did not take."
+        ),
         ("shuck_mss_clamped_total", "counter", "SYN segments whose MSS was lowered."),
         ("shuck_mss_unclamped_total", "counter", "SYN segments whose options do not parse."),
         ("shuck_passed_packets_total", "counter", "Frames that are not ours: left to the kernel."),

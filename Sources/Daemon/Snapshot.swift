@@ -163,6 +163,7 @@ struct Snapshot: @unchecked Sendable {
             Series("shuck_routes", ["family": "ipv6"]): Double(routes.countIPv6),
             Series("shuck_rules"): Double(routes.rules),
             Series("shuck_routes_age_seconds"): routes.age,
+            Series("shuck_log_lines_dropped_total"): Double(LogSink.standardError.droppedLines),
             Series("process_start_time_seconds"): startedUnix,
         ]
         for (reason, count) in routes.resyncs {
@@ -200,7 +201,17 @@ struct Snapshot: @unchecked Sendable {
     /// Everything that falls short of what was asked for.
     func degradations() -> [Degradation] {
         absentInterfaces() + absentDevices() + plumbing.degradations + refusedOffloads()
-            + lateMirror() + staleReplies()
+            + lateMirror() + staleReplies() + lostLogLines()
+    }
+
+    private func lostLogLines() -> [Degradation] {
+        guard let failure = LogSink.standardError.failure else { return [] }
+        return [
+            Degradation(
+                what: .log, subject: "standard error",
+                text: "lines of the log are lost, standard error cannot be written: \(failure)",
+                isBlocking: false)
+        ]
     }
 
     private func absentInterfaces() -> [Degradation] {

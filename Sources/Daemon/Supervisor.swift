@@ -14,25 +14,22 @@ public enum Supervisor {
     ///   3 not permitted or not supported here.
     public static func run(configurationPath path: String) -> Int32 {
         Host.raiseDescriptorLimit()
-        let (configuration, problems) = ConfigurationFiles.load(path)
-        for problem in problems { printError("\(problem)") }
-        guard let configuration else { return 1 }
-        let log = configuration.log
-        LoggingSystem.bootstrap { _ in
-            LineLogHandler(level: log.loggerLevel, format: log.format)
-        }
+        // A reader of standard error that is gone costs a line, not the process.
+        signal(SIGPIPE, SIG_IGN)
+        defer { LogSink.standardError.finish(seconds: 0.5) }
         do {
             let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
+            let (configuration, problems) = ConfigurationFiles.load(path)
+            for problem in problems { LogSink.standardError.write("\(problem)") }
+            guard let configuration else { return 1 }
+            LogSettings.apply(configuration.log)
+            LoggingSystem.bootstrap { _ in LineLogHandler() }
             let control = try Control(configuration, path: path)
             return control.loop(signals)
         } catch {
-            printError("shuck: \(error)")
+            LogSink.standardError.write("shuck: \(error)")
             return 3
         }
-    }
-
-    private static func printError(_ text: String) {
-        FileHandle.standardError.write(Data((text + "\n").utf8))
     }
 }
 
@@ -433,6 +430,7 @@ private final class Control {
         } catch {
             return ["\(error)"]
         }
+        LogSettings.apply(next.log)
         for line in differences { log.notice("reload: \(line)") }
         log.notice("reload applied", metadata: ["generation": "\(snapshot.generation)"])
         return []

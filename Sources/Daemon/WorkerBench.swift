@@ -36,7 +36,10 @@ package enum WorkerBench {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
         try plumbing.startReceiving(configuration, unlike: Plumbing())
-        FileHandle.standardOutput.write(Data("ready\n".utf8))
+        let ready = Array("ready\n".utf8)
+        guard write(STDOUT_FILENO, ready, ready.count) == ready.count else {
+            throw SystemError("write", "standard output", errno: errno)
+        }
         while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
         try plumbing.stopReceiving()
         let counters = try CounterBlock(shape: CounterShape(world.policy), cpu: cpu)

@@ -69,6 +69,29 @@ public enum Host {
         clock_gettime(CLOCK_REALTIME, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
+
+    /// CLOCK_REALTIME in local time, as RFC 3339 has it.
+    public static func timestamp() -> String {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        var parts = tm()
+        localtime_r(&time.tv_sec, &parts)
+        return timestamp(parts, milliseconds: time.tv_nsec / 1_000_000)
+    }
+
+    /// RFC 3339 with milliseconds and the offset from UTC.
+    static func timestamp(_ parts: tm, milliseconds: Int) -> String {
+        func digits(_ value: some BinaryInteger, _ count: Int = 2) -> String {
+            let text = "\(value)"
+            return String(repeating: "0", count: max(count - text.count, 0)) + text
+        }
+        let date = [digits(Int(parts.tm_year) + 1900, 4), digits(parts.tm_mon + 1), digits(parts.tm_mday)]
+        let time = [digits(parts.tm_hour), digits(parts.tm_min), digits(parts.tm_sec)]
+        let minutes = abs(parts.tm_gmtoff / 60)
+        return date.joined(separator: "-") + "T" + time.joined(separator: ":")
+            + ".\(digits(milliseconds, 3))" + (parts.tm_gmtoff < 0 ? "-" : "+")
+            + "\(digits(minutes / 60)):\(digits(minutes % 60))"
+    }
 }
 
 /// Signals as a readable descriptor. Blocks them: make it before any other thread exists.

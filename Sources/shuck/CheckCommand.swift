@@ -61,7 +61,7 @@ struct CheckCommand: ParsableCommand {
                     file: $0.file, line: $0.line, column: $0.column,
                     severity: $0.severity.rawValue, message: $0.message)
             })
-        if !format.json { show(problems) }
+        if !format.json { try show(problems) }
         if let configuration {
             let warnings = configuration.placementWarnings()
             if !warnings.isEmpty { report.placement = warnings }
@@ -75,16 +75,16 @@ struct CheckCommand: ParsableCommand {
         if format.json {
             try Output.json(report)
         } else {
-            for line in report.differences ?? [] { print(line) }
-            print(report.configuration ?? "", terminator: "")
+            for line in report.differences ?? [] { try Output.print(line) }
+            try Output.print(report.configuration ?? "", terminator: "")
         }
         if configuration == nil { throw ExitCode(1) }
     }
 
-    private func show(_ problems: [Problem]) {
+    private func show(_ problems: [Problem]) throws {
         for problem in problems {
             if problem.severity == .error {
-                print(problem)
+                try Output.print("\(problem)")
             } else {
                 Output.error("\(problem)")
             }

@@ -1,16 +1,64 @@
-// Where words go: standard error, JSON for scripts, and files that are written line by line.
+// Where words go: standard output and error, JSON for scripts, and files that are written line by line.
 
 import Foundation
 
 enum Output {
-    /// One line on standard error.
-    static func error(_ line: String) {
-        FileHandle.standardError.write(Data((line + "\n").utf8))
+    /// Text on standard output, all of it, or a failure that says why not.
+    static func print(_ text: String, terminator: String = "\n") throws(Failure) {
+        guard let number = write(text + terminator, to: STDOUT_FILENO) else { return }
+        if number == EPIPE { endForClosedPipe() }
+        throw Failure(
+            message: "standard output could not be written: \(String(cString: strerror(number)))")
     }
+
+    /// One line on standard error. That it cannot be written changes no outcome.
+    static func error(_ line: String) { _ = write(line + "\n", to: STDERR_FILENO) }
 
     /// A document for scripts on standard output: the same bytes for the same facts.
     static func json(_ document: some Encodable) throws {
-        print(try jsonText(document, [.prettyPrinted]))
+        try print(try jsonText(document, [.prettyPrinted]))
+    }
+
+    /// Ends as tools do whose reader has gone, `head` for one: silently, by SIGPIPE.
+    static func endForClosedPipe() -> Never {
+        signal(SIGPIPE, SIG_DFL)
+        var pipe = sigset_t()
+        sigemptyset(&pipe)
+        sigaddset(&pipe, SIGPIPE)
+        sigprocmask(SIG_UNBLOCK, &pipe, nil)
+        raise(SIGPIPE)
+        exit(128 + SIGPIPE)
+    }
+
+    /// Lets a write to a reader that is gone fail rather than end the process, and makes sure that
+    /// no file that is opened later becomes standard output or error. Call it first.
+    static func prepare() {
+        signal(SIGPIPE, SIG_IGN)
+        for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
+            // The wrong way round, so that using it is an error: it was closed.
+            _ = open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY)
+        }
+    }
+
+    /// Writes all of a text.
+    /// - Returns: errno when that fails.
+    private static func write(_ text: String, to descriptor: Int32) -> Int32? {
+        let bytes = Array(text.utf8)
+        var written = 0
+        while written < bytes.count {
+            let count = bytes[written...].withUnsafeBytes {
+                Foundation.write(descriptor, $0.baseAddress, $0.count)
+            }
+            if count >= 0 {
+                written += count
+            } else if errno == EAGAIN {
+                var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                poll(&polled, 1, -1)
+            } else if errno != EINTR {
+                return errno
+            }
+        }
+        return nil
     }
 
     static func jsonText(
@@ -26,6 +74,8 @@ enum Output {
 final class LineFile {
     private let path: String
     private let file: UnsafeMutablePointer<FILE>
+    /// errno of the first write that failed.
+    private var failure: Int32?
 
     init(path: String) throws(Failure) {
         self.path = path
@@ -36,14 +86,19 @@ final class LineFile {
         file = opened
     }
 
-    func write(_ line: String) { fputs(line, file) }
+    func write(_ line: String) {
+        if fputs(line, file) < 0, failure == nil { failure = errno }
+    }
 
     /// Says what a full disk or a closed pipe kept from being written.
     func close() throws(Failure) {
-        let failed = ferror(file) != 0
-        guard fclose(file) == 0, !failed else {
-            throw Failure(message: "\(path) could not be written to its end: \(systemMessage())")
-        }
+        if fclose(file) != 0, failure == nil { failure = errno }
+        guard let failure else { return }
+        if failure == EPIPE && path == "-" { Output.endForClosedPipe() }
+        throw Failure(
+            message: """
+                \(path) could not be written to its end: \(String(cString: strerror(failure)))
+                """)
     }
 }
 

@@ -28,9 +28,9 @@ struct ReloadCommand: ParsableCommand {
         if format.json {
             try Output.json(Outcome(applied: applied, problems: problems))
         } else if applied {
-            print("applied")
+            try Output.print("applied")
         } else {
-            for problem in problems { print(problem) }
+            for problem in problems { try Output.print(problem) }
             Output.error("shuck: refused; the old configuration goes on")
         }
         if !applied { throw ExitCode(1) }

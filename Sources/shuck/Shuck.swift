@@ -21,21 +21,36 @@ struct Shuck: ParsableCommand {
         ])
 
     static func main() {
+        Output.prepare()
+        do {
+            try lead()
+        } catch {
+            // Help and the version end up here, too: their text could not be written.
+            Output.error("shuck: \(error.message)")
+            Foundation.exit(error.code.rawValue)
+        }
+    }
+
+    /// Runs a verb, and ends with the exit code of what it throws.
+    private static func lead() throws(Failure) {
         do {
             var command = try parseAsRoot()
             try command.run()
         } catch let failure as Failure {
-            Output.error("shuck: \(failure.message)")
-            exit(withError: failure.code.exitCode)
+            throw failure
         } catch let failure as CaptureError {
-            Output.error("shuck: \(failure.message)")
-            exit(withError: ExitCode(1))
-        } catch where exitCode(for: error) == .validationFailure {
-            // ArgumentParser would leave with 64, sysexits.h EX_USAGE.
-            Output.error(fullMessage(for: error))
-            exit(withError: ExitCode(2))
+            if failure.errno == EPIPE { Output.endForClosedPipe() }
+            throw Failure(message: failure.message)
         } catch {
-            exit(withError: error)
+            // Not ArgumentParser's `exit(withError:)`: it loses what it cannot write.
+            let (code, text) = (exitCode(for: error), fullMessage(for: error))
+            if code == .success {
+                try Output.print(text)
+            } else if !text.isEmpty {
+                Output.error(text)
+            }
+            // ArgumentParser would leave with 64, sysexits.h EX_USAGE.
+            Foundation.exit(code == .validationFailure ? 2 : code.rawValue)
         }
     }
 }
@@ -46,8 +61,6 @@ struct Failure: Error {
         case badAnswer = 1
         /// Not permitted or not supported here.
         case notHere = 3
-
-        var exitCode: ExitCode { ExitCode(rawValue) }
     }
 
     var code = Code.badAnswer

@@ -67,12 +67,12 @@ struct StatusCommand: ParsableCommand {
             // Rates need two looks; half a second is long enough to be counted in.
             usleep(500_000)
         } else if !watch {
-            print(last.text, terminator: "")
+            try Output.print(last.text, terminator: "")
             return try judge(last.report)
         }
         while true {
             let next = try fetch()
-            show(next, after: last.report)
+            try show(next, after: last.report)
             guard watch else { return try judge(next.report) }
             last = next
             sleep(1)
@@ -94,7 +94,7 @@ struct StatusCommand: ParsableCommand {
             throw Failure(
                 message: "the shuck at \(socket.socket) has no /why: it is another version")
         }
-        print(format.json ? answer.body : WhyScreen(found).text, terminator: "")
+        try Output.print(format.json ? answer.body : WhyScreen(found).text, terminator: "")
         if !found.verdicts.allSatisfy(\.isAccepted) { throw ExitCode(1) }
     }
 
@@ -112,13 +112,13 @@ struct StatusCommand: ParsableCommand {
         }
     }
 
-    private func show(_ next: Fetched, after last: StatusReport) {
-        if format.json { return print(next.text, terminator: "") }
+    private func show(_ next: Fetched, after last: StatusReport) throws {
+        if format.json { return try Output.print(next.text, terminator: "") }
         let painter = Painter.standardOutput
         let screen = StatusScreen(now: next.report, before: last, painter: painter).text
         // Home, then clear to the end: written at once, so that nothing flickers.
         let clear = watch && isatty(STDOUT_FILENO) == 1 ? "\u{1b}[H\u{1b}[J" : ""
-        FileHandle.standardOutput.write(Data((clear + screen).utf8))
+        try Output.print(clear + screen, terminator: "")
     }
 
     private func judge(_ report: StatusReport) throws {

@@ -50,11 +50,22 @@ final class Shell {
 
     func shuck(_ arguments: String...) throws -> Outcome { try run(arguments) }
 
-    /// Into files rather than pipes: nothing can fill up and wait.
     func run(_ arguments: [String]) throws -> Outcome {
+        try run(Self.executable, arguments)
+    }
+
+    /// Runs lines of sh(1), in which `"$SHUCK"` is the executable.
+    func script(_ text: String) throws -> Outcome {
+        try run(
+            URL(fileURLWithPath: "/bin/sh"),
+            ["-c", "SHUCK=$0; \(text)", Self.executable.path])
+    }
+
+    /// Into files rather than pipes: nothing can fill up and wait.
+    private func run(_ executable: URL, _ arguments: [String]) throws -> Outcome {
         runs += 1
         let process = Process()
-        process.executableURL = Self.executable
+        process.executableURL = executable
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.standardInput = FileHandle.nullDevice
