@@ -19,6 +19,10 @@ struct RouteFollower {
     private var dumpNanoseconds: UInt64 = 0
     /// As they were when rules and routes last were read with them.
     private var links: [Link] = []
+    /// By ifindex, as last told or read.
+    private var states: [Int32: LinkState] = [:]
+    /// By number, the interfaces that each nexthop object came to in the last dump.
+    private var nexthops: [UInt32: [Int32]] = [:]
     /// Routes that are not understood, as notes for status.
     private(set) var notes: [String] = []
 
@@ -35,10 +39,12 @@ struct RouteFollower {
     ) throws(SystemError) {
         let start = Host.monotonicNanoseconds()
         // What was told before is in the dump; what is told meanwhile is taken after it.
-        _ = notices.takeNotices(limit: .max)
+        states = Dictionary(links.map { ($0.index, $0.state) }, uniquingKeysWith: { $1 })
+        _ = note(notices.takeNotices(limit: .max).linkChanges)
         let rules = try netlink.rules().compactMap(RuleEntry.init)
         // A kernel built without nexthop objects has none.
         let nexthops = (try? netlink.nexthops()) ?? [:]
+        self.nexthops = nexthops
         let (groups, vrfs) = Self.properties(links)
         let fresh = RouteMirror()
         var ignored = 0
@@ -55,8 +61,8 @@ struct RouteFollower {
         fresh.finish()
         mirror = fresh
         let meanwhile = notices.takeNotices(limit: .max)
-        var isUnsure = meanwhile.areLost || meanwhile.links || meanwhile.rules
-            || meanwhile.nexthops || meanwhile.goneAddresses
+        var isUnsure = note(meanwhile.linkChanges) || meanwhile.areLost || meanwhile.rules
+            || meanwhile.nexthops || meanwhile.goneAddresses || meanwhile.linkdownRule
         for change in meanwhile.routes where !apply(change) { isUnsure = true }
         generation = mirror.generation()
         self.links = links
@@ -88,7 +94,7 @@ struct RouteFollower {
     ) throws(SystemError) -> Bool {
         if told.areLost { ask("lost") }
         if told.nexthops { ask("nexthops") }
-        if told.goneAddresses || Self.mayTakeRoutes(self.links, links) { ask("links") }
+        if note(told.linkChanges) || told.goneAddresses || told.linkdownRule { ask("links") }
         if due != nil, Host.monotonicNanoseconds() >= dueNanoseconds {
             let reason = due!
             // When it fails it is tried again, but not at once.
@@ -117,20 +123,32 @@ struct RouteFollower {
         return true
     }
 
-    /// The kernel does not tell of every route that a link takes with it when it goes down or away,
-    /// nor of those that live again with it.
-    private static func mayTakeRoutes(_ old: [Link], _ new: [Link]) -> Bool {
-        let now = Dictionary(new.map { ($0.index, $0) }, uniquingKeysWith: { $1 })
-        return old.contains { link in now[link.index].map { $0.isUp != link.isUp } ?? true }
+    /// Keeps what was told of links.
+    /// - Returns: whether routes may have gone or come with a link, of which the kernel does not tell.
+    private mutating func note(_ changes: [LinkChange]) -> Bool {
+        var isChanged = false
+        for change in changes {
+            let old = states[change.index]
+            states[change.index] = change.state
+            // A link that is new has no routes but those that will be told of.
+            if old != nil && old != change.state { isChanged = true }
+        }
+        return isChanged
     }
 
     /// - Returns: false when the mirror cannot be what the kernel has.
     private func apply(_ change: KernelRouteChange) -> Bool {
-        if change.isNew, change.route.nexthop != 0, change.route.interfaces.isEmpty { return false }
         var route = change.route
+        // Since the last dump came, or its nexthop objects changed: another dump is to tell.
+        if route.nexthop != 0, route.interfaces.isEmpty, nexthops[route.nexthop] == nil {
+            return false
+        }
         // A nexthop that died is still one of its route's until it goes.
         if !change.isNew { route.isDead = false }
-        guard let entry = RouteEntry(route, nexthops: [:]) else { return true }
+        guard let entry = RouteEntry(route, nexthops: nexthops) else {
+            // A dead route is none, but what it took the place of is gone.
+            return !(route.isDead && change.isReplacing)
+        }
         guard change.isNew else { return mirror.remove(entry) }
         // IPv6 puts a new route behind those of its metric (net/ipv6/ip6_fib.c).
         let isLast = change.isAppended || !entry.prefix.isIPv4

@@ -96,12 +96,13 @@ public final class NetlinkSocket {
     private static let bufferBytes = 64 << 10
     private var sequence: UInt32 = 0
 
-    /// A socket that hears of every change of links, addresses, rules, nexthops and routes.
+    /// A socket that hears of every change of links, addresses, settings, rules, nexthops and routes.
     /// - Parameter bufferBytes: what may wait; the kernel doubles it.
     public static func notices(bufferBytes: Int = 16 << 20) throws(SystemError) -> NetlinkSocket {
         try NetlinkSocket(bufferBytes: bufferBytes, groups: [
             RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
             RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP,
+            RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
         ])
     }
 
@@ -158,6 +159,30 @@ public final class NetlinkSocket {
                 operation, object, errno: errno,
                 mend: mend ?? (isPermission ? "grant CAP_NET_ADMIN" : nil))
         }
+    }
+
+    /// Sends one message and waits for the one that answers it.
+    func answer<T>(
+        to object: String, _ build: (inout NetlinkMessage) -> Void,
+        _ parse: (UnsafeRawBufferPointer) -> T?
+    ) throws(SystemError) -> T? {
+        var message = NetlinkMessage(buffer: buffer)
+        build(&message)
+        sequence += 1
+        message.header.pointee.nlmsg_seq = sequence
+        let operation = "rtnetlink request \(message.header.pointee.nlmsg_type)"
+        guard mnl_socket_sendto(socket, message.header, Int(message.header.pointee.nlmsg_len)) >= 0
+        else { throw SystemError(operation, object, errno: errno) }
+        var (found, isConsistent): (T?, Bool) = (nil, true)
+        let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
+        guard count >= 0 else { throw SystemError(operation, object, errno: errno) }
+        let progress = NetlinkAnswer.walk(
+            UnsafeRawBufferPointer(start: buffer, count: count), sequence, &isConsistent
+        ) { found = parse($0) }
+        if case .failed(let number) = progress, number != 0 {
+            throw SystemError(operation, object, errno: number)
+        }
+        return found
     }
 
     /// Runs one dump; `each` sees every message of it.

@@ -39,12 +39,15 @@ package enum NetlinkAnswer {
         return .more
     }
 
-    /// nil when the message is too short to describe a link.
+    /// nil when the message is too short to describe a link, or tells of a bridge's port alone.
     package static func link(_ message: UnsafeRawBufferPointer) -> Link? {
-        guard let info = payload(of: message, as: ifinfomsg.self) else { return nil }
+        guard let info = payload(of: message, as: ifinfomsg.self),
+            info.ifi_family == UInt8(AF_UNSPEC)
+        else { return nil }
         var link = Link(
             index: info.ifi_index, name: "", mtu: 0, isUp: info.ifi_flags & UInt32(IFF_UP) != 0,
             hardwareType: info.ifi_type)
+        link.state.flags = info.ifi_flags & LinkState.flagsMask
         attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
             switch Int(type) {
             case Int(IFLA_IFNAME):
@@ -55,11 +58,42 @@ package enum NetlinkAnswer {
                 link.group = value.loadUnaligned(as: UInt32.self)
             case Int(IFLA_MASTER) where value.count >= 4:
                 link.master = value.loadUnaligned(as: Int32.self)
+                link.state.master = link.master
+            case Int(IFLA_OPERSTATE) where value.count >= 1: link.state.operational = value[0]
+            case Int(IFLA_CARRIER_CHANGES) where value.count >= 4:
+                link.state.carrierChanges = value.loadUnaligned(as: UInt32.self)
             case Int(IFLA_LINKINFO): link.vrfTable = vrfTable(value)
             default: break
             }
         }
         return link
+    }
+
+    /// nil when the notice says nothing of a link's state: a bridge's port, or an event of a wireless one.
+    package static func linkChange(_ message: UnsafeRawBufferPointer) -> LinkChange? {
+        guard let link = link(message) else { return nil }
+        if type(of: message).type == Int(RTM_DELLINK) {
+            return LinkChange(index: link.index, state: nil)
+        }
+        guard link.state.operational != nil else { return nil }
+        return LinkChange(index: link.index, state: link.state)
+    }
+
+    /// Which settings of a link, of all, or of those to come a `RTM_NEWNETCONF` tells of.
+    package static func settings(
+        _ message: UnsafeRawBufferPointer
+    ) -> (forwarding: Bool, reversePath: Bool, linkdown: Bool) {
+        var told = (forwarding: false, reversePath: false, linkdown: false)
+        guard payload(of: message, as: netconfmsg.self) != nil else { return told }
+        attributes(message, after: MemoryLayout<netconfmsg>.size) { type, _ in
+            switch Int(type) {
+            case Int(NETCONFA_FORWARDING): told.forwarding = true
+            case Int(NETCONFA_RP_FILTER): told.reversePath = true
+            case Int(NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN): told.linkdown = true
+            default: break
+            }
+        }
+        return told
     }
 
     /// Of `IFLA_LINKINFO`: the table of a device of kind vrf, else 0.
@@ -92,6 +126,8 @@ package enum NetlinkAnswer {
             length: Int(header.rtm_dst_len), table: UInt32(header.rtm_table),
             type: header.rtm_type, metric: 0, tos: header.rtm_tos, interfaces: [])
         var gateway: UInt32 = 0
+        // Also where a linkdown nexthop does not count, by `ignore_routes_with_linkdown` of its link
+        // and family (net/ipv4/fib_semantics.c `fib_nexthop_info`).
         route.isDead = header.rtm_flags & UInt32(RTNH_F_DEAD) != 0
         attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
             switch Int(type) {
@@ -118,12 +154,21 @@ package enum NetlinkAnswer {
         return route
     }
 
-    /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
+    /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes. IPv4
+    /// accepts what comes in by a dead nexthop of a route that lives (`fib_info_nh_uses_dev`); IPv6
+    /// passes it over (`rt6_multipath_rebalance`).
     private static func nexthops(_ bytes: UnsafeRawBufferPointer, of route: inout KernelRoute) {
         var offset = 0
+        var (all, dead) = (0, 0)
+        defer { route.isDead = all > 0 && dead == all }
         while offset + 8 <= bytes.count {
             let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
             guard length >= 8, offset + length <= bytes.count else { break }
+            let isDead = bytes[offset + 2] & UInt8(RTNH_F_DEAD) != 0
+            all += 1
+            dead += isDead ? 1 : 0
+            defer { offset += (length + 3) & ~3 }
+            if isDead && !route.isIPv4 { continue }
             route.interfaces.append(
                 bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
             var gateway: UInt32 = 0
@@ -136,7 +181,6 @@ package enum NetlinkAnswer {
                 }
             }
             route.gateways.append(gateway)
-            offset += (length + 3) & ~3
         }
     }
 

@@ -17,6 +17,31 @@ public struct Link: Sendable, Equatable {
     public var master: Int32 = 0
     /// Of a VRF its table, else 0.
     public var vrfTable: UInt32 = 0
+    public var state = LinkState()
+}
+
+/// What decides whether routes through a link live. When any of it changes, the kernel removes, kills
+/// or revives routes and nexthop objects of both families, mostly without a notice of each
+/// (net/ipv4/fib_semantics.c `fib_sync_down_dev`, `fib_sync_up`; net/ipv4/nexthop.c
+/// `nexthop_flush_dev`; net/ipv6/route.c `rt6_sync_down_dev`).
+public struct LinkState: Sendable, Equatable {
+    /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP` and `IFF_DORMANT`.
+    public var flags: UInt32 = 0
+    /// `IF_OPER_*`, linux/if.h; nil: not told.
+    public var operational: UInt8?
+    /// How often the carrier came or went: two changes between two looks show in nothing else.
+    public var carrierChanges: UInt32 = 0
+    /// See `Link.master`. A link that joins a VRF or leaves it is set down and up.
+    public var master: Int32 = 0
+
+    static let flagsMask = UInt32(IFF_UP) | UInt32(IFF_RUNNING) | 1 << 16 | 1 << 17
+}
+
+/// What one notice says of a link, in the order told.
+public struct LinkChange: Sendable, Equatable {
+    public var index: Int32
+    /// nil: it is gone.
+    public var state: LinkState?
 }
 
 /// A route as the kernel lists it; numbers as in linux/rtnetlink.h.
@@ -150,6 +175,12 @@ public struct KernelNotices: Sendable, Equatable {
     /// An address went: routes may have gone with it, of which nobody tells.
     public var goneAddresses = false
     public var addresses = false
+    /// Each link that is told of, as it then was.
+    public var linkChanges: [LinkChange] = []
+    /// `ignore_routes_with_linkdown` changed somewhere: routes died or live again.
+    public var linkdownRule = false
+    /// Forwarding or a reverse-path filter changed somewhere.
+    public var settings = false
     public var rules = false
     public var nexthops = false
     public var routes: [KernelRouteChange] = []
@@ -164,7 +195,14 @@ public struct KernelNotices: Sendable, Equatable {
     mutating func take(_ message: UnsafeRawBufferPointer) {
         let (type, flags) = NetlinkAnswer.type(of: message)
         switch type {
-        case Int(RTM_NEWLINK), Int(RTM_DELLINK): links = true
+        case Int(RTM_NEWLINK), Int(RTM_DELLINK):
+            links = true
+            if let change = NetlinkAnswer.linkChange(message) { linkChanges.append(change) }
+        case Int(RTM_NEWNETCONF):
+            let told = NetlinkAnswer.settings(message)
+            settings = settings || told.forwarding || told.reversePath
+            // A link that has just come is told of with all of its settings: it has no routes yet.
+            linkdownRule = linkdownRule || told.linkdown && !told.forwarding
         case Int(RTM_NEWADDR): addresses = true
         case Int(RTM_DELADDR): goneAddresses = true
         case Int(RTM_NEWRULE), Int(RTM_DELRULE): rules = true

@@ -68,6 +68,17 @@ struct Network {
         }
     }
 
+    /// Of a carrier that went, routes and nexthops hear only once the kernel has looked at it, up to a
+    /// second later; then it tells of the link.
+    static func waitForCarrierLoss(_ links: [String]) throws {
+        try eventually("the loss of the carrier") {
+            let states = try run("ip -brief link show").split(separator: "\n")
+            let down = states.filter { $0.contains("DOWN") }
+                .map { $0.prefix { $0 != "@" && $0 != " " } }
+            return links.allSatisfy { down.contains(Substring($0)) }
+        }
+    }
+
     /// Runs a shell script in this thread's namespace: its output.
     @discardableResult
     static func run(_ script: String) throws -> String {

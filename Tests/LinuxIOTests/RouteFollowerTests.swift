@@ -12,7 +12,7 @@ import Testing
 @testable import LinuxIO
 
 /// The follower beside its two sockets, as the control thread has it.
-private struct Following {
+struct Following {
     let netlink: NetlinkSocket
     let notices: NetlinkSocket
     var follower: RouteFollower
@@ -140,6 +140,137 @@ extension OnHost {
                 }
                 #expect(following.follower.changes > 100)
                 print("route follower: \(following.follower.changes) changes, \(following.follower.resyncs)")
+            }
+        }
+
+        /// As FRR installs them. The kernel removes the nexthop objects of a link without a carrier, the
+        /// routes by them and their places in groups, and tells of the link alone.
+        @Test("I9 a carrier that goes takes routes with it", arguments: [0, 1])
+        func aCarrierThatGoes(compatibility: Int) throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                try Network.run(
+                    """
+                    set -e
+                    echo \(compatibility) >/proc/sys/net/ipv4/nexthop_compat_mode
+                    ip nexthop add id 1 via 192.0.2.9 dev near
+                    ip nexthop add id 2 via 198.51.100.9 dev side
+                    ip nexthop add id 12 group 1/2
+                    ip nexthop add id 61 via 2001:db8:ff::9 dev near
+                    ip nexthop add id 62 via 2001:db8:fe::9 dev side
+                    ip nexthop add id 612 group 61/62
+                    """)
+                var following = try Following()
+                let routes = """
+                    set -e
+                    ip route add default nhid 2 metric 50
+                    ip route add default nhid 1 metric 100
+                    ip route add 10.0.0.0/8 nhid 12
+                    ip route add 10.1.0.0/16 nexthop via 192.0.2.9 nexthop via 198.51.100.9
+                    ip -6 route add default nhid 62 metric 50
+                    ip -6 route add default nhid 61 metric 100
+                    ip -6 route add 2001:db8:a::/48 nhid 612
+                    """
+                try Network.run(routes)
+                try following.settle()
+                // Told by number, they are followed by what the dump said of their objects.
+                #expect(following.follower.resyncs.values.allSatisfy { $0 == 0 })
+                #expect(try following.differences() == [])
+                let side = Int32(if_nametoindex("side"))
+                func defaults() -> [Int32] {
+                    following.follower.mirror.entries()
+                        .filter { $0.prefix.length == 0 && $0.table == RouteEntry.tableMain }
+                        .flatMap(\.interfaces)
+                }
+                #expect(defaults().filter { $0 == side }.count == 2)
+                try Network.run("ip link set away down")
+                try Network.waitForCarrierLoss(["side"])
+                try following.settle()
+                #expect(try following.differences() == [])
+                #expect(!defaults().contains(side))
+                // It flaps between two looks: the carrier's count alone tells.
+                try Network.run("ip link set away up")
+                try Network.waitForCarrier(["side", "away"])
+                try following.settle()
+                #expect(try following.differences() == [])
+            }
+        }
+
+        /// Two changes between two looks leave the link as it was, and routes gone.
+        @Test("I9 a link that was down for a moment took its routes along")
+        func aLinkThatFlapped() throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                // IPv6 would tell of its addresses.
+                try Network.run(
+                    """
+                    echo 1 >/proc/sys/net/ipv6/conf/side/disable_ipv6
+                    ip route add 10.0.0.0/8 via 198.51.100.9
+                    """)
+                var following = try Following()
+                try Network.run("ip link set side down && ip link set side up")
+                try Network.waitForCarrier(["side", "away"])
+                try following.settle()
+                #expect(try following.differences() == [])
+                let kept = following.follower.mirror.entries().filter {
+                    $0.prefix.length == 8 && $0.table == RouteEntry.tableMain
+                }
+                #expect(kept == [])
+            }
+        }
+
+        @Test("I9 ignore_routes_with_linkdown decides whether a route by a dead link is one")
+        func linkdownRoutes() throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                let routes = """
+                    ip route add 10.0.0.0/8 via 198.51.100.9
+                    ip route add 10.1.0.0/16 nexthop via 198.51.100.9 nexthop via 198.51.100.8
+                    ip route add 10.2.0.0/16 nexthop via 192.0.2.9 nexthop via 198.51.100.9
+                    ip -6 route add 2001:db8:a::/48 via 2001:db8:fe::9
+                    ip -6 route add 2001:db8:b::/48 nexthop via 2001:db8:ff::9 nexthop via 2001:db8:fe::9
+                    """
+                try Network.run(routes)
+                var following = try Following()
+                let (near, side) = (Int32(if_nametoindex("near")), Int32(if_nametoindex("side")))
+                func interfaces(_ length: Int, _ isIPv4: Bool, _ second: UInt8) -> [Int32]? {
+                    following.follower.mirror.entries().first {
+                        $0.prefix.isIPv4 == isIPv4 && $0.prefix.length == length
+                            && $0.table == RouteEntry.tableMain
+                            && $0.prefix.address.bytes[isIPv4 ? 1 : 5] == second
+                    }?.interfaces
+                }
+                func settle(_ change: String) throws {
+                    try Network.run(change)
+                    try following.settle()
+                    #expect(try following.differences() == [], "\(change)")
+                }
+                try Network.run("ip link set away down")
+                try Network.waitForCarrierLoss(["side"])
+                try settle("true")
+                #expect(interfaces(8, true, 0) == [side] && interfaces(16, true, 1) == [side, side])
+                #expect(interfaces(48, false, 0x0a) == [side])
+                for scope in ["all", "side"] {
+                    try settle("echo 1 >/proc/sys/net/ipv4/conf/\(scope)/ignore_routes_with_linkdown")
+                    #expect(interfaces(8, true, 0) == nil && interfaces(16, true, 1) == nil)
+                    // A packet that comes in by the dead one of two is still accepted.
+                    #expect(interfaces(16, true, 2) == [near, side])
+                    #expect(interfaces(48, false, 0x0a) == [side])
+                    try settle("echo 0 >/proc/sys/net/ipv4/conf/\(scope)/ignore_routes_with_linkdown")
+                    #expect(interfaces(8, true, 0) == [side], "\(scope)")
+                    try settle("echo 1 >/proc/sys/net/ipv6/conf/\(scope)/ignore_routes_with_linkdown")
+                    #expect(interfaces(48, false, 0x0a) == nil)
+                    #expect(interfaces(48, false, 0x0b) == [near])
+                    #expect(interfaces(8, true, 0) == [side])
+                    // A dead route takes the place of another.
+                    try settle("ip -6 route add 2001:db8:c::/48 via 2001:db8:ff::9")
+                    #expect(interfaces(48, false, 0x0c) == [near])
+                    try settle("ip -6 route replace 2001:db8:c::/48 via 2001:db8:fe::9")
+                    #expect(interfaces(48, false, 0x0c) == nil)
+                    try settle("ip -6 route del 2001:db8:c::/48")
+                    try settle("echo 0 >/proc/sys/net/ipv6/conf/\(scope)/ignore_routes_with_linkdown")
+                    #expect(interfaces(48, false, 0x0a) == [side], "\(scope)")
+                }
             }
         }
 

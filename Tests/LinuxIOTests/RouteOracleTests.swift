@@ -31,14 +31,27 @@ extension OnHost {
                 try Network.with { network in
                     let host = OracleHost(&random)
                     try host.apply()
-                    let result = try OracleRun(network, host).ask(
-                        Self.questionsPerHost, &random)
-                    asked += result.asked
-                    accepted += result.accepted
-                    hashed += result.hashed
-                    for difference in result.differences.prefix(5) {
-                        Issue.record("host \(number), seed \(seed): \(difference)\n\(host.script)")
+                    var following = try Following()
+                    func ask(_ count: Int, _ when: String) throws {
+                        let result = try OracleRun(network, host, following.follower).ask(
+                            count, &random)
+                        asked += result.asked
+                        accepted += result.accepted
+                        hashed += result.hashed
+                        for difference in result.differences.prefix(5) {
+                            Issue.record(
+                                "host \(number) \(when), seed \(seed): \(difference)\n\(host.script)")
+                        }
                     }
+                    try ask(Self.questionsPerHost, "at first")
+                    // The kernel looks at carriers once a second at most: a few hosts are enough.
+                    guard number % 8 == 0 else { return }
+                    try host.loseSide(isIgnored: number % 16 == 0)
+                    try following.settle()
+                    try ask(Self.questionsPerHost / 2, "without the other uplink")
+                    try host.regainSide()
+                    try following.settle()
+                    try ask(Self.questionsPerHost / 2, "with it again")
                 }
             }
             print(
@@ -202,6 +215,26 @@ struct OracleHost {
     }
 }
 
+extension OracleHost {
+    /// The other uplink loses its carrier.
+    /// - Parameter isIgnored: its routes do not count any more. IPv4's alone: netfilter's lookup of
+    ///   IPv6 does not look at it.
+    func loseSide(isIgnored: Bool) throws {
+        try Network.run(
+            """
+            echo \(isIgnored ? 1 : 0) >/proc/sys/net/ipv4/conf/side/ignore_routes_with_linkdown
+            ip link set away down
+            """)
+        try Network.waitForCarrierLoss(["side"])
+    }
+
+    /// And regains it: routes with flags live again, what stood on nexthop objects does not.
+    func regainSide() throws {
+        try Network.run("ip link set away up")
+        try Network.waitForCarrier(["side", "away"])
+    }
+}
+
 /// Questions to one host: packets in by `near`, and what of them arrived.
 private struct OracleRun {
     struct Result {
@@ -219,13 +252,11 @@ private struct OracleRun {
     /// Raw sockets of UDP and TCP, both families: they see what was delivered.
     private let receivers: [Descriptor]
 
-    init(_ network: Network, _ host: OracleHost) throws {
+    init(_ network: Network, _ host: OracleHost, _ follower: RouteFollower) throws {
         self.network = network
+        self.follower = follower
         filter = host.filter
-        let notices = try NetlinkSocket.notices()
-        let netlink = try NetlinkSocket()
-        let links = try netlink.links()
-        follower = try RouteFollower(netlink, notices, links)
+        let links = try NetlinkSocket().links()
         let mirror = follower.mirror
         choices = [true, false].map { isNear in
             let chosen = mirror.entries().map { entry in
