@@ -182,12 +182,12 @@ private final class AdminHandler: ChannelInboundHandler {
             : (.serviceUnavailable, "text/plain", problems.map { $0 + "\n" }.joined())
     }
 
-    /// Renders under the lock: the kernel's ring counters are reset by reading them.
+    /// Renders a copy, outside the lock: the control thread needs it to publish.
     private func withSnapshot(
         _ context: ChannelHandlerContext,
         _ body: (Snapshot) -> (HTTPResponseStatus, String, String)
     ) {
-        let answer = state.snapshot.withLock { snapshot in snapshot.map(body) }
+        let answer = state.snapshot.withLock(\.self).map(body)
         let (status, type, text) = answer ?? (.serviceUnavailable, "text/plain", "starting\n")
         send(context, status, type, text)
     }

@@ -26,6 +26,7 @@ final class Assignment: Sendable {
     /// nil: no probe is rewritten.
     let answers: Answers?
     let counters: CounterBlock
+    let examples: DropExamples
     let busyPollNanoseconds: UInt64
     /// Judge and count, inject nothing.
     let isShadow: Bool
@@ -36,7 +37,8 @@ final class Assignment: Sendable {
         generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
         devices: [(device: TunDevice?, queue: Int)], coalesce: Bool, replies: Replies?,
         answers: Answers?,
-        counters: CounterBlock, busyPollNanoseconds: UInt64, isShadow: Bool, isLast: Bool
+        counters: CounterBlock, examples: DropExamples, busyPollNanoseconds: UInt64,
+        isShadow: Bool, isLast: Bool
     ) {
         self.generation = generation
         self.world = world
@@ -49,6 +51,7 @@ final class Assignment: Sendable {
         self.replies = replies
         self.answers = answers
         self.counters = counters
+        self.examples = examples
         self.busyPollNanoseconds = busyPollNanoseconds
         self.isShadow = isShadow
         self.isLast = isLast

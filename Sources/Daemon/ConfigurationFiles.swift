@@ -14,23 +14,47 @@ public enum ConfigurationFiles {
     ) -> (configuration: Configuration?, problems: [Problem]) {
         var files: [(name: String, text: String)] = []
         for name in [path] + dropIns(of: path) {
-            do {
-                files.append((name, try String(contentsOfFile: name, encoding: .utf8)))
-            } catch {
-                let isThere = FileManager.default.fileExists(atPath: name)
-                return (
-                    nil,
-                    [
-                        Problem(
-                            file: name, line: 1, column: 1, severity: .error,
-                            message: isThere
-                                ? "cannot be read as UTF-8 text: \(error.localizedDescription)"
-                                : "there is no such file; give one with --config FILE")
-                    ]
-                )
+            switch text(of: name) {
+            case .success(let text): files.append((name, text))
+            case .failure(let failure):
+                let problem = Problem(
+                    file: name, line: 1, column: 1, severity: .error, message: failure.message)
+                return (nil, [problem])
             }
         }
         return Configuration.load(files: files, hostHas: hostHas)
+    }
+
+    private struct Unreadable: Error { let message: String }
+
+    private static func text(of path: String) -> Result<String, Unreadable> {
+        // A pipe is read as a file is; a folder opens, but has no text.
+        guard let file = fopen(path, "re") else {
+            let cause = switch errno {
+            case ENOENT, ENOTDIR: "there is no such file; give one with --config FILE"
+            case EACCES, EPERM:
+                "this user may not read it: run as root, or give read permission (ls -l \(path))"
+            default: "it cannot be opened: \(String(cString: strerror(errno)))"
+            }
+            return .failure(Unreadable(message: cause))
+        }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = fread(&chunk, 1, chunk.count, file)
+            bytes += chunk[..<count]
+            if count < chunk.count { break }
+        }
+        if ferror(file) != 0 {
+            let cause = String(cString: strerror(errno))
+            return .failure(Unreadable(message: "it cannot be read: \(cause)"))
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            return .failure(
+                Unreadable(message: "it is not UTF-8 text: save it as UTF-8 (iconv -t UTF-8)"))
+        }
+        return .success(text)
     }
 
     private static func dropIns(of path: String) -> [String] {

@@ -43,7 +43,8 @@ struct Series: Hashable, Comparable {
     }
 }
 
-/// Sums that never go down, also when a reload brings new tunnels.
+/// Sums that never go down, also when a reload brings new tunnels. Series by tunnel, device or
+/// reason are there once they counted something: most combinations never do.
 typealias Totals = [Series: UInt64]
 
 extension Totals {
@@ -80,8 +81,8 @@ extension Totals {
                 self[series, default: 0] += values.values[values.shape.cells + inner << 2 + outer]
             }
         }
-        for (index, name) in configuration.destinationNames.enumerated() {
-            let series = Series("shuck_destination_packets_total", ["destination": name])
+        for (index, labels) in configuration.destinationLabels.enumerated() {
+            let series = Series("shuck_destination_packets_total", labels)
             self[series, default: 0] += values.values[values.shape.destination + index]
         }
     }
@@ -91,20 +92,20 @@ extension Totals {
     private mutating func addInjected(
         _ values: CounterValues, _ worker: String, _ configuration: Configuration
     ) {
+        let shape = values.shape
         for (tunnel, name) in configuration.tunnels.map(\.name).enumerated() {
-            let native: [Mode] = configuration.inner.rewriteSources.isEmpty ? [] : [.native]
-            let modes = configuration.tunnels[tunnel].modes
-            for mode in Mode.allCases.filter(modes.contains) + native {
+            for mode in Mode.allCases + [.native] {
                 for (device, deviceName) in configuration.devices.map(\.name).enumerated() {
-                    let index = values.shape.injectIndex(
+                    let index = shape.injectIndex(
                         tunnel: UInt16(tunnel), mode: mode, device: UInt16(device))
+                    guard values.values[index] > 0 else { continue }
                     let labels: KeyValuePairs = [
                         "worker": worker, "tunnel": name, "mode": mode.name, "device": deviceName,
                     ]
                     self[Series("shuck_injected_packets_total", labels), default: 0]
                         += values.values[index]
                     self[Series("shuck_injected_bytes_total", labels), default: 0]
-                        += values.values[index - values.shape.injected + values.shape.injectedBytes]
+                        += values.values[index - shape.injected + shape.injectedBytes]
                 }
             }
         }
@@ -113,22 +114,27 @@ extension Totals {
     private mutating func addRefused(
         _ values: CounterValues, _ worker: String, _ configuration: Configuration
     ) {
+        let shape = values.shape
+        // A drop that names no tunnel (cut before its addresses) has an empty label.
+        let tunnels = configuration.tunnels.map(\.name) + [""]
         for reason in DropReason.allCases where reason != .none {
-            // A drop that names no tunnel (cut before its addresses) has an empty label.
-            for (tunnel, name) in (configuration.tunnels.map(\.name) + [""]).enumerated() {
-                let series = Series(
+            for (tunnel, name) in tunnels.enumerated() {
+                let number = tunnel == tunnels.count - 1 ? Verdict.noIndex : UInt16(tunnel)
+                add(
+                    values.values[shape.dropIndex(tunnel: number, reason: reason)],
                     "shuck_dropped_packets_total",
                     ["worker": worker, "tunnel": name, "reason": reason.name])
-                let number = tunnel == configuration.tunnels.count
-                    ? Verdict.noIndex : UInt16(tunnel)
-                self[series, default: 0]
-                    += values.values[values.shape.dropIndex(tunnel: number, reason: reason)]
             }
-            let series = Series(
-                "shuck_replied_packets_total", ["worker": worker, "reason": reason.name])
-            self[series, default: 0]
-                += values.values[values.shape.replied + Int(reason.rawValue)]
+            add(
+                values.values[shape.replied + Int(reason.rawValue)], "shuck_replied_packets_total",
+                ["worker": worker, "reason": reason.name])
         }
+    }
+
+    private mutating func add(
+        _ value: UInt64, _ name: String, _ labels: KeyValuePairs<String, String>
+    ) {
+        if value > 0 { self[Series(name, labels), default: 0] += value }
     }
 
     func sum(_ name: String, where matches: (Series) -> Bool = { _ in true }) -> UInt64 {
@@ -137,18 +143,18 @@ extension Totals {
 }
 
 extension Configuration {
-    /// Label of each destination rule, in the order that verdicts count them.
-    var destinationNames: [String] {
+    /// Labels of each destination rule, in the order that verdicts count them.
+    var destinationLabels: [KeyValuePairs<String, String>] {
         tunnels.flatMap { tunnel in
             tunnel.destinations.map { destination in
-                var name = "\(tunnel.name) \(destination.prefix.text)"
-                if let number = destination.protocolNumber { name += " protocol \(number)" }
-                if !destination.ports.isEmpty {
-                    name += " ports " + destination.ports.map {
-                        $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
-                    }.joined(separator: ",")
+                let ports = destination.ports.map {
+                    $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
                 }
-                return name
+                return [
+                    "tunnel": tunnel.name, "destination": destination.prefix.text,
+                    "protocol": destination.protocolNumber.map { "\($0)" } ?? "any",
+                    "ports": ports.isEmpty ? "any" : ports.joined(separator: ","),
+                ]
             }
         }
     }
@@ -156,12 +162,20 @@ extension Configuration {
 
 enum MetricsPage {
     private static let help: [(name: String, type: String, help: String)] = [
-        ("shuck_build_info", "gauge", "1; the labels say what is running."),
-        ("shuck_config_generation", "gauge", "Changes of policy, routes or links since the start."),
+        ("shuck_build_info", "gauge", "Build information; the value is always 1."),
+        (
+            "shuck_claim", "gauge",
+            "1 for what `consume` asks for on an interface and what keeps the kernel from answering there."
+        ),
+        ("shuck_config_generation", "gauge", "Configurations accepted since the start."),
         ("shuck_config_last_reload_successful", "gauge", "1 if the last reload was applied."),
         (
             "shuck_config_last_reload_success_timestamp_seconds", "gauge",
-            "When a configuration was last applied."
+            "When a configuration was last applied, Unix time."
+        ),
+        (
+            "shuck_config_last_reload_timestamp_seconds", "gauge",
+            "When a reload was last tried, applied or not, Unix time."
         ),
         (
             "shuck_degraded", "gauge",
@@ -181,7 +195,9 @@ enum MetricsPage {
         ),
         ("shuck_mss_clamped_total", "counter", "SYN segments whose MSS was lowered."),
         ("shuck_mss_unclamped_total", "counter", "SYN segments whose options do not parse."),
+        ("shuck_interface_up", "gauge", "1 if the interface is there, up, and received from."),
         ("shuck_passed_packets_total", "counter", "Frames that are not ours: left to the kernel."),
+        ("shuck_ready", "gauge", "1 if /readyz answers 200."),
         (
             "shuck_reassembly_failures_total", "counter",
             "Outer datagrams given up before they were whole."
@@ -207,7 +223,7 @@ enum MetricsPage {
         ("shuck_routes", "gauge", "Routes in the mirror."),
         (
             "shuck_routes_age_seconds", "gauge",
-            "How long ago the mirror was the kernel's; 0: it is."
+            "Seconds since the route table last matched the kernel's; 0 when in sync."
         ),
         ("shuck_routes_changes_total", "counter", "Changes of single routes that were followed."),
         (
@@ -218,7 +234,7 @@ enum MetricsPage {
         ("shuck_worker_busy_seconds_total", "counter", "CPU time of the worker's thread."),
         (
             "shuck_worker_last_progress_timestamp_seconds", "gauge",
-            "When the worker last finished a batch, seconds since boot."
+            "When the worker last finished a batch, Unix time; 0 before its first."
         ),
         ("process_resident_memory_bytes", "gauge", "Resident memory, rings included."),
         ("process_cpu_seconds_total", "counter", "CPU time of all threads."),
@@ -234,7 +250,9 @@ enum MetricsPage {
         for entry in help {
             guard let series = byName[entry.name] else { continue }
             page += "# HELP \(entry.name) \(entry.help)\n# TYPE \(entry.name) \(entry.type)\n"
-            for one in series.sorted() { page += "\(one.text) \(number(values[one]!))\n" }
+            for (text, value) in series.map({ ($0.text, values[$0] ?? 0) }).sorted(by: { $0.0 < $1.0 }) {
+                page += "\(text) \(number(value))\n"
+            }
         }
         return page
     }

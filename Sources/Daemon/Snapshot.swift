@@ -70,12 +70,25 @@ public struct StatusReport: Codable, Sendable {
         public var ringDropped: UInt64
         public var mssClamped: UInt64
     }
+    public struct Drop: Codable, Sendable {
+        /// Seconds since it came.
+        public var age: Double
+        public var interface: String
+        /// Addresses, ports and protocols, outer header first.
+        public var packet: String
+    }
     public var version: String
+    /// Whether it forwards as asked, and where it does not; what `/readyz` says.
+    public var ready: Bool
+    public var notReady: [String]
     public var processID: Int32
     public var uptime: Double
     public var mode: String
     public var configurationFile: String
+    /// Configurations accepted since the start.
     public var generation: UInt64
+    /// Changes of policy, routes, links or devices that the workers were handed.
+    public var publications: UInt64?
     public var lastReloadSuccessful: Bool
     public var lastReloadProblems: [String]
     public var engine: String
@@ -94,6 +107,8 @@ public struct StatusReport: Codable, Sendable {
     public var routesResyncs: [String: UInt64]
     public var packets: Packets
     public var dropsByReason: [String: UInt64]
+    /// The last frame that was refused, by reason.
+    public var lastDrops: [String: Drop]?
     public var injectedByMode: [String: UInt64]
     /// Where what is active falls short of what was asked for.
     public var notes: [String]
@@ -111,10 +126,14 @@ struct Snapshot: @unchecked Sendable {
         let mailbox: Mailbox
         let memory: NamedMemory
         var counters: CounterBlock
+        var examples: DropExamples
     }
 
     var configurationFile: String
     var configuration: Configuration
+    /// Accepted since the start.
+    var configurations: UInt64 = 1
+    /// Of what the workers are handed; see `Assignment.generation`.
     var generation: UInt64
     /// Equal, one on each node that has workers.
     var worlds: [World]
@@ -129,6 +148,7 @@ struct Snapshot: @unchecked Sendable {
     var startedNanoseconds: UInt64
     var startedUnix: Double
     var lastReloadSuccessful = true
+    var lastAppliedUnix: Double
     var lastReloadUnix: Double
     var lastReloadProblems: [String] = []
     var warnings: [String]
@@ -156,9 +176,11 @@ struct Snapshot: @unchecked Sendable {
     func gauges() -> [Series: Double] {
         var gauges: [Series: Double] = [
             Series("shuck_build_info", ["version": Build.version, "revision": "release"]): 1,
-            Series("shuck_config_generation"): Double(generation),
+            Series("shuck_config_generation"): Double(configurations),
             Series("shuck_config_last_reload_successful"): lastReloadSuccessful ? 1 : 0,
-            Series("shuck_config_last_reload_success_timestamp_seconds"): lastReloadUnix,
+            Series("shuck_config_last_reload_success_timestamp_seconds"): lastAppliedUnix,
+            Series("shuck_config_last_reload_timestamp_seconds"): lastReloadUnix,
+            Series("shuck_ready"): unreadiness().isEmpty ? 1 : 0,
             Series("shuck_routes", ["family": "ipv4"]): Double(routes.countIPv4),
             Series("shuck_routes", ["family": "ipv6"]): Double(routes.countIPv6),
             Series("shuck_rules"): Double(routes.rules),
@@ -170,6 +192,17 @@ struct Snapshot: @unchecked Sendable {
             gauges[Series("shuck_routes_resyncs_total", ["reason": reason])] = Double(count)
         }
         gauges[Series("shuck_routes_changes_total")] = Double(routes.changes)
+        for interface in configuration.interfaces {
+            gauges[Series("shuck_interface_up", ["interface": interface])] =
+                state(ofInterface: interface) == .receiving ? 1 : 0
+            gauges[
+                Series(
+                    "shuck_claim",
+                    [
+                        "interface": interface, "asked": configuration.consume.rawValue,
+                        "active": activeClaim(interface),
+                    ])] = 1
+        }
         for device in devices() {
             gauges[Series("shuck_device_up", ["device": device.name])] =
                 device.state == "up" ? 1 : 0
@@ -183,7 +216,7 @@ struct Snapshot: @unchecked Sendable {
             gauges[Series("shuck_worker_busy_seconds_total", label)] =
                 Double(worker.thread.cpuNanoseconds()) / 1e9
             gauges[Series("shuck_worker_last_progress_timestamp_seconds", label)] =
-                Double(worker.counters.read()[.lastProgress]) / 1e9
+                Self.unixSeconds(ofMonotonic: worker.counters.read()[.lastProgress])
         }
         let usage = Host.processUsage()
         gauges[Series("process_resident_memory_bytes")] = Double(usage.residentBytes)
@@ -214,13 +247,34 @@ struct Snapshot: @unchecked Sendable {
         ]
     }
 
+    /// The time of a stamp of CLOCK_MONOTONIC in nanoseconds; 0 for none.
+    private static func unixSeconds(ofMonotonic stamp: UInt64) -> Double {
+        guard stamp > 0 else { return 0 }
+        let age = Double(Host.monotonicNanoseconds()) - Double(stamp)
+        return Host.unixSeconds() - age / 1e9
+    }
+
+    private enum InterfaceState: String { case receiving, down, absent }
+
+    private func state(ofInterface name: String) -> InterfaceState {
+        guard let link = links.first(where: { $0.name == name }), plumbing.interfaces[name] != nil
+        else { return .absent }
+        return link.isUp ? .receiving : .down
+    }
+
+    /// What keeps the kernel from answering for our frames on an interface.
+    private func activeClaim(_ interface: String) -> String {
+        plumbing.claims[interface]?.claim.means.rawValue
+            ?? (plumbing.socketClaim == nil ? "none" : Claim.Means.socket.rawValue)
+    }
+
     private func absentInterfaces() -> [Degradation] {
-        let up = Set(links.lazy.filter(\.isUp).map(\.name))
-        let present = Set(links.lazy.map(\.name))
-        return configuration.interfaces.compactMap { name in
-            let problem: String? = !present.contains(name) || plumbing.interfaces[name] == nil
-                ? "interface \(name) is absent"
-                : up.contains(name) ? nil : "interface \(name) is down: ip link set \(name) up"
+        configuration.interfaces.compactMap { name in
+            let problem: String? = switch state(ofInterface: name) {
+            case .receiving: nil
+            case .down: "interface \(name) is down: ip link set \(name) up"
+            case .absent: "interface \(name) is absent"
+            }
             return problem.map {
                 Degradation(what: .interface, subject: name, text: $0, isBlocking: true)
             }
@@ -299,20 +353,38 @@ struct Snapshot: @unchecked Sendable {
                 modes[series["mode"]!, default: 0] += value
             }
         }
+        let unready = unreadiness()
         return StatusReport(
-            version: Build.version, processID: getpid(),
+            version: Build.version, ready: unready.isEmpty, notReady: unready, processID: getpid(),
             uptime: Double(Host.monotonicNanoseconds() - startedNanoseconds) / 1e9,
             mode: configuration.mode.rawValue, configurationFile: configurationFile,
-            generation: generation, lastReloadSuccessful: lastReloadSuccessful,
+            generation: configurations, publications: generation,
+            lastReloadSuccessful: lastReloadSuccessful,
             lastReloadProblems: lastReloadProblems, engine: "io_uring",
             joining: joining(),
             interfaces: configuration.interfaces.map { interface($0, facts) }, devices: devices(),
             mssReplies: replies(), tunnels: configuration.tunnels.map(\.name), workers: workers,
             routesIPv4: routes.countIPv4, routesIPv6: routes.countIPv6, rules: routes.rules,
             routesAge: routes.age, routesResyncs: routes.resyncs,
-            packets: packets(totals), dropsByReason: reasons, injectedByMode: modes,
+            packets: packets(totals), dropsByReason: reasons, lastDrops: lastDrops(),
+            injectedByMode: modes,
             notes: warnings + degradations().map(\.text) + routes.notes,
             placement: placement(facts, elsewhere))
+    }
+
+    private func lastDrops() -> [String: StatusReport.Drop] {
+        let now = Host.monotonicNanoseconds()
+        var drops: [String: StatusReport.Drop] = [:]
+        for reason in DropReason.allCases where reason != .none {
+            let found = workers.compactMap { $0.examples.read(reason) }.max { $0.stamp < $1.stamp }
+            guard let found else { continue }
+            let names = configuration.interfaces
+            drops[reason.name] = StatusReport.Drop(
+                age: Double(now &- min(found.stamp, now)) / 1e9,
+                interface: found.interface < names.count ? names[found.interface] : "",
+                packet: PacketLine.text(found.head))
+        }
+        return drops
     }
 
     /// What `workers.coalesce` asks for, and where a device falls short of it.
@@ -372,13 +444,12 @@ struct Snapshot: @unchecked Sendable {
         let link = links.first { $0.name == name }
         let open = plumbing.interfaces[name]
         let policy = configuration.policy.interfaces.first { $0.name == name }
-        let socket = plumbing.socketClaim == nil ? "none" : Claim.Means.socket.rawValue
         return StatusReport.Interface(
             name: name,
-            state: link == nil || open == nil ? "absent" : link!.isUp ? "receiving" : "down",
+            state: state(ofInterface: name).rawValue,
             mtu: link?.mtu ?? 0, reversePath: "\(policy?.reversePath ?? .strict)",
             claimAsked: configuration.consume.rawValue,
-            claimActive: plumbing.claims[name]?.claim.means.rawValue ?? socket,
+            claimActive: activeClaim(name),
             ringSlots: open?.rings.first?.slotCount ?? 0,
             slotBytes: open?.rings.first?.slotSize ?? 0,
             nodes: facts.interfaces.first { $0.name == name }?.nodes)

@@ -83,7 +83,8 @@ private final class Control {
             links: links, routes: RouteStatus(routes), plumbing: plumbing, workers: [],
             retired: [:], retiredRingDrops: [:],
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
-            lastReloadUnix: Host.unixSeconds(), warnings: warnings)
+            lastAppliedUnix: Host.unixSeconds(), lastReloadUnix: Host.unixSeconds(),
+            warnings: warnings)
         try startWorkers()
         try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing())
         logArrivals(unlike: Plumbing())
@@ -114,14 +115,15 @@ private final class Control {
             let shape = CounterShape(snapshot.world.policy)
             let memory = try Worker.makeMemory(worker: number, cpu: cpu)
             let counters = try CounterBlock(shape: shape, cpu: cpu)
-            mailbox.post(assignment(number, counters))
+            let examples = try DropExamples(cpu: cpu)
+            mailbox.post(assignment(number, counters, examples))
             let thread = try WorkerThread(name: "shuck-worker-\(number)") {
                 Self.work(cpu: cpu, mailbox: mailbox, memory: memory)
             }
             snapshot.workers.append(
                 Snapshot.WorkerState(
                     number: number, cpu: cpu, thread: thread, mailbox: mailbox, memory: memory,
-                    counters: counters))
+                    counters: counters, examples: examples))
         }
         try awaitWorkers()
     }
@@ -145,7 +147,7 @@ private final class Control {
     }
 
     private func assignment(
-        _ worker: Int, _ counters: CounterBlock, isLast: Bool = false
+        _ worker: Int, _ counters: CounterBlock, _ examples: DropExamples, isLast: Bool = false
     ) -> Assignment {
         let configuration = snapshot.configuration
         let ports = configuration.interfaces.enumerated().compactMap { index, name in
@@ -161,7 +163,7 @@ private final class Control {
             },
             coalesce: configuration.workers.coalesce,
             replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
-            counters: counters,
+            counters: counters, examples: examples,
             busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
             isShadow: configuration.mode == .shadow, isLast: isLast)
     }
@@ -187,7 +189,7 @@ private final class Control {
     }
 
     /// Publishes the snapshot's world and plumbing; `keep` holds what the old one used.
-    private func publish(newCounters: Bool = false) throws {
+    private func publish(newCounters: Bool = false, newExamples: Bool = false) throws {
         snapshot.generation += 1
         let old = snapshot.workers
         if newCounters {
@@ -195,11 +197,12 @@ private final class Control {
             snapshot.workers = try old.map { worker in
                 var next = worker
                 next.counters = try CounterBlock(shape: shape, cpu: worker.cpu)
+                if newExamples { next.examples = try DropExamples(cpu: worker.cpu) }
                 return next
             }
         }
         for worker in snapshot.workers {
-            worker.mailbox.post(assignment(worker.number, worker.counters))
+            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples))
         }
         try awaitWorkers()
     }
@@ -388,8 +391,10 @@ private final class Control {
         if let loaded, refusals.isEmpty { refusals = apply(loaded) }
         snapshot.lastReloadSuccessful = refusals.isEmpty
         snapshot.lastReloadProblems = refusals
+        snapshot.lastReloadUnix = Host.unixSeconds()
         if refusals.isEmpty {
-            snapshot.lastReloadUnix = Host.unixSeconds()
+            snapshot.configurations += 1
+            snapshot.lastAppliedUnix = snapshot.lastReloadUnix
         } else {
             log.error("reload refused, the old configuration goes on: \(refusals.joined(separator: "; "))")
         }
@@ -449,7 +454,9 @@ private final class Control {
     /// Publishes with new counters and adds up the old ones once no worker writes them.
     private func publishSwitched(from old: Configuration) throws {
         let workers = snapshot.workers
-        try publish(newCounters: true)
+        // An example names its interface by its place in the list.
+        let newExamples = old.interfaces != snapshot.configuration.interfaces
+        try publish(newCounters: true, newExamples: newExamples)
         for worker in workers {
             snapshot.retired.add(
                 worker.counters.read(), worker: worker.number, configuration: old)
@@ -490,7 +497,7 @@ private final class Control {
         do { try snapshot.plumbing.stopReceiving() } catch { log.error("\(error)") }
         snapshot.generation += 1
         for worker in snapshot.workers {
-            worker.mailbox.post(assignment(worker.number, worker.counters, isLast: true))
+            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples, isLast: true))
         }
         for worker in snapshot.workers
         where worker.mailbox.failure.withLock({ $0 }) == nil { worker.thread.join() }

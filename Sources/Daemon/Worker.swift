@@ -53,6 +53,7 @@ final class Worker {
     private let ports: UnsafeMutablePointer<Port>
     private var portCount = 0
     var writer: CounterBlock.Writer
+    var examples: DropExamples.Writer
     private var isWakePolled = false
     /// Polls and timers in a row that failed, and the last one's errno.
     private var failedPolls = 0
@@ -132,6 +133,7 @@ final class Worker {
         timer = SubmissionTimer()
         assignment = first
         writer = first.counters.writer
+        examples = first.examples.writer
         world = first.world.view
         isShadow = first.isShadow
         kinds.initialize(repeating: [], count: Limits.devices)
@@ -195,6 +197,7 @@ final class Worker {
         }
         assignment = next
         writer = next.counters.writer
+        examples = next.examples.writer
         world = next.world.view
         cache.empty()
         isShadow = next.isShadow
@@ -504,6 +507,7 @@ final class Worker {
                 writes &+= 1
                 if entry.pointee.result != entry.pointee.expected {
                     verdict.pointee.refuseWrite(entry.pointee.result)
+                    examples.note(verdict.pointee.reason, frames + index, now: now)
                 }
             }
             if !verdict.hasFate(of: verdicts + first) {

@@ -49,7 +49,8 @@ package enum WorkerBench {
             ports: [Assignment.Port(interface: 0, ring: ring)],
             devices: configuration.devices.map { (plumbing.devices[$0.name], 0) },
             coalesce: configuration.workers.coalesce,
-            replies: nil, answers: nil, counters: counters, busyPollNanoseconds: 0,
+            replies: nil, answers: nil, counters: counters,
+            examples: try DropExamples(cpu: cpu), busyPollNanoseconds: 0,
             isShadow: false, isLast: true)
         let mailbox = try Mailbox()
         mailbox.post(assignment)

@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 
 /// What a slot holds, as the kernel left it.
 @frozen
@@ -35,7 +36,7 @@ public struct Slot {
 }
 
 public final class PacketRing: @unchecked Sendable {
-    // @unchecked: the slots are one worker's; the statistics are read under their reader's lock.
+    // @unchecked: the slots are one worker's; the statistics have a lock.
 
     public let descriptor: Descriptor
     public let interface: String
@@ -44,7 +45,7 @@ public final class PacketRing: @unchecked Sendable {
     public let slotSize: Int
     private let memory: UnsafeMutableRawPointer
     private let byteCount: Int
-    private var statistics: UInt64 = 0
+    private let statistics = Mutex<UInt64>(0)
 
     /// Bytes that hold the largest frame that GRO makes (64 KiB and headers), and its header.
     public static let frameBytesMax = 68 << 10
@@ -160,14 +161,16 @@ public final class PacketRing: @unchecked Sendable {
     }
 
     /// Frames that the kernel dropped because the ring was full, since it was opened.
-    /// The kernel's counter starts anew with each reading, so only one thread may ask.
+    /// The kernel's counter starts again at 0 with each reading, so what was read is added up here.
     public func droppedByKernel() -> UInt64 {
-        var values = tpacket_stats()
-        var length = socklen_t(MemoryLayout<tpacket_stats>.size)
-        if getsockopt(descriptor.number, SOL_PACKET, PACKET_STATISTICS, &values, &length) == 0 {
-            statistics &+= UInt64(values.tp_drops)
+        statistics.withLock { total in
+            var values = tpacket_stats()
+            var length = socklen_t(MemoryLayout<tpacket_stats>.size)
+            if getsockopt(descriptor.number, SOL_PACKET, PACKET_STATISTICS, &values, &length) == 0 {
+                total &+= UInt64(values.tp_drops)
+            }
+            return total
         }
-        return statistics
     }
 }
 

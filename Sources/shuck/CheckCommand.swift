@@ -11,9 +11,11 @@ struct CheckCommand: ParsableCommand {
         abstract: "Print every problem of the configuration, or the effective configuration.",
         discussion: """
             Problems go to standard output as FILE:LINE:COLUMN: message, with exit code 1; \
-            warnings go to standard error and refuse nothing. An interface that this host lacks \
+            warnings go to standard error and refuse nothing, and so does one line that says that \
+            the configuration is good. An interface that this host lacks \
             is a warning, and so is what would slow workers on this host's interfaces: \
-            interrupts, NUMA nodes and frequency governors.
+            interrupts, NUMA nodes and frequency governors. With --no-host nothing of this host \
+            is looked at, for a configuration of other hosts.
             """)
 
     @OptionGroup var file: ConfigurationOption
@@ -21,6 +23,9 @@ struct CheckCommand: ParsableCommand {
     @Flag(
         help: "Print what differs from the running daemon's configuration; nothing when equal.")
     var diff = false
+
+    @Flag(help: "Check the text alone: no warning of what this host lacks.")
+    var noHost = false
 
     @Option(
         help: ArgumentHelp(
@@ -52,9 +57,8 @@ struct CheckCommand: ParsableCommand {
     }
 
     func run() throws {
-        let (configuration, problems) = ConfigurationFiles.load(file.config) { name in
-            if_nametoindex(name) != 0
-        }
+        let hostHas: ((String) -> Bool)? = noHost ? nil : { if_nametoindex($0) != 0 }
+        let (configuration, problems) = ConfigurationFiles.load(file.config, hostHas: hostHas)
         var report = Report(
             problems: problems.map {
                 Report.Entry(
@@ -63,7 +67,7 @@ struct CheckCommand: ParsableCommand {
             })
         if !format.json { try show(problems) }
         if let configuration {
-            let warnings = configuration.placementWarnings()
+            let warnings = noHost ? [] : configuration.placementWarnings()
             if !warnings.isEmpty { report.placement = warnings }
             if !format.json { warnings.forEach { Output.error("warning: this host: \($0)") } }
             if diff {
@@ -78,7 +82,11 @@ struct CheckCommand: ParsableCommand {
             for line in report.differences ?? [] { try Output.print(line) }
             try Output.print(report.configuration ?? "", terminator: "")
         }
-        if configuration == nil { throw ExitCode(1) }
+        guard configuration != nil else { throw ExitCode(1) }
+        if !format.json {
+            let warnings = problems.count == 1 ? "1 warning" : "\(problems.count) warnings"
+            Output.error("shuck: \(file.config) is good" + (problems.isEmpty ? "" : ", with \(warnings)"))
+        }
     }
 
     private func show(_ problems: [Problem]) throws {

@@ -11,8 +11,8 @@ struct StatusCommand: ParsableCommand {
         commandName: "status",
         abstract: "One screen: what is active beside what was asked for, rates, drops, workers.",
         discussion: """
-            Exit code 1 when a worker has ended; with --why when the source is refused on an \
-            interface that was asked for.
+            The first line says whether it forwards as asked, and if not why. Exit code 1 when it \
+            does not; with --why when the source is refused on an interface that was asked for.
             """)
 
     @OptionGroup var socket: SocketOption
@@ -122,6 +122,6 @@ struct StatusCommand: ParsableCommand {
     }
 
     private func judge(_ report: StatusReport) throws {
-        if report.workers.contains(where: { $0.state != "running" }) { throw ExitCode(1) }
+        if !report.ready { throw ExitCode(1) }
     }
 }

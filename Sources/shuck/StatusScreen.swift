@@ -34,7 +34,11 @@ struct StatusScreen {
         let name = painter.paint("shuck \(now.version)", .bold)
         let reload = now.lastReloadSuccessful
             ? "" : ", " + painter.paint("last reload refused", .bad)
+        let state = now.ready
+            ? painter.paint("ready", .good)
+            : painter.paint("not ready: \(now.notReady.joined(separator: "; "))", .bad)
         return [
+            state,
             "\(name)  \(mode)  up \(Figure.duration(now.uptime))  process \(now.processID)",
             "configuration  \(now.configurationFile), generation \(now.generation)\(reload)",
             "tunnels        \(now.tunnels.joined(separator: ", "))",
@@ -159,12 +163,16 @@ struct StatusScreen {
 
     private var drops: [String] {
         if now.dropsByReason.isEmpty { return [] }
-        var table = Table("DROPPED FOR", ">TOTAL", ">PER SECOND")
+        var table = Table("DROPPED FOR", ">TOTAL", ">PER SECOND", "LAST")
         let sorted = now.dropsByReason.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
         for (reason, count) in sorted {
             table.rows.append([
                 .init(reason), .init(Figure.count(count)),
                 .init(rate(count, since: before.dropsByReason[reason] ?? 0)),
+                .init(
+                    now.lastDrops?[reason].map {
+                        "\(Figure.duration($0.age)) ago on \($0.interface): \($0.packet)"
+                    } ?? "-"),
             ])
         }
         return table.lines(painter)

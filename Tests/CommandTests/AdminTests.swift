@@ -158,7 +158,7 @@ final class FakeDaemon: Sendable {
 
     /// As `/status` has it, at a time and with so many packets received.
     private static func status(
-        uptime: Double, received: Int, workerState: String = "running"
+        uptime: Double, received: Int, notReady: [String] = []
     ) -> String {
         """
         {
@@ -166,6 +166,7 @@ final class FakeDaemon: Sendable {
           "devices": [{"name": "shuck0", "state": "up", "mtu": 1500, "queues": 1,
                        "offloads": ["checksum", "tcp"], "joins": ["tcp"]}],
           "dropsByReason": {"ip_csum": 1, "ip_rpfilter": 1234567},
+          "lastDrops": {"ip_rpfilter": {"age": 61, "interface": "eth0", "packet": "one > two"}},
           "engine": "io_uring",
           "generation": 3,
           "injectedByMode": {"ipip": 5, "ip6ip6": 2},
@@ -178,6 +179,8 @@ final class FakeDaemon: Sendable {
           "lastReloadSuccessful": false,
           "mode": "active",
           "mssReplies": {"asked": "nft", "active": "nft", "table": "shuck-42"},
+          "ready": \(notReady.isEmpty),
+          "notReady": [\(notReady.map { "\"\($0)\"" }.joined(separator: ", "))],
           "notes": ["consume: raw sockets instead of a program"],
           "placement": ["interrupt 26 of eth0 is handled on NUMA node 0"],
           "packets": {"received": \(received), "injected": 7, "passed": 0, "held": 0,
@@ -192,7 +195,7 @@ final class FakeDaemon: Sendable {
           "tunnels": ["lvs"],
           "uptime": \(uptime),
           "version": "9.9.9",
-          "workers": [{"worker": 0, "cpu": 3, "node": 0, "state": "\(workerState)",
+          "workers": [{"worker": 0, "cpu": 3, "node": 0, "state": "running",
                        "received": \(received), "ringDropped": 0,
                        "cpuSeconds": \(uptime / 4)}]
         }
@@ -211,7 +214,8 @@ final class FakeDaemon: Sendable {
         // Not a terminal: no colour.
         #expect(!outcome.output.contains("\u{1b}"))
         let lines = outcome.output.split(separator: "\n").map(String.init)
-        #expect(lines.first == "shuck 9.9.9  active  up 1 min 40 s  process 42")
+        #expect(lines.first == "ready")
+        #expect(lines[1] == "shuck 9.9.9  active  up 1 min 40 s  process 42")
         for expected in [
             "configuration  /etc/shuck/shuck.yaml, generation 3, last reload refused",
             "eth0       receiving  1500  strict        auto         socket        1     "
@@ -220,7 +224,8 @@ final class FakeDaemon: Sendable {
             "     0    3     0     2,000      2,000   25.0        125,000           0  running",
             "received            2,000       2,000",
             "  ipip                  5           0",
-            "ip_rpfilter  1,234,567           0",
+            "ip_rpfilter  1,234,567           0  1 min 1 s ago on eth0: one > two",
+            "ip_csum              1           0  -",
             "routes         12 IPv4, 4 IPv6, 5 rules",
             "MSS of replies asked nft, active nft, table inet shuck-42",
             "! reload refused: c.yaml:1:1: bad",
@@ -235,13 +240,18 @@ final class FakeDaemon: Sendable {
         #expect(order[0] > 0 && order[0] < order[1])
     }
 
-    @Test func aWorkerThatEndedIsOne() throws {
+    @Test("what is not ready is said first, and is exit code 1")
+    func notReady() throws {
+        let problems = ["worker 0 ended: no memory", "interface eth1 is absent"]
         for arguments in [["status"], ["status", "--json"]] {
             let (outcome, _) = try run(arguments) { _ in
-                (200, Self.status(uptime: 1, received: 0, workerState: "ended: no memory"))
+                (200, Self.status(uptime: 1, received: 0, notReady: problems))
             }
             #expect(outcome.code == 1)
             #expect(outcome.output.contains("ended: no memory"))
+            guard arguments.count == 1 else { continue }
+            let first = outcome.output.split(separator: "\n").first
+            #expect(first == "not ready: worker 0 ended: no memory; interface eth1 is absent")
         }
     }
 

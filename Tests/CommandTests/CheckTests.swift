@@ -25,7 +25,7 @@ import Testing
         let shell = try shell(good)
         let outcome = try shell.shuck("check", "--config", "c.yaml")
         #expect(outcome.code == 0)
-        #expect(outcome.error == "")
+        #expect(outcome.error == "shuck: c.yaml is good\n")
         #expect(outcome.output.hasPrefix("# The effective configuration"))
         #expect(outcome.output.contains("\n    remotes: [192.0.2.64/26]\n"))
         #expect(outcome.output.contains("\nconsume: auto\n"))
@@ -56,9 +56,13 @@ import Testing
             outcome.error == """
                 c.yaml:1:18: warning: interfaces[1]: this host has no "shuck-none0"; \
                 shuck run waits for it
+                shuck: c.yaml is good, with 1 warning
 
                 """)
         #expect(outcome.output.contains("interfaces: [lo, shuck-none0]"))
+        let elsewhere = try shell(text).shuck("check", "--no-host", "--config", "c.yaml")
+        #expect(elsewhere.code == 0)
+        #expect(elsewhere.error == "shuck: c.yaml is good\n")
     }
 
     @Test func dropInsAreMergedAndNamed() throws {
@@ -84,7 +88,33 @@ import Testing
         try shell.write("c.yaml", [0xff, 0xfe, 0xfd])
         let notText = try shell.shuck("check", "--config", "c.yaml")
         #expect(notText.code == 1)
-        #expect(notText.output.hasPrefix("c.yaml:1:1: cannot be read as UTF-8 text"))
+        #expect(
+            notText.output
+                == "c.yaml:1:1: it is not UTF-8 text: save it as UTF-8 (iconv -t UTF-8)\n")
+        try FileManager.default.createDirectory(
+            atPath: shell.path("folder"), withIntermediateDirectories: false)
+        let folder = try shell.shuck("check", "--config", "folder")
+        #expect(folder.code == 1)
+        #expect(folder.output == "folder:1:1: it cannot be read: Is a directory\n")
+    }
+
+    @Test("a file that may not be read is said to be that", .enabled(if: geteuid() == 0, "needs root"))
+    func aFileThatMayNotBeRead() throws {
+        let shell = try shell(good)
+        try FileManager.default.setAttributes(
+            [.posixPermissions: 0], ofItemAtPath: shell.path("c.yaml"))
+        let outcome = try shell.script(
+            """
+            drop=-dac_override,-dac_read_search
+            exec setpriv --bounding-set $drop --inh-caps $drop "$SHUCK" check --config c.yaml
+            """)
+        #expect(outcome.code == 1)
+        #expect(
+            outcome.output == """
+                c.yaml:1:1: this user may not read it: run as root, or give read permission \
+                (ls -l c.yaml)
+
+                """)
     }
 
     @Test func asJSON() throws {

@@ -214,11 +214,11 @@ extension EndToEnd {
                 try rig.serve(.pod, "echo")
                 let daemon = try Daemon.ready(rig, Setup(workers: workers))
                 for round in 1...3 {
-                    let before = try daemon.status().generation
+                    let before = try daemon.status().publications
                     try rig.run(.node, "ip", "link", "delete", "shuck0")
                     // What a snapshot says of an older generation is of the old device.
                     try eventually("shuck0 to be made again") {
-                        try daemon.status().generation > before && daemon.isReady
+                        try daemon.status().publications > before && daemon.isReady
                     }
                     try Self.expectForwarding(rig, "in round \(round)")
                     #expect(try rig.get(.node, "net.ipv4.conf.shuck0.rp_filter") == "2")

@@ -1,0 +1,180 @@
+// The last refused frame of each reason: written by one worker, read by anybody at any time.
+
+import Forwarding
+import LinuxIO
+import Routing
+import Settings
+import Synchronization
+
+/// One worker's: a slot for each reason.
+final class DropExamples: @unchecked Sendable {
+    // @unchecked: every word is an atomic with one writer.
+
+    /// Bytes of a frame that are kept, from its network header on: outer and inner header of any mode
+    /// with some extension headers, and the ports.
+    static let headBytes = 112
+    /// A reason's example is not replaced sooner, so that a flood does not pay for it.
+    private static let interval: UInt64 = 100_000_000
+    private static let words = 3 + headBytes / 8
+
+    private let memory: NamedMemory
+    private let slots: UnsafeMutablePointer<Atomic<UInt64>>
+
+    /// - Parameter cpu: the writer's.
+    init(cpu: Int) throws(SystemError) {
+        let count = DropReason.allCases.count * Self.words
+        memory = try NamedMemory(
+            name: "shuck-examples", byteCount: NamedMemory.bytes(for: Atomic<UInt64>.self, count), cpu: cpu)
+        slots = memory.take(Atomic<UInt64>.self, count)
+    }
+
+    var writer: Writer { Writer(slots: slots) }
+
+    /// What the worker holds: trivially copyable. A slot is a sequence number, odd while it is
+    /// written; a stamp of CLOCK_MONOTONIC in nanoseconds; interface << 8 | bytes of the head; and
+    /// the head of the frame.
+    struct Writer {
+        fileprivate let slots: UnsafeMutablePointer<Atomic<UInt64>>
+
+        @inline(__always)
+        func note(_ reason: DropReason, _ frame: UnsafePointer<Frame>, now: UInt64) {
+            let slot = slots + Int(reason.rawValue) &* DropExamples.words
+            if now &- slot[1].load(ordering: .relaxed) < DropExamples.interval { return }
+            write(slot, frame, now)
+        }
+
+        @inline(never)
+        private func write(
+            _ slot: UnsafeMutablePointer<Atomic<UInt64>>, _ frame: UnsafePointer<Frame>, _ now: UInt64
+        ) {
+            let count = min(frame.pointee.length, DropExamples.headBytes)
+            let sequence = slot[0].load(ordering: .relaxed)
+            slot[0].store(sequence &+ 1, ordering: .relaxed)
+            atomicMemoryFence(ordering: .releasing)
+            slot[1].store(now, ordering: .relaxed)
+            slot[2].store(
+                UInt64(frame.pointee.interface) << 8 | UInt64(max(count, 0)), ordering: .relaxed)
+            var offset = 0
+            while offset < count {
+                var word: UInt64 = 0
+                for byte in offset..<min(offset &+ 8, count) {
+                    let value = frame.pointee.network.load(fromByteOffset: byte, as: UInt8.self)
+                    word |= UInt64(value) << UInt64(8 &* (byte &- offset))
+                }
+                slot[3 &+ offset / 8].store(word, ordering: .relaxed)
+                offset &+= 8
+            }
+            slot[0].store(sequence &+ 2, ordering: .releasing)
+        }
+    }
+
+    struct Example: Sendable {
+        /// CLOCK_MONOTONIC, nanoseconds.
+        var stamp: UInt64
+        /// Index into the policy's interfaces.
+        var interface: Int
+        /// From the network header on.
+        var head: [UInt8]
+    }
+
+    /// nil while no frame was refused for it.
+    func read(_ reason: DropReason) -> Example? {
+        let slot = slots + Int(reason.rawValue) * Self.words
+        while true {
+            let before = slot[0].load(ordering: .acquiring)
+            if before == 0 { return nil }
+            let stamp = slot[1].load(ordering: .relaxed)
+            let packed = slot[2].load(ordering: .relaxed)
+            let count = min(Int(packed & 0xff), Self.headBytes)
+            let head = (0..<count).map { index in
+                let word = slot[3 + index / 8].load(ordering: .relaxed)
+                return UInt8(truncatingIfNeeded: word >> UInt64(8 * (index % 8)))
+            }
+            atomicMemoryFence(ordering: .acquiring)
+            if before & 1 == 0, slot[0].load(ordering: .relaxed) == before {
+                return Example(
+                    stamp: stamp, interface: Int(packed >> 8 & 0xffff), head: head)
+            }
+        }
+    }
+}
+
+/// A packet in one line, outer header first:
+/// `192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:4000 > 203.0.113.4:80 tcp`.
+enum PacketLine {
+    /// - Parameter head: the first bytes, from the network header on; a header that is cut off ends
+    ///   the line.
+    static func text(_ head: [UInt8]) -> String {
+        guard let outer = Header(head[...]) else { return "\(head.count) bytes that are no IP header" }
+        guard outer.isTunnel else { return outer.text }
+        let mode = Mode.allCases.first {
+            $0.outerIsIPv4 == outer.isIPv4 && $0.innerIsIPv4 == (outer.next == 4)
+        }
+        let name = mode?.name ?? "protocol \(outer.next)"
+        let inner = Header(outer.rest)?.text ?? "no IP header"
+        return "\(outer.source.text) > \(outer.destination.text) \(name) \(inner)"
+    }
+
+    private struct Header {
+        let isIPv4: Bool
+        let source: Address
+        let destination: Address
+        let next: UInt8
+        let isLaterFragment: Bool
+        let rest: ArraySlice<UInt8>
+
+        var isTunnel: Bool { (next == 4 || next == 41) && !isLaterFragment }
+
+        init?(_ bytes: ArraySlice<UInt8>) {
+            let bytes = Array(bytes)
+            func address(_ offset: Int, _ count: Int) -> Address? {
+                Address(bytes: bytes[offset..<(offset + count)])
+            }
+            switch bytes.first.map({ $0 >> 4 }) {
+            case 4 where bytes.count >= 20:
+                guard let source = address(12, 4), let destination = address(16, 4) else { return nil }
+                (isIPv4, self.source, self.destination, next) = (true, source, destination, bytes[9])
+                isLaterFragment = (UInt16(bytes[6]) << 8 | UInt16(bytes[7])) & 0x1fff != 0
+                rest = bytes.dropFirst(max(Int(bytes[0] & 15) * 4, 20))
+            case 6 where bytes.count >= 40:
+                guard let source = address(8, 16), let destination = address(24, 16) else { return nil }
+                let (next, offset, isLater) = Self.walk(bytes)
+                (isIPv4, self.source, self.destination, self.next) = (false, source, destination, next)
+                isLaterFragment = isLater
+                rest = bytes.dropFirst(offset)
+            default: return nil
+            }
+        }
+
+        /// Over the extension headers that are at hand (RFC 8200 §4).
+        private static func walk(_ bytes: [UInt8]) -> (next: UInt8, offset: Int, isLaterFragment: Bool) {
+            var next = bytes[6]
+            var offset = 40
+            while [0, 43, 44, 60].contains(next), offset + 4 <= bytes.count {
+                let isLater = next == 44
+                    && (UInt16(bytes[offset + 2]) << 8 | UInt16(bytes[offset + 3])) & 0xfff8 != 0
+                let length = next == 44 ? 8 : (Int(bytes[offset + 1]) + 1) * 8
+                next = bytes[offset]
+                offset += length
+                if isLater { return (next, offset, true) }
+            }
+            return (next, offset, false)
+        }
+
+        var text: String {
+            let names: [UInt8: String] = [1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"]
+            let name = names[next] ?? "protocol \(next)"
+            let head = Array(rest.prefix(4))
+            guard next == 6 || next == 17, !isLaterFragment, head.count == 4 else {
+                return "\(source.text) > \(destination.text) \(name)"
+                    + (isLaterFragment ? " fragment" : "")
+            }
+            let ports = [UInt16(head[0]) << 8 | UInt16(head[1]), UInt16(head[2]) << 8 | UInt16(head[3])]
+            return "\(endpoint(source, ports[0])) > \(endpoint(destination, ports[1])) \(name)"
+        }
+
+        private func endpoint(_ address: Address, _ port: UInt16) -> String {
+            address.isIPv4 ? "\(address.text):\(port)" : "[\(address.text)]:\(port)"
+        }
+    }
+}

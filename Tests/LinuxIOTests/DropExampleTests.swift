@@ -1,0 +1,100 @@
+// The last refused frame of each reason: what is kept of it, how often, and how a line says it.
+
+import Forwarding
+import Testing
+
+@testable import Daemon
+
+@Suite("Drop examples")
+struct DropExampleTests {
+    private static func ipv4(
+        _ source: [UInt8], _ destination: [UInt8], _ next: UInt8, _ payload: [UInt8],
+        fragment: UInt16 = 0, options: [UInt8] = []
+    ) -> [UInt8] {
+        let words = UInt8(5 + options.count / 4)
+        return [0x40 | words, 0, 0, 0, 0, 0, UInt8(fragment >> 8), UInt8(fragment & 0xff), 64, next, 0, 0]
+            + source + destination + options + payload
+    }
+
+    private static func ipv6(_ next: UInt8, _ payload: [UInt8]) -> [UInt8] {
+        let prefix: [UInt8] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        return [0x60, 0, 0, 0, 0, 0, next, 64] + prefix + [1] + prefix + [2] + payload
+    }
+
+    private static let outer: ([UInt8], [UInt8]) = ([192, 0, 2, 1], [192, 0, 2, 2])
+    private static let inner = ipv4([198, 51, 100, 2], [203, 0, 113, 4], 6, [0x9c, 0x40, 0, 80])
+
+    @Test("outer and inner addresses, mode, protocol and ports in one line", arguments: [
+        (
+            ipv4(outer.0, outer.1, 4, inner),
+            "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
+        ),
+        (
+            ipv4(outer.0, outer.1, 4, inner, options: [1, 1, 1, 1]),
+            "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
+        ),
+        (
+            ipv4(outer.0, outer.1, 41, ipv6(58, [128, 0, 0, 0])),
+            "192.0.2.1 > 192.0.2.2 ip6ip 2001:db8::1 > 2001:db8::2 icmpv6"
+        ),
+        (
+            ipv6(60, [41, 0, 1, 4, 0, 0, 0, 0] + ipv6(17, [0, 53, 0, 54])),
+            "2001:db8::1 > 2001:db8::2 ip6ip6 [2001:db8::1]:53 > [2001:db8::2]:54 udp"
+        ),
+        (
+            ipv6(44, [4, 0, 0, 0x48, 0, 0, 0, 1] + inner),
+            "2001:db8::1 > 2001:db8::2 protocol 4 fragment"
+        ),
+        (
+            ipv4(outer.0, outer.1, 4, inner, fragment: 185),
+            "192.0.2.1 > 192.0.2.2 protocol 4 fragment"
+        ),
+        (ipv4(outer.0, outer.1, 4, [0x45, 0]), "192.0.2.1 > 192.0.2.2 ipip no IP header"),
+        ([0x45, 0, 0], "3 bytes that are no IP header"),
+        ([], "0 bytes that are no IP header"),
+    ])
+    func line(head: [UInt8], expected: String) { #expect(PacketLine.text(head) == expected) }
+
+    @Test("any bytes, cut anywhere, give a line")
+    func anyBytes() {
+        var random = SystemRandomNumberGenerator()
+        for _ in 0..<20_000 {
+            var bytes = (0..<Int.random(in: 0...112, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
+            if !bytes.isEmpty && Bool.random() { bytes[0] = Bool.random() ? 0x45 : 0x60 }
+            if bytes.count > 9, Bool.random(), let next = [0, 4, 41, 44, 60].randomElement() {
+                bytes[Bool.random() ? 6 : 9] = UInt8(next)
+            }
+            #expect(!PacketLine.text(bytes).isEmpty)
+        }
+    }
+
+    @Test("the first is kept, the next one no sooner than a tenth of a second later")
+    func interval() throws {
+        let examples = try DropExamples(cpu: 0)
+        let writer = examples.writer
+        #expect(examples.read(.reversePath) == nil)
+        func note(_ bytes: [UInt8], at now: UInt64, interface: UInt16) {
+            bytes.withUnsafeBytes { bytes in
+                withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { head in
+                    var frame = Frame(
+                        network: bytes.baseAddress!, head: head.baseAddress!, length: bytes.count,
+                        wireLength: bytes.count, linkLength: 14, etherType: 0x0800,
+                        interface: interface, isForUs: true)
+                    writer.note(.reversePath, &frame, now: now)
+                }
+            }
+        }
+        let second: UInt64 = 1_000_000_000
+        note([1, 2, 3], at: second, interface: 300)
+        note([9], at: second + 99_999_999, interface: 1)
+        let first = try #require(examples.read(.reversePath))
+        #expect(first.head == [1, 2, 3] && first.interface == 300 && first.stamp == second)
+        let long = (0..<200).map { UInt8($0) }
+        note(long, at: second + 100_000_000, interface: 1)
+        let next = try #require(examples.read(.reversePath))
+        #expect(next.head == Array(long.prefix(112)) && next.interface == 1)
+        #expect(examples.read(.sourceRoute) == nil)
+    }
+}
