@@ -128,7 +128,11 @@ extension EndToEnd {
                 let errors = try Capture.nodeErrors(rig)
                 try rig.send(Self.ours(), repeat: 5)
                 try eventually("all packets") { try daemon.status().packets["injected"] == 20 }
-                #expect(errors.packets.isEmpty)
+                // Last, so that its answer proves that all others would have been seen.
+                try rig.send([Self.gre[0]])
+                try errors.wait(for: 1)
+                #expect(errors.packets.count == 1, "\(errors.packets)")
+                #expect(errors.packets[0].contains("protocol 47 unreachable"))
                 #expect(try rig.hasLink(.node, "shuck0"))
                 daemon.process.signal(signal)
                 let result = try daemon.process.wait()
@@ -136,7 +140,7 @@ extension EndToEnd {
                 try rig.waitForEnd(of: "shuck0", .node)
                 #expect(try Self.traces(rig) == before)
                 try rig.send(Self.ours())
-                try errors.wait(for: 4)
+                try errors.wait(for: 1 + 4)
                 try Self.expectRefusals(errors)
             }
         }

@@ -190,11 +190,14 @@ extension EndToEnd {
             }
         }
 
-        private static func beside(_ extra: ExtraPod) -> Setup {
+        private static func beside(_ extra: ExtraPod, _ marker: Marker? = nil) -> Setup {
             var setup = Setup(tunnels: [Setup.Tunnel(destinations: [Mode.ipip.vip])])
             // It continues the list of destinations.
             setup.tunnels[0].more = ["  - {prefix: \(Mode.ipip6.vip), device: pod1}"]
-            setup.more = ["devices: [{name: shuck0}, {name: pod1, netns: \"\(extra.path)\"}]"]
+            let last = marker.map { ", {name: \(Marker.device), netns: \"\($0.path)\"}" } ?? ""
+            setup.more = [
+                "devices: [{name: shuck0}, {name: pod1, netns: \"\(extra.path)\"}\(last)]"
+            ]
             return setup
         }
 
@@ -202,32 +205,43 @@ extension EndToEnd {
         @Test func theNamespaceOfTheNameCounts() throws {
             try Rig.with { rig in
                 let extra = ExtraPod(rig)
-                defer { extra.remove() }
+                let marker = Marker(rig)
+                defer {
+                    extra.remove()
+                    marker.remove()
+                }
                 try extra.make()
-                let daemon = try Daemon.ready(rig, Self.beside(extra))
+                let daemon = try Daemon.ready(rig, Self.beside(extra, marker))
                 // The pod's server keeps it alive.
                 try extra.unname()
                 // Without its name it goes on.
-                usleep(1_200_000)
+                try marker.comeAndGo(daemon)
                 #expect(try daemon.status().devices[1].state == "up")
+                try extra.expectAnswers("without its name")
                 try extra.nameAgain()
                 try eventually("the device in the new one", 5) { try extra.hasLink("pod1") }
-                #expect(try daemon.status().devices[1].state == "up")
+                try eventually("its mention", 5) {
+                    try daemon.status().devices[1].state == "up"
+                }
             }
         }
 
         @Test func aNamespaceMayComeLate() throws {
             try Rig.with { rig in
                 let extra = ExtraPod(rig)
-                defer { extra.remove() }
-                let daemon = try Daemon.ready(rig, Self.beside(extra))
+                let marker = Marker(rig)
+                defer {
+                    extra.remove()
+                    marker.remove()
+                }
+                let daemon = try Daemon.ready(rig, Self.beside(extra, marker))
                 let errors = daemon.process.errors
                 #expect(errors.contains("pod1 is absent"), "\(errors)")
                 #expect(errors.contains(extra.path) && errors.contains("ip netns add"))
-                #expect(try daemon.status().devices.map(\.state) == ["up", "absent"])
+                #expect(try daemon.status().devices.map(\.state) == ["up", "absent", "absent"])
                 // Something else under that name is none.
                 try "".write(toFile: extra.path, atomically: false, encoding: .utf8)
-                usleep(100_000)
+                try marker.comeAndGo(daemon)
                 #expect(try daemon.status().devices[1].state == "absent")
                 try FileManager.default.removeItem(atPath: extra.path)
                 try extra.make()
@@ -366,6 +380,37 @@ private final class ExtraPod {
         try rig.waitForAnswer(Self.vip, when)
         let answer = try rig.lab(.client, "pingpong", Self.vip, "7", "--count", "10")
         #expect(answer["lost"] == 0, "\(when): \(answer)")
+    }
+}
+
+/// An empty namespace whose device stands behind all others in the configuration. What becomes of
+/// it shows that the daemon has looked at those since, however slow it is.
+private final class Marker {
+    static let device = "marker0"
+    private let rig: Rig
+    private let name: String
+
+    init(_ rig: Rig) {
+        self.rig = rig
+        name = rig.name + "-extra-marker"  // as `Rig.removeStale` knows it
+    }
+
+    var path: String { "/run/netns/" + name }
+
+    func remove() { _ = try? rig.launch(["ip", "netns", "delete", name]).wait() }
+
+    /// The round that sees it come may have begun before; the one that sees it go has not.
+    func comeAndGo(_ daemon: Daemon) throws {
+        try rig.launch(["ip", "netns", "add", name]).wait().get()
+        try wait(daemon, for: "up")
+        try rig.launch(["ip", "netns", "delete", name]).wait().get()
+        try wait(daemon, for: "absent")
+    }
+
+    private func wait(_ daemon: Daemon, for state: String) throws {
+        try eventually("\(name) to be \(state)") {
+            try daemon.status().devices.first { $0.name == Self.device }?.state == state
+        }
     }
 }
 

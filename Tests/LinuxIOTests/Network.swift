@@ -123,6 +123,10 @@ struct Network {
                 }
             }
         }
+        // On one CPU: frames that are sent from two may overtake one another.
+        let allowed = Placement.allowedCPUs().map { Int32($0) }
+        try Placement.pinSelf(to: Int(allowed[0]))
+        defer { clinux_allow_cpus(allowed, Int32(allowed.count)) }
         for frame in frames {
             let count = Glibc.send(sender.number, frame, frame.count, 0)
             guard count == frame.count else {

@@ -37,8 +37,12 @@ struct Capture {
 
     /// Waits for so many packets: they may still be on their way.
     func wait(for count: Int) throws {
-        try eventually("\(count) packets in \(tcpdump.arguments.last ?? "")") {
-            packets.count >= count
+        do {
+            try eventually("\(count) packets in \(tcpdump.arguments.last ?? "")") {
+                packets.count >= count
+            }
+        } catch {
+            throw Failure("\(error): \(packets)")
         }
     }
 }

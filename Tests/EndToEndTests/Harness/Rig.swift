@@ -68,7 +68,7 @@ final class Rig {
                 kill(owner, 0) != 0 && errno == ESRCH
             else { continue }
             let rig = try Rig(name: name)
-            for more in listed where more == name + "-extra" {
+            for more in listed where more.hasPrefix(name + "-extra") {
                 try rig.launch(["ip", "netns", "delete", more]).wait()
             }
             rig.remove()
