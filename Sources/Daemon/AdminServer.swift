@@ -13,16 +13,16 @@ import Synchronization
 final class AdminState: Sendable {
     /// nil before the first assignment was published.
     let snapshot = Mutex<Snapshot?>(nil)
-    private let reloads = Mutex<[EventLoopPromise<[String]>]>([])
+    private let reloads = Mutex<[EventLoopPromise<ReloadOutcome>]>([])
     /// The mirror of the routes is the control thread's alone: it answers.
     private let inquiries = Mutex<[(RouteInquiry, EventLoopPromise<RouteAnswer?>)]>([])
     let wakeup: Wakeup
 
     init() throws(SystemError) { wakeup = try Wakeup() }
 
-    /// Asks the control thread to reload: the problems, none when it was applied.
-    func requestReload(on loop: EventLoop) -> EventLoopFuture<[String]> {
-        let promise = loop.makePromise(of: [String].self)
+    /// Asks the control thread to reload.
+    func requestReload(on loop: EventLoop) -> EventLoopFuture<ReloadOutcome> {
+        let promise = loop.makePromise(of: ReloadOutcome.self)
         reloads.withLock { $0.append(promise) }
         wakeup.signal()
         return promise.futureResult
@@ -43,7 +43,7 @@ final class AdminState: Sendable {
         }
     }
 
-    func takeReloads() -> [EventLoopPromise<[String]>] {
+    func takeReloads() -> [EventLoopPromise<ReloadOutcome>] {
         reloads.withLock { waiting in
             defer { waiting = [] }
             return waiting
@@ -128,11 +128,11 @@ private final class AdminHandler: ChannelInboundHandler {
         case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-            state.requestReload(on: context.eventLoop).whenSuccess { problems in
+            state.requestReload(on: context.eventLoop).whenSuccess { outcome in
                 let (handler, context) = bound.value
                 handler.send(
-                    context, problems.isEmpty ? .ok : .conflict, "text/plain",
-                    problems.map { $0 + "\n" }.joined())
+                    context, outcome.isApplied ? .ok : .conflict, "text/plain",
+                    outcome.lines.map { $0 + "\n" }.joined())
             }
         case (_, "/metrics"), (_, "/status"), (_, "/config"), (_, "/healthz"), (_, "/readyz"),
             (_, "/why"), (_, "/reload"):

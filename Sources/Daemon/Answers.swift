@@ -67,29 +67,31 @@ final class Answers: @unchecked Sendable {
 }
 
 extension Plumbing {
-    /// What the receiver, a plumbing in the making, needs for answers.
-    mutating func reconcileAnswers(
-        of configuration: Configuration, links: [Link], unlike old: Plumbing, isFollowing: Bool
+    /// What a plumbing in the making, of which the receiver is the old one, needs for answers.
+    func reconcileAnswers(
+        of configuration: Configuration, links: [Link], _ occasion: Occasion,
+        into next: inout Plumbing
     ) throws(SystemError) {
         guard Answers.isAsked(configuration),
             let place = configuration.devices.firstIndex(where: { $0.netns == nil }),
-            let device = devices[configuration.devices[place].name]
+            let device = next.devices[configuration.devices[place].name]
         else { return }
         guard Host.sysctl("net.ipv6.conf.all.forwarding") != nil else {
-            fallShort("inner.rewriteSources: this host has no IPv6, so nothing is answered")
+            next.fallShort("inner.rewriteSources: this host has no IPv6, so nothing is answered")
             return
         }
         // Before the first answer can come; harmless should this plumbing come to nothing.
         device.setReading(true)
-        do throws(SystemError) {
-            answers = try Answers(
-                configuration, device: device, place: place, links: links, unlike: old.answers)
-        } catch {
-            guard isFollowing else { throw error }
-            fallShort("inner.rewriteSources: answers do not come back: \(error)")
+        let old = answers
+        try attempt(.answers, occasion, into: &next) { (next) throws(SystemError) in
+            next.answers = try Answers(
+                configuration, device: device, place: place, links: links, unlike: old)
+        }
+        if let absence = next.absences[.answers] {
+            next.fallShort("inner.rewriteSources: answers do not come back: \(absence.reason)")
         }
         if configuration.consume == .socket {
-            fallShort(
+            next.fallShort(
                 """
                 consume: socket claims no native probes: beside their answer the kernel sends an \
                 ICMPv6 error (beyond scope of source address); use auto or bpf
@@ -97,7 +99,7 @@ extension Plumbing {
         }
     }
 
-    private mutating func fallShort(_ text: String) {
+    fileprivate mutating func fallShort(_ text: String) {
         degradations.append(
             Degradation(what: .probes, subject: "answers", text: text, isBlocking: false))
     }

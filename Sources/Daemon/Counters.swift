@@ -110,15 +110,28 @@ final class CounterBlock: @unchecked Sendable {
         }
     }
 
-    /// All words as they stood between two batches.
+    /// All words as they stood between two batches. A writer that stands still within one is not waited
+    /// for: then the words are as they are.
     func read() -> CounterValues {
+        var attempt = 0
         while true {
+            attempt += 1
             let before = sequence.pointee.load(ordering: .acquiring)
             let values = (0..<shape.count).map { words[$0].load(ordering: .relaxed) }
             atomicMemoryFence(ordering: .acquiring)
-            if before & 1 == 0, sequence.pointee.load(ordering: .relaxed) == before {
+            let isWhole = before & 1 == 0 && sequence.pointee.load(ordering: .relaxed) == before
+            if isWhole || attempt == Self.attempts {
                 return CounterValues(shape: shape, values: values)
             }
+            Self.pause(after: attempt)
         }
+    }
+
+    /// Of a reader, while a writer writes.
+    static let attempts = 64
+
+    /// Half of the attempts follow at once, a millisecond apart: the writer may wait for this CPU.
+    static func pause(after attempt: Int) {
+        if attempt > attempts / 2 { Host.pause(milliseconds: 1) }
     }
 }

@@ -5,28 +5,31 @@ import LinuxIO
 import Settings
 
 extension Plumbing {
-    /// Why a device is not there.
-    struct Absence {
-        let reason: String
-        /// When to try again; an attempt that failed is not repeated at once.
-        let notBeforeNanoseconds: UInt64
-    }
-
-    /// Opens and configures the devices that the receiver does not have as asked.
-    /// - Parameter isFollowing: what fails in a pod's namespace makes that device absent, and
-    ///   the rest goes on. Else only a namespace that is not there does.
+    /// Opens the devices that the receiver does not have as asked. One that stays keeps its settings:
+    /// see `changeDevices`.
     func reconcileDevices(
-        of configuration: Configuration, links: [Link], workers: Int, isFollowing: Bool,
+        of configuration: Configuration, links: [Link], workers: Int, _ occasion: Occasion,
         into next: inout Plumbing
     ) throws(SystemError) {
         for device in configuration.devices {
-            next.settings[device.name] = device
+            let name = device.name
+            next.settings[name] = device
             guard let path = device.netns else {
-                next.devices[device.name] = try opened(device, links, workers: workers)
+                let index = links.first { $0.name == name }?.index ?? 0
+                if let kept = keptHere(name, index, workers: workers) {
+                    next.devices[name] = kept
+                    continue
+                }
+                try attempt(.device(name), index: index, occasion, into: &next) {
+                    (next) throws(SystemError) in
+                    let tun = try TunDevice(name: name, queues: workers)
+                    try tun.configure(mtu: device.mtu, address: device.hostAddress)
+                    next.devices[name] = tun
+                }
                 continue
             }
-            if let kept = keptElsewhere(device, path, workers: workers) {
-                next.devices[device.name] = kept
+            if let kept = keptElsewhere(name, path, workers: workers) {
+                next.devices[name] = kept
                 continue
             }
             // Held until the device is in it and set up, no longer.
@@ -34,46 +37,61 @@ extension Plumbing {
             do throws(SystemError) {
                 namespace = try NetworkNamespace(path)
             } catch {
-                next.absences[device.name] = Absence(
-                    reason: "\(error)", notBeforeNanoseconds: 0)
+                next.absences[.device(name)] = Absence(awaiting: error)
                 continue
             }
-            do throws(SystemError) {
-                next.devices[device.name] = try moved(device, namespace, workers: workers)
-            } catch {
-                guard isFollowing else { throw error }
-                next.absences[device.name] = Absence(
-                    reason: "\(error)",
-                    notBeforeNanoseconds: Host.monotonicNanoseconds() + 1_000_000_000)
+            try attempt(.device(name), occasion, into: &next) { (next) throws(SystemError) in
+                let tun = try TunDevice(name: name, queues: workers, namespace: namespace)
+                try tun.configure(mtu: device.mtu, address: device.hostAddress, in: namespace)
+                next.devices[name] = tun
             }
         }
     }
 
-    private func opened(
-        _ device: Configuration.Device, _ links: [Link], workers: Int
-    ) throws(SystemError) -> TunDevice {
-        let tun: TunDevice
-        // One that was deleted under us answers EBADFD for ever: made anew.
-        if let old = devices[device.name], old.queues.count == workers, old.namespace == nil,
-            links.contains(where: { $0.index == old.index && $0.name == old.name })
-        {
-            tun = old
-            if settings[device.name] == device { return tun }
-        } else {
-            tun = try TunDevice(name: device.name, queues: workers)
-        }
-        try tun.configure(mtu: device.mtu, address: device.hostAddress)
-        return tun
-    }
-
-    /// The device that stands in the namespace already, set up as asked.
-    private func keptElsewhere(
-        _ device: Configuration.Device, _ path: String, workers: Int
-    ) -> TunDevice? {
-        guard let old = devices[device.name], settings[device.name] == device,
-            old.queues.count == workers, !isStale(old, path)
+    /// The device of this namespace that is there already. One that was deleted under us answers
+    /// EBADFD for ever.
+    private func keptHere(_ name: String, _ index: Int32, workers: Int) -> TunDevice? {
+        guard let old = devices[name], old.queues.count == workers, old.namespace == nil,
+            old.index == index
         else { return nil }
         return old
+    }
+
+    /// The device that stands in the namespace already.
+    private func keptElsewhere(_ name: String, _ path: String, workers: Int) -> TunDevice? {
+        guard let old = devices[name], old.queues.count == workers, old.namespace != nil,
+            settings[name]?.netns == path, !isStale(old, path)
+        else { return nil }
+        return old
+    }
+
+    /// Gives devices that stay their new settings: a last step before a switch, for it changes what
+    /// the old plumbing has, too. On failure all have the old ones.
+    func changeDevices(unlike old: Plumbing) throws(SystemError) {
+        var changed: [String] = []
+        for (name, device) in settings {
+            guard let tun = devices[name], tun === old.devices[name], let before = old.settings[name],
+                before != device
+            else { continue }
+            do throws(SystemError) {
+                changed.append(name)
+                try Self.set(tun, device)
+            } catch {
+                for name in changed {
+                    guard let tun = devices[name], let before = old.settings[name] else { continue }
+                    try? Self.set(tun, before)
+                }
+                throw error
+            }
+        }
+    }
+
+    private static func set(
+        _ tun: TunDevice, _ device: Configuration.Device
+    ) throws(SystemError) {
+        let namespace: NetworkNamespace? =
+            if let path = device.netns { try NetworkNamespace(path) } else { nil }
+        try tun.configure(mtu: device.mtu, address: device.hostAddress, in: namespace)
     }
 
     /// Whether the device is gone, or another namespace stands at its path. One whose path alone
@@ -84,33 +102,18 @@ extension Plumbing {
         return found != tun.namespace
     }
 
-    private func moved(
-        _ device: Configuration.Device, _ namespace: NetworkNamespace, workers: Int
-    ) throws(SystemError) -> TunDevice {
-        let tun: TunDevice
-        // The same device with other settings.
-        if let old = devices[device.name], old.isAlive, old.namespace == namespace.identity,
-            old.queues.count == workers
-        {
-            tun = old
-        } else {
-            tun = try TunDevice(name: device.name, queues: workers, namespace: namespace)
-        }
-        try tun.configure(mtu: device.mtu, address: device.hostAddress, in: namespace)
-        return tun
-    }
-
     // MARK: Following
 
-    /// Whether a device in a pod's namespace could be had and is not, or is had and gone.
-    func hasStaleDevice(_ configuration: Configuration) -> Bool {
-        configuration.devices.contains { device in
+    /// Whether something absent is to be tried again, or a device in a pod's namespace has gone.
+    /// - Parameter looksAtNamespaces: whether to look for those that came or were made again, of which
+    ///   nobody tells.
+    func isDue(_ configuration: Configuration, looksAtNamespaces: Bool) -> Bool {
+        if let next = nextAttemptNanoseconds, Host.monotonicNanoseconds() >= next { return true }
+        return looksAtNamespaces && configuration.devices.contains { device in
             guard let path = device.netns else { return false }
             if let tun = devices[device.name] { return isStale(tun, path) }
-            guard let absence = absences[device.name],
-                Host.monotonicNanoseconds() >= absence.notBeforeNanoseconds
-            else { return false }
-            return NetworkNamespace.identity(at: path) != nil
+            return absences[.device(device.name)]?.isAwaited ?? false
+                && NetworkNamespace.identity(at: path) != nil
         }
     }
 

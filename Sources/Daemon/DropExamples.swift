@@ -77,10 +77,10 @@ final class DropExamples: @unchecked Sendable {
         var head: [UInt8]
     }
 
-    /// nil while no frame was refused for it.
+    /// nil while no frame was refused for it, and where a writer stands still within it.
     func read(_ reason: DropReason) -> Example? {
         let slot = slots + Int(reason.rawValue) * Self.words
-        while true {
+        for attempt in 1...CounterBlock.attempts {
             let before = slot[0].load(ordering: .acquiring)
             if before == 0 { return nil }
             let stamp = slot[1].load(ordering: .relaxed)
@@ -95,7 +95,9 @@ final class DropExamples: @unchecked Sendable {
                 return Example(
                     stamp: stamp, interface: Int(packed >> 8 & 0xffff), head: head)
             }
+            CounterBlock.pause(after: attempt)
         }
+        return nil
     }
 }
 

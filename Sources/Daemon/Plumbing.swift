@@ -41,8 +41,8 @@ struct Plumbing {
 
     var interfaces: [String: OpenInterface] = [:]
     var devices: [String: TunDevice] = [:]
-    /// Devices whose namespace is not there, by name.
-    var absences: [String: Absence] = [:]
+    /// What could not be opened.
+    var absences: [Part: Absence] = [:]
     /// What each device was last set to.
     var settings: [String: Configuration.Device] = [:]
     /// By interface, where frames are claimed by a program.
@@ -67,15 +67,14 @@ struct Plumbing {
     static let ringBytes = 16 << 20
 
     /// What this configuration needs on these links: keeps what fits, opens what is new.
-    /// Throws without having changed anything that the receiver's old copy uses.
-    /// - Parameter isFollowing: the host changed, not the configuration.
+    /// Changes nothing that the receiver's old copy uses.
+    /// - Throws: what the occasion does not let pass.
     func reconciled(
-        with configuration: Configuration, links: [Link], cpus: [Int], isFollowing: Bool = false
+        with configuration: Configuration, links: [Link], cpus: [Int], _ occasion: Occasion
     ) throws(SystemError) -> Plumbing {
         var next = Plumbing()
         try reconcileDevices(
-            of: configuration, links: links, workers: cpus.count, isFollowing: isFollowing,
-            into: &next)
+            of: configuration, links: links, workers: cpus.count, occasion, into: &next)
         if configuration.devices.contains(where: { $0.netns != nil }) {
             let isSame = replies?.settings == configuration.icmp
             next.replies = try isSame ? replies : Replies(configuration.icmp)
@@ -86,10 +85,14 @@ struct Plumbing {
                 old.rings.count == cpus.count
             {
                 next.interfaces[name] = old
-            } else {
+                continue
+            }
+            try attempt(.interface(name), index: link.index, occasion, into: &next) {
+                (next) throws(SystemError) in
                 next.interfaces[name] = try Self.open(link, cpus: cpus)
             }
         }
+        try next.refuseStartWithNothing(occasion)
         next.degradations = configuration.devices.compactMap { device in
             guard let tun = next.devices[device.name], !tun.offloads.contains(.tcp) else { return nil }
             return Degradation(
@@ -97,8 +100,7 @@ struct Plumbing {
                 text: "\(device.name): the kernel takes no TCP segments from it; large packets fail",
                 isBlocking: false)
         }
-        try next.reconcileAnswers(
-            of: configuration, links: links, unlike: self, isFollowing: isFollowing)
+        try reconcileAnswers(of: configuration, links: links, occasion, into: &next)
         return next
     }
 
@@ -129,13 +131,37 @@ struct Plumbing {
     /// claims: from then on the kernel is silent.
     /// - Parameter before: what the workers still run on.
     mutating func startReceiving(
-        _ configuration: Configuration, unlike old: Plumbing, before: Configuration? = nil
+        _ configuration: Configuration, unlike old: Plumbing, before: Configuration? = nil,
+        _ occasion: Occasion
     ) throws(SystemError) {
         for (name, interface) in interfaces where old.interfaces[name] !== interface {
-            for ring in interface.rings { try ring.startReceiving() }
+            try old.attempt(
+                .interface(name), index: interface.link.index, occasion, into: &self
+            ) { (next) throws(SystemError) in
+                // Until all of it receives it is not there.
+                next.interfaces[name] = nil
+                let natives = configuration.natives(interface: name)
+                for ring in interface.rings { try ring.startReceiving(natives: Array(natives)) }
+                interface.natives = natives
+                next.interfaces[name] = interface
+            }
         }
         try receiveNatives(configuration, beside: before)
-        try claim(configuration, old)
+        // Whoever asks for a claim that cannot be had is to hear of it before anything runs.
+        let strict = occasion == .start ? .reload : occasion
+        try old.attempt(.claims, strict, into: &self) { (next) throws(SystemError) in
+            try next.claim(configuration, old)
+        }
+        if absences[.claims] != nil { keepClaims(of: old) }
+    }
+
+    /// Other claims could not be had: those that are there hold on.
+    private mutating func keepClaims(of old: Plumbing) {
+        for (name, claim) in old.claims where interfaces[name]?.link.index == claim.interfaceIndex {
+            claims[name] = claims[name] ?? claim
+        }
+        socketClaim = old.socketClaim
+        socketAddresses = old.socketAddresses
     }
 
     func stopReceiving() throws(SystemError) {

@@ -81,7 +81,7 @@ struct RouteFollower {
     }
 
     /// Sees to it that a dump is made, not before nine times what the last one took is over.
-    private mutating func ask(_ reason: String) {
+    mutating func ask(_ reason: String) {
         guard due == nil else { return }
         due = reason
         dueNanoseconds = currentNanoseconds + 9 * dumpNanoseconds

@@ -127,6 +127,18 @@ struct Snapshot: @unchecked Sendable {
         let memory: NamedMemory
         var counters: CounterBlock
         var examples: DropExamples
+
+        /// It did not look at its mailbox for so long that something must hold it.
+        var isStill: Bool { mailbox.silence > Timing.stillNanoseconds }
+    }
+
+    /// Counters of an earlier policy that a worker may still write.
+    struct ReplacedCounters {
+        /// The first generation that does without them.
+        let generation: UInt64
+        let worker: Int
+        let counters: CounterBlock
+        let configuration: Configuration
     }
 
     var configurationFile: String
@@ -141,6 +153,7 @@ struct Snapshot: @unchecked Sendable {
     var routes: RouteStatus
     var plumbing: Plumbing
     var workers: [WorkerState]
+    var replacedCounters: [ReplacedCounters] = []
     /// What earlier policies' counters came to.
     var retired: Totals
     /// Frames that closed rings lost, by worker.
@@ -164,11 +177,16 @@ struct Snapshot: @unchecked Sendable {
             let series = Series("shuck_ring_dropped_packets_total", ["worker": "\(worker.number)"])
             totals[series, default: 0] += ringDrops(worker.number) + values[.truncated]
         }
+        for old in replacedCounters {
+            totals.add(old.counters.read(), worker: old.worker, configuration: old.configuration)
+        }
         return totals
     }
 
     private func ringDrops(_ worker: Int) -> UInt64 {
-        plumbing.interfaces.values.reduce(retiredRingDrops[worker] ?? 0) {
+        let truncated = replacedCounters.lazy.filter { $0.worker == worker }
+            .reduce(retiredRingDrops[worker] ?? 0) { $0 + $1.counters.read()[.truncated] }
+        return plumbing.interfaces.values.reduce(truncated) {
             $0 + $1.rings[worker].droppedByKernel()
         }
     }
@@ -234,7 +252,7 @@ struct Snapshot: @unchecked Sendable {
     /// Everything that falls short of what was asked for.
     func degradations() -> [Degradation] {
         absentInterfaces() + absentDevices() + plumbing.degradations + refusedOffloads()
-            + lateMirror() + staleReplies() + lostLogLines()
+            + lateMirror() + staleReplies() + lostClaims() + hinderedWorkers() + lostLogLines()
     }
 
     private func lostLogLines() -> [Degradation] {
@@ -273,7 +291,10 @@ struct Snapshot: @unchecked Sendable {
             let problem: String? = switch state(ofInterface: name) {
             case .receiving: nil
             case .down: "interface \(name) is down: ip link set \(name) up"
-            case .absent: "interface \(name) is absent"
+            case .absent:
+                plumbing.absences[.interface(name)].map {
+                    "interface \(name) is not received from: \($0.reason)"
+                } ?? "interface \(name) is absent"
             }
             return problem.map {
                 Degradation(what: .interface, subject: name, text: $0, isBlocking: true)
@@ -286,16 +307,16 @@ struct Snapshot: @unchecked Sendable {
         let up = Set(links.lazy.filter(\.isUp).map(\.name))
         return configuration.devices.compactMap { device in
             let name = device.name
-            if device.netns == nil, !up.contains(name) {
+            if let absence = plumbing.absences[.device(name)] {
                 return Degradation(
                     what: .device, subject: name,
-                    text: "device \(name) is not up: ip link set \(name) up", isBlocking: true)
+                    text: "device \(name) is absent, its packets are dropped: \(absence.reason)",
+                    isBlocking: device.netns == nil)
             }
-            return plumbing.absences[name].map {
-                Degradation(
-                    what: .device, subject: name, text: "device \(name) is absent: \($0.reason)",
-                    isBlocking: false)
-            }
+            guard device.netns == nil, !up.contains(name) else { return nil }
+            return Degradation(
+                what: .device, subject: name,
+                text: "device \(name) is not up: ip link set \(name) up", isBlocking: true)
         }
     }
 
@@ -304,6 +325,17 @@ struct Snapshot: @unchecked Sendable {
             [
                 Degradation(
                     what: .routes, subject: "mirror", text: "routes are being read again: \($0)",
+                    isBlocking: false)
+            ]
+        } ?? []
+    }
+
+    private func lostClaims() -> [Degradation] {
+        plumbing.absences[.claims].map {
+            [
+                Degradation(
+                    what: .claim, subject: "consume",
+                    text: "consume: frames of some interfaces are not claimed: \($0.reason)",
                     isBlocking: false)
             ]
         } ?? []
@@ -318,13 +350,48 @@ struct Snapshot: @unchecked Sendable {
         } ?? []
     }
 
-    /// Workers that ended or do not take their orders.
+    /// Workers that ended, or that stand still.
     func unhealthiness() -> [String] {
+        endedWorkers() + workers.compactMap { worker in
+            worker.isStill && !worker.mailbox.hasEnded.load(ordering: .acquiring)
+                ? stillness(worker) : nil
+        }
+    }
+
+    /// Workers whose thread ended without being told to: the daemon cannot go on.
+    func endedWorkers() -> [String] {
         workers.compactMap { worker in
-            if let failure = worker.mailbox.failure.withLock({ $0 }) {
-                return "worker \(worker.number) ended: \(failure)"
+            worker.mailbox.failure.withLock { $0 }.map { "worker \(worker.number) ended: \($0)" }
+        }
+    }
+
+    private func stillness(_ worker: WorkerState) -> String {
+        """
+        worker \(worker.number) on CPU \(worker.cpu) stands still, its frames are lost: see what \
+        holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or restart shuck
+        """
+    }
+
+    /// Workers that stand still, or that do not run on what the others run on.
+    private func hinderedWorkers() -> [Degradation] {
+        workers.compactMap { worker in
+            let refusal = worker.mailbox.refusal.withLock { $0 }
+            let taken = worker.mailbox.taken.load(ordering: .acquiring)
+            let text: String
+            if worker.isStill {
+                text = stillness(worker)
+            } else if let refusal, refusal.generation > taken {
+                text = """
+                    worker \(worker.number) goes on as it was before the last change and is asked \
+                    again: \(refusal.reason)
+                    """
+            } else {
+                return nil
             }
-            return nil
+            // One that stands still is unhealthy already.
+            return Degradation(
+                what: .worker, subject: "\(worker.number)", text: text,
+                isBlocking: !worker.isStill)
         }
     }
 
@@ -336,7 +403,8 @@ struct Snapshot: @unchecked Sendable {
             let values = worker.counters.read()
             return StatusReport.WorkerReport(
                 worker: worker.number, cpu: worker.cpu, node: facts.node(ofCPU: worker.cpu),
-                state: worker.mailbox.failure.withLock { $0 } ?? "running",
+                state: worker.mailbox.failure.withLock { $0 }
+                    ?? (worker.isStill ? "stands still" : "running"),
                 received: totals.sum("shuck_received_packets_total") {
                     $0["worker"] == "\(worker.number)"
                 },

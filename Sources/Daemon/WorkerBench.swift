@@ -21,7 +21,7 @@ package enum WorkerBench {
         let netlink = try NetlinkSocket()
         let cpu = Placement.allowedCPUs()[0]
         var plumbing = try Plumbing().reconciled(
-            with: configuration, links: netlink.links(), cpus: [cpu])
+            with: configuration, links: netlink.links(), cpus: [cpu], .start)
         let routes = try netlink.routes().compactMap { RouteEntry($0) } + synthetic(extraRoutes)
         let links = try netlink.links()
         let world = World(
@@ -35,7 +35,7 @@ package enum WorkerBench {
         guard let ring = plumbing.interfaces[configuration.interfaces[0]]?.rings[0] else {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
-        try plumbing.startReceiving(configuration, unlike: Plumbing())
+        try plumbing.startReceiving(configuration, unlike: Plumbing(), .start)
         let ready = Array("ready\n".utf8)
         guard write(STDOUT_FILENO, ready, ready.count) == ready.count else {
             throw SystemError("write", "standard output", errno: errno)

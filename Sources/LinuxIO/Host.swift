@@ -158,7 +158,10 @@ extension Host {
     ) -> [Bool] {
         var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             + failing.map { pollfd(fd: $0, events: Int16(POLLPRI), revents: 0) }
-        poll(&polled, nfds_t(polled.count), milliseconds)
+        if poll(&polled, nfds_t(polled.count), milliseconds) < 0 && errno != EINTR {
+            // More descriptors than the limit of open files, which was lowered: not to be asked in a spin.
+            pause(milliseconds: UInt32(clamping: min(milliseconds, 100)))
+        }
         return polled.map { $0.revents != 0 }
     }
 }

@@ -28,6 +28,20 @@ extension Configuration {
     /// What changed, one line a change: `tunnels.lvs.remotes: [192.0.2.0/24] -> [192.0.2.0/25]`,
     /// `tunnels.lvs: added`, `tunnels.lvs.destinations: removed {…}`. Empty: nothing changed.
     public func differences(from old: Configuration) -> [String] {
+        lines(from: old).map { Self.needsRestart($0) ? "\($0) (needs a restart)" : $0 }
+    }
+
+    /// Those of the differences that a running shuck cannot take up.
+    public func changesNeedingRestart(from old: Configuration) -> [String] {
+        lines(from: old).filter(Self.needsRestart)
+    }
+
+    /// Threads are pinned, and the admin endpoint bound, once.
+    private static func needsRestart(_ line: String) -> Bool {
+        line.hasPrefix("workers.cpus:") || line.hasPrefix("admin.")
+    }
+
+    private func lines(from old: Configuration) -> [String] {
         var lines: [String] = []
         Self.compare(.mapping(old.items), .mapping(items), path: "", lines: &lines)
         return lines

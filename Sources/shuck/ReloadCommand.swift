@@ -12,11 +12,14 @@ struct ReloadCommand: ParsableCommand {
 
     private struct Outcome: Encodable {
         var applied: Bool
+        /// Why it was refused.
         var problems: [String]
+        /// What is still to come of one that was applied; absent when nothing is.
+        var pending: [String]?
     }
 
     func run() throws {
-        // A daemon gives up waiting for its workers after 10 s.
+        // A daemon waits 1 s for its workers, and opens what is new before.
         let answer = try AdminClient(socketPath: socket.socket)
             .request("POST", "/reload", seconds: 60)
         guard answer.status == 200 || answer.status == 409 else {
@@ -24,13 +27,16 @@ struct ReloadCommand: ParsableCommand {
                 message: "the shuck at \(socket.socket) answers \(answer.status) to a reload")
         }
         let applied = answer.status == 200
-        let problems = answer.body.split(separator: "\n").map(String.init)
+        let lines = answer.body.split(separator: "\n").map(String.init)
         if format.json {
-            try Output.json(Outcome(applied: applied, problems: problems))
+            try Output.json(
+                Outcome(
+                    applied: applied, problems: applied ? [] : lines,
+                    pending: applied && !lines.isEmpty ? lines : nil))
         } else if applied {
-            try Output.print("applied")
+            try Output.print((["applied"] + lines).joined(separator: "; "))
         } else {
-            for problem in problems { try Output.print(problem) }
+            for problem in lines { try Output.print(problem) }
             Output.error("shuck: refused; the old configuration goes on")
         }
         if !applied { throw ExitCode(1) }

@@ -31,6 +31,12 @@ extension Rig {
             }
 
             """
+        return try compile(source, to: path)
+    }
+
+    /// Compiles a C program.
+    /// - Returns: its path.
+    func compile(_ source: String, to path: String) throws -> String {
         try source.write(toFile: path + ".c", atomically: false, encoding: .utf8)
         // Swift brings a C compiler with it; it need not be in the path.
         let compile = """

@@ -1,0 +1,136 @@
+// What the control thread makes of a host that changes: links and routes by the kernel's notices,
+// namespaces of pods, and what could not be opened and is tried again.
+
+import Glibc
+import LinuxIO
+import Settings
+
+extension Control {
+    /// Reads all links again after any notice; applies route changes one by one.
+    func followKernel() {
+        // What changes together is told in many notices: one publication for all.
+        usleep(2_000)
+        let told = notices.takeNotices()
+        guard !told.isEmpty || routes.due != nil else { return }
+        follow(told, reopening: false)
+    }
+
+    /// What failed before and is due.
+    func retry() {
+        let now = Host.monotonicNanoseconds()
+        if let refollow, refollow.dueNanoseconds <= now {
+            var told = KernelNotices()
+            told.links = true
+            follow(told, reopening: true)
+        }
+        if let republish, republish.dueNanoseconds <= now { noteRefusals() }
+    }
+
+    /// Opens again what is absent and due, and devices whose pod's namespace went or came.
+    /// - Parameters:
+    ///   - isTold: a directory of namespaces has changed. A namespace is mounted on its name some
+    ///     moments after that is made, and of the mount nobody tells.
+    ///   - looks: whether to look at each namespace.
+    func followNamespaces(isTold: Bool, looks: Bool) {
+        if isTold {
+            watch.clear()
+            expectedUntil = Host.monotonicNanoseconds() + 1_000_000_000
+        }
+        let isExpecting = Host.monotonicNanoseconds() < expectedUntil
+        // A directory may come late, too.
+        if looks || isTold {
+            for directory in snapshot.configuration.namespaceDirectories { watch.watch(directory) }
+        }
+        if snapshot.plumbing.isDue(
+            snapshot.configuration, looksAtNamespaces: looks || isTold || isExpecting)
+        {
+            follow(KernelNotices(), reopening: true)
+        }
+    }
+
+    private func follow(_ told: KernelNotices, reopening: Bool) {
+        do {
+            if !reopening && !told.concernsLinks {
+                // Routes alone: what receives and injects stays as it is.
+                if told.routes.contains(where: { !$0.isNew }) {
+                    snapshot.plumbing.answers?.restoreRoutes()
+                }
+                if try routes.follow(told, netlink, notices, links: snapshot.links) {
+                    publish(routes.generation)
+                }
+                share()
+            } else {
+                try followLinks(told, reopening: reopening)
+            }
+            if refollow != nil { log.notice("the host's links and routes are followed again") }
+            refollow = nil
+        } catch {
+            if refollow == nil {
+                log.error("the host's links or routes changed and could not be followed: \(error)")
+            }
+            // What was told is lost.
+            routes.ask("lost")
+            let failures = (refollow?.failures ?? 0) + 1
+            refollow = (
+                Host.monotonicNanoseconds() + Backoff.nanoseconds(failures: failures), failures
+            )
+        }
+    }
+
+    private func followLinks(_ told: KernelNotices, reopening: Bool) throws {
+        let links = try netlink.links()
+        let old = snapshot.plumbing
+        let isChanged = reopening
+            || Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration)
+        var plumbing = old
+        if isChanged {
+            plumbing = try old.reconciled(
+                with: snapshot.configuration, links: links, cpus: cpus, .follow)
+            try plumbing.startReceiving(snapshot.configuration, unlike: old, .follow)
+        }
+        plumbing.answers?.restoreRoutes()
+        snapshot.links = try netlink.links()
+        clampReplies(&plumbing, unlike: old)
+        snapshot.plumbing = plumbing
+        var failure: SystemError?
+        do throws(SystemError) {
+            _ = try routes.follow(told, netlink, notices, links: snapshot.links)
+        } catch {
+            failure = error
+        }
+        // What was opened is handed out even when routes could not be read.
+        publish(routes.generation, replacing: isChanged ? old : nil)
+        logArrivals(unlike: old)
+        share()
+        announce()
+        if let failure { throw failure }
+    }
+
+    /// Gives the answers' clamp the links' new MTU; should that fail, the rest is followed.
+    private func clampReplies(_ plumbing: inout Plumbing, unlike old: Plumbing) {
+        let (configuration, links) = (snapshot.configuration, snapshot.links)
+        plumbing.absences[.replyTable] = nil
+        // Only .start and .reload let an error pass.
+        try? old.attempt(.replyTable, .follow, into: &plumbing) { (next) throws(SystemError) in
+            try next.clampReplies(configuration, links: links, unlike: old)
+        }
+        if let absence = plumbing.absences[.replyTable] {
+            plumbing.replyTable = old.replyTable
+            plumbing.replyChains = old.replyChains
+            plumbing.replyFailure = absence.reason
+        }
+    }
+
+    /// Whether a configured interface or a device came, went, or was made again.
+    private static func changesPlumbing(
+        from old: [Link], to new: [Link], _ configuration: Configuration
+    ) -> Bool {
+        let names = configuration.interfaces
+            + configuration.devices.filter { $0.netns == nil }.map(\.name)
+        let (before, after) = (
+            Dictionary(old.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first }),
+            Dictionary(new.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first })
+        )
+        return names.contains { before[$0] != after[$0] }
+    }
+}

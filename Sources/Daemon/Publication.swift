@@ -1,0 +1,217 @@
+// How workers come to run on what the control thread has made, and when that which it replaced goes. The
+// control thread never waits for a worker to take it, but for a bounded time at a start and at a reload.
+
+import Forwarding
+import LinuxIO
+import Logging
+import Routing
+import Settings
+
+/// What a publication replaced: held until no worker runs on it. Claims above all, for until then both
+/// hold.
+struct Replaced {
+    /// The first generation that does without it.
+    let generation: UInt64
+    let plumbing: Plumbing
+    /// Rings that are to close, and what of their losses was counted at the change.
+    let rings: [(worker: Int, ring: PacketRing, counted: UInt64)]
+}
+
+extension Control {
+    // MARK: workers
+
+    func startWorkers() throws {
+        for (number, cpu) in cpus.enumerated() {
+            let mailbox = try Mailbox()
+            let shape = CounterShape(snapshot.world.policy)
+            let memory = try Worker.makeMemory(worker: number, cpu: cpu)
+            let counters = try CounterBlock(shape: shape, cpu: cpu)
+            let examples = try DropExamples(cpu: cpu)
+            mailbox.post(assignment(number, counters, examples))
+            let thread = try WorkerThread(name: "shuck-worker-\(number)") {
+                Self.work(cpu: cpu, mailbox: mailbox, memory: memory)
+            }
+            snapshot.workers.append(
+                Snapshot.WorkerState(
+                    number: number, cpu: cpu, thread: thread, mailbox: mailbox, memory: memory,
+                    counters: counters, examples: examples))
+        }
+        let outcome = awaitWorkers(nanoseconds: Timing.startNanoseconds)
+        if let failure = snapshot.endedWorkers().first ?? outcome.refusals.first {
+            throw HostProblem(description: failure)
+        }
+        if let late = outcome.late.first {
+            throw HostProblem(description: "\(late.name) does not start: it stands still")
+        }
+    }
+
+    /// A worker's thread, from its first line to its last.
+    private static func work(cpu: Int, mailbox: Mailbox, memory: NamedMemory) {
+        do {
+            do throws(SystemError) {
+                try Placement.pinSelf(to: cpu)
+            } catch {
+                // A cpuset that shrank: it runs elsewhere rather than not at all.
+                Logger(label: "shuck").warning("\(error)")
+            }
+            try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
+                try Worker(mailbox: mailbox, memory: memory).run()
+            }
+        } catch {
+            mailbox.failure.withLock { $0 = "\(error)" }
+            Logger(label: "shuck").critical("worker on CPU \(cpu): \(error)")
+        }
+        mailbox.hasEnded.store(true, ordering: .releasing)
+    }
+
+    func assignment(
+        _ worker: Int, _ counters: CounterBlock, _ examples: DropExamples, isLast: Bool = false
+    ) -> Assignment {
+        let configuration = snapshot.configuration
+        let ports = configuration.interfaces.enumerated().compactMap { index, name in
+            snapshot.plumbing.interfaces[name].map {
+                Assignment.Port(interface: UInt16(index), ring: $0.rings[worker])
+            }
+        }
+        return Assignment(
+            generation: snapshot.generation, world: snapshot.worlds[nodes.places[worker]],
+            fragments: configuration.outer.fragments, ports: ports,
+            devices: configuration.devices.map {
+                (snapshot.plumbing.devices[$0.name], worker)
+            },
+            coalesce: configuration.workers.coalesce,
+            replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
+            counters: counters, examples: examples,
+            busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
+            isShadow: configuration.mode == .shadow, isLast: isLast)
+    }
+
+    // MARK: publishing
+
+    /// Hands the workers what the snapshot holds now.
+    /// - Parameter old: plumbing that they ran on before, where that is another.
+    func publish(replacing old: Plumbing? = nil) {
+        snapshot.generation += 1
+        settleUntil = Host.monotonicNanoseconds() + Timing.stillNanoseconds
+        if let old {
+            replaced.append(
+                Replaced(
+                    generation: snapshot.generation, plumbing: old,
+                    rings: retireRings(old, snapshot.plumbing)))
+        }
+        for worker in snapshot.workers {
+            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples))
+        }
+    }
+
+    /// Another generation of routes under the same policy.
+    func publish(_ generation: RouteTable, replacing old: Plumbing? = nil) {
+        snapshot.routes = RouteStatus(routes)
+        let states = Self.states(snapshot.configuration, snapshot.links)
+        let before = snapshot.worlds
+        // Routes change too often to be copied to each node; what workers find in them they keep.
+        snapshot.worlds = nodes.make { place in
+            World(policy: before[place].policy, routes: generation, interfaces: states)
+        }
+        isUnreclaimed = true
+        publish(replacing: old)
+    }
+
+    /// Keeps what closing rings have lost, so that the counter never goes back.
+    private func retireRings(
+        _ old: Plumbing, _ new: Plumbing
+    ) -> [(worker: Int, ring: PacketRing, counted: UInt64)] {
+        var closing: [(worker: Int, ring: PacketRing, counted: UInt64)] = []
+        for (name, interface) in old.interfaces where new.interfaces[name] !== interface {
+            for (worker, ring) in interface.rings.enumerated() {
+                let lost = ring.droppedByKernel()
+                snapshot.retiredRingDrops[worker, default: 0] += lost
+                closing.append((worker, ring, lost))
+            }
+        }
+        return closing
+    }
+
+    /// Closes and counts what no worker runs on any more.
+    func letGo() {
+        guard !replaced.isEmpty || isUnreclaimed || !snapshot.replacedCounters.isEmpty else { return }
+        let taken = snapshot.workers.map { $0.mailbox.taken.load(ordering: .acquiring) }
+        let oldest = taken.min() ?? snapshot.generation
+        var isChanged = false
+        for old in replaced.prefix(while: { $0.generation <= oldest }) {
+            for (worker, ring, counted) in old.rings {
+                snapshot.retiredRingDrops[worker, default: 0] += ring.droppedByKernel() - counted
+            }
+            isChanged = true
+        }
+        replaced.removeAll { $0.generation <= oldest }
+        let free = snapshot.replacedCounters.filter { $0.generation <= taken[$0.worker] }
+        for old in free {
+            let values = old.counters.read()
+            snapshot.retired.add(values, worker: old.worker, configuration: old.configuration)
+            snapshot.retiredRingDrops[old.worker, default: 0] += values[.truncated]
+            isChanged = true
+        }
+        snapshot.replacedCounters.removeAll { $0.generation <= taken[$0.worker] }
+        if oldest == snapshot.generation {
+            if isUnreclaimed { routes.reclaim() }
+            isUnreclaimed = false
+            if isUnsettled { snapshot.plumbing.settle(snapshot.configuration) }
+            isUnsettled = false
+        }
+        if isChanged { share() }
+    }
+
+    // MARK: what workers make of it
+
+    /// A worker that has not taken the newest generation.
+    struct Late {
+        let worker: Int
+        let cpu: Int
+        var name: String { "worker \(worker) on CPU \(cpu)" }
+    }
+
+    /// Waits until every worker runs on the newest generation or has refused it, no longer than that.
+    /// One that stands still already is not waited for.
+    func awaitWorkers(nanoseconds: UInt64) -> (late: [Late], refusals: [String]) {
+        let deadline = Host.monotonicNanoseconds() + nanoseconds
+        var left = snapshot.workers
+        var still: [Snapshot.WorkerState] = []
+        var refusals: [String] = []
+        while true {
+            left.removeAll { worker in
+                if let reason = worker.mailbox.refusal(of: snapshot.generation) {
+                    refusals.append("worker \(worker.number): \(reason)")
+                    return true
+                }
+                if worker.isStill { still.append(worker) }
+                return worker.isStill
+                    || worker.mailbox.taken.load(ordering: .acquiring) == snapshot.generation
+                    || worker.mailbox.hasEnded.load(ordering: .acquiring)
+            }
+            if left.isEmpty || Host.monotonicNanoseconds() >= deadline {
+                let late = (still + left).map { Late(worker: $0.number, cpu: $0.cpu) }
+                return (late, refusals)
+            }
+            Host.pause(milliseconds: 1)
+        }
+    }
+
+    /// Asks those who refused the newest generation again, for what they lacked may be there now.
+    func noteRefusals() {
+        if snapshot.workers.allSatisfy({
+            $0.mailbox.taken.load(ordering: .acquiring) == snapshot.generation
+        }) {
+            republish = nil
+            return
+        }
+        let isRefused = snapshot.workers.contains {
+            $0.mailbox.refusal(of: snapshot.generation) != nil
+        }
+        let now = Host.monotonicNanoseconds()
+        guard republish.map({ $0.dueNanoseconds <= now }) ?? isRefused else { return }
+        let failures = (republish?.failures ?? 0) + 1
+        republish = (now + Backoff.nanoseconds(failures: failures), failures)
+        if isRefused && failures > 1 { publish() }
+    }
+}

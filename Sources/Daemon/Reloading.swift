@@ -1,0 +1,151 @@
+// Another configuration under a running daemon: all of it, or none. What is answered is what is in force.
+
+import Forwarding
+import LinuxIO
+import Logging
+import Settings
+
+/// What became of a reload.
+struct ReloadOutcome: Sendable {
+    /// Whether the new configuration is in force; else the old one is.
+    var isApplied: Bool
+    /// Why not; or what is still to come of it.
+    var lines: [String]
+
+    static func refused(_ lines: [String]) -> ReloadOutcome {
+        ReloadOutcome(isApplied: false, lines: lines)
+    }
+}
+
+extension Control {
+    /// Loads, checks, opens what is new, publishes, closes what is gone.
+    func reload() -> ReloadOutcome {
+        ServiceNotifier.reloading()
+        defer { ServiceNotifier.notify("READY=1") }
+        let (loaded, problems) = ConfigurationFiles.load(path)
+        for problem in problems { log.log(level: level(problem), "\(problem)") }
+        let errors = problems.filter { $0.severity == .error }.map(\.description)
+        let outcome = if let loaded, errors.isEmpty {
+            apply(loaded)
+        } else {
+            ReloadOutcome.refused(errors)
+        }
+        snapshot.lastReloadSuccessful = outcome.isApplied
+        snapshot.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
+        snapshot.lastReloadUnix = Host.unixSeconds()
+        if outcome.isApplied {
+            snapshot.configurations += 1
+            snapshot.lastAppliedUnix = snapshot.lastReloadUnix
+        } else {
+            let reasons = outcome.lines.joined(separator: "; ")
+            log.error("reload refused, the old configuration goes on: \(reasons)")
+        }
+        share()
+        announce()
+        return outcome
+    }
+
+    private func level(_ problem: Problem) -> Logger.Level {
+        problem.severity == .error ? .error : .warning
+    }
+
+    private func apply(_ next: Configuration) -> ReloadOutcome {
+        let old = snapshot.configuration
+        let restarts = next.changesNeedingRestart(from: old)
+        guard restarts.isEmpty else {
+            return .refused(
+                restarts.map { "\($0): changes only with a restart (systemctl restart shuck)" })
+        }
+        let outcome: ReloadOutcome
+        do {
+            outcome = try takeUp(next)
+        } catch {
+            return .refused(["\(error)"])
+        }
+        guard outcome.isApplied else { return outcome }
+        LogSettings.apply(next.log)
+        for line in next.differences(from: old) { log.notice("reload: \(line)") }
+        log.notice("reload applied", metadata: ["generation": "\(snapshot.generation)"])
+        for line in outcome.lines { log.warning("reload: \(line)") }
+        return outcome
+    }
+
+    /// - Throws: when something cannot be had; then all is as it was.
+    private func takeUp(_ next: Configuration) throws -> ReloadOutcome {
+        let before = snapshot
+        let warnings = try Preflight.check(next)
+        var plumbing = try before.plumbing.reconciled(
+            with: next, links: try netlink.links(), cpus: cpus, .reload)
+        try plumbing.startReceiving(
+            next, unlike: before.plumbing, before: before.configuration, .reload)
+        let (policy, links) = (next.policy, try netlink.links())
+        let (worlds, states) = (before.worlds, Self.states(next, links))
+        let nextWorlds = nodes.make { place in
+            World(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
+        }
+        let shape = CounterShape(nextWorlds[0].policy)
+        let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
+        // An example names its interface by its place in the list.
+        let examples = next.interfaces == before.configuration.interfaces
+            ? before.workers.map(\.examples) : try cpus.map { try DropExamples(cpu: $0) }
+        // From here on the old configuration sees what changes.
+        try plumbing.changeDevices(unlike: before.plumbing)
+        do {
+            try plumbing.clampReplies(next, links: links, unlike: before.plumbing)
+        } catch {
+            try? before.plumbing.changeDevices(unlike: plumbing)
+            throw error
+        }
+        snapshot.configuration = next
+        snapshot.plumbing = plumbing
+        snapshot.worlds = nextWorlds
+        snapshot.links = links
+        snapshot.warnings = warnings
+        exchangeCounters(counters, examples, of: before.configuration)
+        isUnsettled = true
+        publish(replacing: before.plumbing)
+        let outcome = awaitWorkers(nanoseconds: Timing.reloadNanoseconds)
+        guard outcome.refusals.isEmpty else {
+            goBack(to: before)
+            return .refused(outcome.refusals)
+        }
+        letGo()
+        logArrivals(unlike: before.plumbing)
+        return ReloadOutcome(
+            isApplied: true,
+            lines: outcome.late.map { "\($0.name) has not taken it yet: it stands still" })
+    }
+
+    /// Gives each worker other counters. Those of the configuration before still count until the worker
+    /// has left them.
+    private func exchangeCounters(
+        _ counters: [CounterBlock], _ examples: [DropExamples], of configuration: Configuration
+    ) {
+        for (place, new) in counters.enumerated() {
+            let worker = snapshot.workers[place]
+            snapshot.replacedCounters.append(
+                Snapshot.ReplacedCounters(
+                    generation: snapshot.generation + 1, worker: worker.number,
+                    counters: worker.counters, configuration: configuration))
+            snapshot.workers[place].counters = new
+            snapshot.workers[place].examples = examples[place]
+        }
+    }
+
+    /// A worker refused what others may have taken: all go back to what was before.
+    private func goBack(to before: Snapshot) {
+        let refused = snapshot
+        snapshot.configuration = before.configuration
+        snapshot.plumbing = before.plumbing
+        snapshot.worlds = before.worlds
+        snapshot.warnings = before.warnings
+        try? before.plumbing.changeDevices(unlike: refused.plumbing)
+        let links = snapshot.links
+        try? snapshot.plumbing.clampReplies(
+            before.configuration, links: links, unlike: refused.plumbing)
+        let counters = before.workers.map(\.counters)
+        snapshot.replacedCounters.removeAll { old in counters.contains { $0 === old.counters } }
+        exchangeCounters(counters, before.workers.map(\.examples), of: refused.configuration)
+        publish(replacing: refused.plumbing)
+    }
+}

@@ -1,0 +1,114 @@
+// What the service manager and the log are told: what is, and when it changes.
+
+import Foundation
+import Glibc
+import Testing
+
+/// A service manager's end of sd_notify(3).
+private final class Notifications {
+    let path: String
+    private let stream: Int32
+
+    init(_ rig: Rig) throws {
+        path = rig.directory + "/notify"
+        stream = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { place in
+            precondition(path.utf8.count < place.count)
+            place.copyBytes(from: path.utf8)
+        }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(stream, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else { throw Failure("bind \(path): \(errno)") }
+    }
+
+    deinit { close(stream) }
+
+    /// Lines that came since the last look.
+    func lines() -> [String] {
+        var lines: [String] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = recv(stream, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+            guard count > 0 else { return lines }
+            lines += String(decoding: buffer[..<count], as: UTF8.self)
+                .split(separator: "\n").map(String.init)
+        }
+    }
+
+    /// Waits for a line: all that came up to it.
+    @discardableResult
+    func wait(for line: String) throws -> [String] {
+        var seen: [String] = []
+        try eventually("\(line) after \(seen)") {
+            seen += lines()
+            return seen.contains(line)
+        }
+        return seen
+    }
+}
+
+extension EndToEnd {
+    @Suite struct ServiceTests {
+        @Test func itIsReadyWhileItWaitsAndSaysWhatFor() throws {
+            try Rig.with { rig in
+                let manager = try Notifications(rig)
+                try rig.run(.node, "ip", "link", "delete", "eth0")
+                let daemon = try Daemon(rig, wrapper: ["env", "NOTIFY_SOCKET=\(manager.path)"])
+                let waiting = "STATUS=waiting: interface eth0 is absent"
+                #expect(try manager.wait(for: waiting).contains("READY=1"))
+                #expect(!daemon.isReady)
+                try rig.makeNodeLink()
+                try manager.wait(for: "STATUS=forwarding")
+                #expect(daemon.isReady)
+                // And each time again.
+                for state in ["down", "up"] {
+                    try rig.run(.node, "ip", "link", "set", "eth0", state)
+                    try manager.wait(
+                        for: state == "up"
+                            ? "STATUS=forwarding"
+                            : "STATUS=waiting: interface eth0 is down: ip link set eth0 up")
+                }
+                let lines = daemon.process.errors.split(separator: "\n")
+                #expect(lines.last?.contains("forwarding") == true, "\(lines)")
+                #expect(try daemon.reload().status == 200)
+                let reload = try manager.wait(for: "READY=1")
+                #expect(reload.contains("RELOADING=1"), "\(reload)")
+                _ = try daemon.stop()
+                try manager.wait(for: "STOPPING=1")
+            }
+        }
+
+        @Test func aDeletedDeviceThatIsMadeAgainIsSaid() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                try rig.run(.node, "ip", "link", "delete", "shuck0")
+                try eventually("its line") {
+                    daemon.process.errors.contains("device shuck0 was deleted; shuck has made it again")
+                }
+            }
+        }
+
+        @Test func whatNeedsARestartIsNamed() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                try daemon.configure(Setup(workers: 2))
+                let answer = try daemon.reload()
+                #expect(answer.status == 409)
+                #expect(answer.body.hasPrefix("workers.cpus: "), "\(answer.body)")
+                #expect(answer.body.contains("systemctl restart shuck"))
+                let shown = try rig.attempt(
+                    .node,
+                    [
+                        Tools.shuck, "check", "--diff", "--config", daemon.configurationPath,
+                        "--socket", daemon.socket,
+                    ])
+                #expect(shown.output.contains("(needs a restart)"), "\(shown)")
+            }
+        }
+    }
+}
