@@ -23,8 +23,9 @@ enum Preflight {
         }
         // Made, tried and closed again: a refusal is known before a device exists.
         _ = try SubmissionRing(entries: 8, files: Worker.filePlaces)
-        if configuration.mode == .shadow { return [] }
-        return try forwarding(configuration)
+        let overlays = configuration.overlayWarnings(try NetlinkSocket().links())
+        if configuration.mode == .shadow { return overlays }
+        return try overlays + forwarding(configuration)
     }
 
     /// The kernel routes inner packets on to the pod, so it must forward. Not ours to switch on.
@@ -60,6 +61,21 @@ enum Preflight {
 }
 
 extension Configuration {
+    /// Tunnels of the kernel that share an address with ours, whose packets would be dropped.
+    /// - Parameter links: this host's.
+    func overlayWarnings(_ links: [Link]) -> [String] {
+        // ARPHRD_TUNNEL, ARPHRD_TUNNEL6, ARPHRD_SIT: what protocols 4 and 41 are for.
+        guard let device = links.first(where: { [768, 769, 776].contains($0.hardwareType) && $0.isUp })
+        else { return [] }
+        return tunnels.filter { $0.otherRemotes == .drop }.map { tunnel in
+            """
+            \(device.name) is up, so the kernel takes IP-in-IP, too, and tunnels.\(tunnel.name) \
+            drops what is not from its remotes: for an overlay between nodes (Calico) set \
+            otherRemotes: pass, otherwise ip link set \(device.name) down
+            """
+        }
+    }
+
     /// Whether the kernel routes inner packets of this family on to a pod. It has no part in
     /// what is injected within the pod's namespace.
     fileprivate func routesOn(isIPv4: Bool) -> Bool {

@@ -21,6 +21,11 @@ extension Configuration {
         return asked
     }
 
+    /// What of this host is in the way: tunnels of the kernel's.
+    public func overlayWarnings() -> [String] {
+        overlayWarnings((try? NetlinkSocket().links()) ?? [])
+    }
+
     /// What of this host would slow the workers: interrupts, NUMA nodes, governors, each with what
     /// mends it. None where an interface stands on no hardware, as on a host that only checks.
     public func placementWarnings() -> [String] {

@@ -26,9 +26,26 @@ extension Loader {
                 "\(remote.path): \(remote.content.text) lets anyone encapsulate; "
                     + "write the balancers' prefixes")
         }
+        warnOfNeighbours(draft)
         guard !draft.local.isEmpty, !draft.remotes.isEmpty else { return }
         warnOfOneFamily(draft.local, missingIn: draft.remotes, key: "remotes")
         warnOfOneFamily(draft.remotes, missingIn: draft.local, key: "local")
+    }
+
+    /// A prefix around an address of this node is the network of the nodes, not of the balancers.
+    private func warnOfNeighbours(_ draft: TunnelDraft) {
+        for remote in draft.remotes where remote.content.length > 0 && !remote.content.isHost {
+            guard
+                let own = draft.local.first(where: {
+                    $0.content.isHost && remote.content.covers($0.content)
+                })
+            else { continue }
+            reader.report.warning(
+                remote.position,
+                "\(remote.path): \(remote.content.text) holds \(own.content.address.text) of "
+                    + "\(own.path), so other nodes as well; IP-in-IP between nodes (an overlay such "
+                    + "as Calico's) would be taken for the balancers'; write the balancers' prefixes")
+        }
     }
 
     private func warnOfOneFamily(

@@ -54,6 +54,8 @@ struct CheckCommand: ParsableCommand {
         var differences: [String]?
         /// What of this host would slow the workers; absent when nothing would.
         var placement: [String]?
+        /// Tunnels of the kernel's that share addresses with ours; absent when there are none.
+        var overlays: [String]?
     }
 
     func run() throws {
@@ -67,9 +69,7 @@ struct CheckCommand: ParsableCommand {
             })
         if !format.json { try show(problems) }
         if let configuration {
-            let warnings = noHost ? [] : configuration.placementWarnings()
-            if !warnings.isEmpty { report.placement = warnings }
-            if !format.json { warnings.forEach { Output.error("warning: this host: \($0)") } }
+            if !noHost { lookAtHost(configuration, &report) }
             if diff {
                 report.differences = configuration.differences(from: try running())
             } else {
@@ -87,6 +87,14 @@ struct CheckCommand: ParsableCommand {
             let warnings = problems.count == 1 ? "1 warning" : "\(problems.count) warnings"
             Output.error("shuck: \(file.config) is good" + (problems.isEmpty ? "" : ", with \(warnings)"))
         }
+    }
+
+    private func lookAtHost(_ configuration: Configuration, _ report: inout Report) {
+        let (placement, overlays) = (configuration.placementWarnings(), configuration.overlayWarnings())
+        if !placement.isEmpty { report.placement = placement }
+        if !overlays.isEmpty { report.overlays = overlays }
+        if format.json { return }
+        for warning in overlays + placement { Output.error("warning: this host: \(warning)") }
     }
 
     private func show(_ problems: [Problem]) throws {

@@ -347,6 +347,28 @@ private let all =
         ])
     }
 
+    @Test("remotes around an own address are the nodes' network: a warning, for an overlay may share it")
+    func remotesHoldNeighbours() {
+        func warnings(_ remotes: String) -> [String] {
+            let text = """
+                interfaces: [eth0]
+                tunnels: [{name: a, local: [192.0.2.2], remotes: [\(remotes)],
+                  destinations: [{prefix: 10.0.0.1}]}]
+
+                """
+            let (configuration, problems) = Configuration.load(files: [("f.yaml", text)])
+            #expect(configuration != nil)
+            return problems.map(\.description)
+        }
+        #expect(
+            warnings("192.0.2.64/28, 192.0.2.0/24") == [
+                "f.yaml:2:66: warning: tunnels.a.remotes[1]: 192.0.2.0/24 holds 192.0.2.2 of "
+                    + "tunnels.a.local[0], so other nodes as well; IP-in-IP between nodes (an overlay "
+                    + "such as Calico's) would be taken for the balancers'; write the balancers' prefixes"
+            ])
+        #expect(warnings("192.0.2.64/28, 192.0.2.3, 172.16.0.0/12") == [])
+    }
+
     @Test(arguments: [
         ("reversePath: {interfaces: {eth7: loose}}", "7:28", "eth7 is not among interfaces"),
         ("devices: [{name: shuck0, mtu: 1000}]", "7:31", "switches IPv6 off"),
