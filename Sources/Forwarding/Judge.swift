@@ -58,14 +58,19 @@ public enum Judge {
         _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
     ) {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
-        guard result.pointee.kind == .hold, let reassembler else { return }
-        let fragment = fragment(frame)
-        if fragment.payload.count == 0 {
-            // It would leave the datagram without an honest end: as net/ipv4/ip_fragment.c
-            // `ip_frag_queue`, that is not to be trusted any more.
-            reassembler.refuse(fragment.key)
+        guard let reassembler else { return }
+        guard result.pointee.kind == .hold else {
+            if result.pointee.kind != .inject, !reassembler.isEmpty {
+                refuseDatagram(ofStray: frame, world, reassembler, now)
+            }
+            return
+        }
+        let fragment = fragment(frame, world)
+        if result.pointee.reason != .none {
+            // As net/ipv4/ip_fragment.c `ip_frag_queue`: an empty one tells of a datagram, but is
+            // none of its fragments; any other would have been queued, and met the others.
+            reassembler.refuse(fragment.key, opens: fragment.payload.count > 0, now: now)
             result.pointee.kind = .drop
-            result.pointee.reason = .packetTooSmall
             return
         }
         switch reassembler.insert(fragment, now: now) {
@@ -81,8 +86,30 @@ public enum Judge {
         }
     }
 
+    /// A fragment that is not a tunnel's, by its protocol or interface, and yet shares the key of a
+    /// datagram that is: for the kernel they are one, so what it overlaps would not be delivered.
+    @inline(never)
+    private static func refuseDatagram(
+        ofStray frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        _ reassembler: Reassembler, _ now: UInt64
+    ) {
+        let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
+        let isIPv4 = frame.pointee.etherType == 0x0800
+        guard frame.pointee.isForUs, frame.pointee.length == frame.pointee.wireLength,
+            isIPv4 ? packet.count >= 20
+                : frame.pointee.etherType == 0x86dd && packet.count >= 40
+                    && ExtensionHeader.isWalked(packet.u8(6))
+        else { return }
+        let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
+        guard outer.isFragment, !outer.isDamaged else { return }
+        reassembler.refuse(
+            key(packet, outer, isIPv4: isIPv4, frame, world), opens: false, now: now)
+    }
+
     /// Describes a frame that was judged `hold`.
-    private static func fragment(_ frame: UnsafePointer<Frame>) -> Fragment {
+    private static func fragment(
+        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> Fragment {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
         let isIPv4 = frame.pointee.etherType == 0x0800
         let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
@@ -90,7 +117,7 @@ public enum Judge {
         let header = outer.isLaterFragment
             ? 0 : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- 8
         return Fragment(
-            key: key(packet, outer, isIPv4: isIPv4), offset: outer.fragmentOffset,
+            key: key(packet, outer, isIPv4: isIPv4, frame, world), offset: outer.fragmentOffset,
             payload: packet.dropFirst(
                 outer.fragmentPayload, count: total &- outer.fragmentPayload),
             moreFragments: outer.moreFragments, ecn: outer.trafficClass & 3,
@@ -98,16 +125,20 @@ public enum Judge {
             nextHeader: isIPv4 ? 0 : packet.u8(outer.fragmentPayload &- 8))
     }
 
-    private static func key(_ packet: Bytes, _ outer: Outer, isIPv4: Bool) -> DatagramKey {
-        isIPv4
+    private static func key(
+        _ packet: Bytes, _ outer: Outer, isIPv4: Bool, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>
+    ) -> DatagramKey {
+        let vrf = world.pointee.interfaces[Int(frame.pointee.interface)].vrf
+        return isIPv4
             ? DatagramKey(
                 source: Address(ipv4: packet.u32(12)), destination: Address(ipv4: packet.u32(16)),
-                identification: outer.identification,
+                identification: outer.identification, vrf: vrf,
                 protocolNumber: UInt16(outer.protocolNumber))
             : DatagramKey(
                 source: Address(high: packet.u64(8), low: packet.u64(16)),
                 destination: Address(high: packet.u64(24), low: packet.u64(32)),
-                identification: outer.identification, protocolNumber: DatagramKey.ipv6)
+                identification: outer.identification, vrf: vrf, protocolNumber: DatagramKey.ipv6)
     }
 
     private static func verdict(
@@ -212,16 +243,17 @@ public enum Judge {
             }
         }
         if match.reason != .none { outer.note(match.reason) }
-        // One that is otherwise right tells something of its datagram.
-        if outer.isEmptyFragment && (outer.failure != .none || !outer.isReadable) {
-            outer.note(.packetTooSmall)
-        }
+        if outer.isEmptyFragment { outer.note(.packetTooSmall) }
         var verdict = Verdict(kind: .inject, mode: mode, tunnel: match.tunnel)
+        if outer.isFragment, keepsFragments, match.reason == .none, !outer.isDamaged,
+            frame.pointee.length == frame.pointee.wireLength
+        {
+            // With a reason: it is dropped, and its datagram with it.
+            verdict.kind = .hold
+            verdict.reason = outer.failure
+            return verdict
+        }
         if outer.failure == .none {
-            if outer.isFragment {
-                verdict.kind = .hold
-                return verdict
-            }
             outer.failure = decide(&verdict, frame, world, packet, outer, inner)
         }
         if outer.failure != .none {

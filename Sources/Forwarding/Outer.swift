@@ -48,6 +48,8 @@ struct Outer {
     var moreFragments = false
     /// Has no payload: refused, once it is known what else it is.
     var isEmptyFragment = false
+    /// Cut short, or its checksum is wrong: what it says of itself may not be so.
+    var isDamaged = false
     /// Of its payload in the datagram's, in bytes.
     var fragmentOffset = 0
     var identification: UInt32 = 0
@@ -89,6 +91,7 @@ extension Outer {
         if outer.failure != .none { return outer }
         if packet.onesComplementSum(length: headerLength) != 0xffff {
             outer.note(.invalidChecksum)
+            outer.isDamaged = true
         }
         if headerLength > 20 {
             let reason = IPv4Options.check(
@@ -138,8 +141,10 @@ extension Outer {
         let totalLength = 40 &+ Int(packet.u16(4))
         if first >> 28 != 6 {
             outer.note(.invalidHeader)
+            outer.isDamaged = true
         } else if totalLength > packet.count {
             outer.note(.packetTooSmall)
+            outer.isDamaged = true
         }
         outer.innerOffset = 40
         outer.innerLength = max(min(totalLength, packet.count) &- 40, 0)

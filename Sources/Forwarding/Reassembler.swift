@@ -1,5 +1,6 @@
 // Outer fragments kept until their datagram is whole, in one worker's own memory.
-// All memory is allocated once; a quota for each remote keeps a flood from starving the others.
+// All memory is allocated once. A quota for each remote bounds a flood from one source; of a flood from
+// many, fair eviction takes the oldest datagrams and those of the networks that hold most.
 
 import Routing
 
@@ -28,6 +29,8 @@ struct DatagramKey: BitwiseCopyable, Equatable {
     var source: Address
     var destination: Address
     var identification: UInt32
+    /// Table of the VRF that the fragment came in by; 0: none (net/ipv4/ip_fragment.c `ip_find`).
+    var vrf: UInt32 = 0
     /// IPv4: the protocol number. IPv6: `ipv6`, for there it is not part of the key.
     var protocolNumber: UInt16
 
@@ -38,7 +41,7 @@ struct DatagramKey: BitwiseCopyable, Equatable {
 public final class Reassembler {
     /// Datagrams that never became whole, by cause. Grow only.
     public struct Failures: BitwiseCopyable, Sendable, Equatable {
-        /// Two fragments claimed the same bytes, or two ends (RFC 5722).
+        /// Two fragments claimed the same bytes, or two ends (RFC 5722), or one was malformed.
         public var overlap: UInt64 = 0
         /// Given up for want of memory, of the remote's quota, or for too many fragments.
         public var memory: UInt64 = 0
@@ -56,6 +59,7 @@ public final class Reassembler {
 
     private struct Piece {
         var offset: UInt32
+        /// Of the payload alone. In the cells of the first fragment its header stands before it.
         var length: UInt32
         var cell: UInt32
         var next: UInt32
@@ -64,48 +68,58 @@ public final class Reassembler {
     private struct Datagram {
         var key: DatagramKey
         /// Nanoseconds at which the first of its fragments came.
-        var arrival: UInt64
-        var remote: UInt32
-        var bucketNext: UInt32
-        /// Neighbours in order of arrival.
-        var older: UInt32
-        var newer: UInt32
-        /// Where it stands among those that are in use.
-        var place: UInt32
-        var firstPiece: UInt32
-        var lastPiece: UInt32
-        /// Holds the header once the first fragment has come.
-        var headerCell: UInt32
-        var pieces: UInt32
-        var cells: UInt32
-        var received: UInt32
+        var arrival: UInt64 = 0
+        var remote: UInt32 = none
+        var bucketNext: UInt32 = none
+        /// Neighbours in order of arrival, among all and among those of the remote.
+        var older: UInt32 = none
+        var newer: UInt32 = none
+        var olderOfRemote: UInt32 = none
+        var newerOfRemote: UInt32 = none
+        var firstPiece: UInt32 = none
+        var lastPiece: UInt32 = none
+        /// Of a refused datagram the one cell that it is charged for, so that no datagram is free.
+        var refusedCell: UInt32 = none
+        var pieces: UInt32 = 0
+        var received: UInt32 = 0
         /// Bytes of the whole payload; `unknown` until the last fragment came.
-        var total: UInt32
+        var total: UInt32 = unknown
         /// 0: the first fragment has not come.
-        var headerLength: UInt16
+        var headerLength: UInt16 = 0
+        var nextHeaderAt: UInt16 = 0
+        var nextHeader: UInt8 = 0
         /// Bit n: a fragment with ECN codepoint n came.
-        var codepoints: UInt8
-        /// Overlapped: whatever else comes of it is refused until its time is over (RFC 5722 §4).
-        var isRefused: Bool
+        var codepoints: UInt8 = 0
 
         static let unknown = UInt32.max
+
+        /// Whatever else comes of it is refused until its time is over (RFC 5722 §4).
+        var isRefused: Bool { refusedCell != none }
     }
 
     private struct Remote {
         var source: Address
         var bucketNext: UInt32
-        var cells: UInt32
-        var datagrams: UInt32
+        var cells: UInt32 = 0
+        var oldest: UInt32 = none
+        var newest: UInt32 = none
+        /// Index of its network's count of cells.
+        var network: UInt32 = 0
     }
 
     private static let none = UInt32.max
-    private static let cellBytes = 512
+    /// A fragment without payload to speak of takes one cell, a full one of Ethernet six.
+    private static let cellBytes = 256
     /// Of a cell with its share of the bookkeeping.
-    private static let bytesPerCell = cellBytes + 2 * MemoryLayout<UInt32>.stride
-        + MemoryLayout<Piece>.stride + MemoryLayout<Datagram>.stride
-        + MemoryLayout<Remote>.stride + 4 * MemoryLayout<UInt32>.stride
+    static let bytesPerCell = cellBytes + MemoryLayout<UInt32>.stride + MemoryLayout<Piece>.stride
+        + MemoryLayout<Datagram>.stride + MemoryLayout<Remote>.stride
+        + 4 * MemoryLayout<UInt32>.stride
     /// One datagram of 64 KB always fits, its header and a half-filled cell a piece included.
-    private static let cellsMin = 65_536 / cellBytes + Limits.fragments + 1
+    private static let cellsMin = 65_536 / cellBytes + Limits.fragments + 3
+    /// Counters of cells by network. Networks whose hashes collide share one, and so a fair share.
+    private static let networkCount = 1024
+    /// How many of the oldest datagrams are compared before one is evicted.
+    private static let evictionWindow = 8
 
     public private(set) var failures = Failures()
     private let timeout: UInt64
@@ -116,9 +130,9 @@ public final class Reassembler {
     private let pieces: UnsafeMutablePointer<Piece>
     private let datagrams: UnsafeMutablePointer<Datagram>
     private let remotes: UnsafeMutablePointer<Remote>
-    private let used: UnsafeMutablePointer<UInt32>
     private let datagramBuckets: UnsafeMutablePointer<UInt32>
     private let remoteBuckets: UnsafeMutablePointer<UInt32>
+    private let networkCells: UnsafeMutablePointer<UInt32>
     private let bucketMask: UInt64
     /// Whole datagrams of the batch in work. Pages that were never needed are never touched.
     private let staging: UnsafeMutableRawPointer
@@ -129,16 +143,14 @@ public final class Reassembler {
     private var freePiece: UInt32 = 0
     private var freeDatagram: UInt32 = 0
     private var freeRemote: UInt32 = 0
-    private var usedCount: UInt32 = 0
     private var oldest = none
     private var newest = none
     private let hashSeed: UInt64
-    private var random: UInt64
 
     /// - Parameter memory: bytes for fragments and what describes them; raised to what one
     ///   datagram of 64 KB needs.
     /// - Parameter timeout: nanoseconds from a datagram's first fragment on.
-    /// - Parameter seed: of the choice of what is evicted, and of the hash.
+    /// - Parameter seed: of the hash, so that nobody outside knows which datagrams share a bucket.
     public init(memory: Int, timeout: UInt64, seed: UInt64) {
         let count = max(memory / Self.bytesPerCell, Self.cellsMin)
         self.timeout = timeout
@@ -151,22 +163,24 @@ public final class Reassembler {
         pieces = .allocate(capacity: count)
         datagrams = .allocate(capacity: count)
         remotes = .allocate(capacity: count)
-        used = .allocate(capacity: count)
         datagramBuckets = .allocate(capacity: buckets)
         remoteBuckets = .allocate(capacity: buckets)
+        networkCells = .allocate(capacity: Self.networkCount)
         staging = .allocate(byteCount: Limits.batch * Self.stagedBytes, alignment: 64)
         datagramBuckets.initialize(repeating: Self.none, count: buckets)
         remoteBuckets.initialize(repeating: Self.none, count: buckets)
+        networkCells.initialize(repeating: 0, count: Self.networkCount)
         freeCells = UInt32(count)
         hashSeed = seed | 1
-        random = seed | 1
+        let nobody = Address(high: 0, low: 0)
+        let noKey = DatagramKey(
+            source: nobody, destination: nobody, identification: 0, protocolNumber: 0)
         for index in 0..<count {
             let next = index + 1 < count ? UInt32(index + 1) : Self.none
             cellNext[index] = next
             (pieces + index).initialize(to: Piece(offset: 0, length: 0, cell: 0, next: next))
-            (datagrams + index).initialize(to: Self.free(next))
-            (remotes + index).initialize(
-                to: Remote(source: Address(high: 0, low: 0), bucketNext: next, cells: 0, datagrams: 0))
+            (datagrams + index).initialize(to: Datagram(key: noKey, bucketNext: next))
+            (remotes + index).initialize(to: Remote(source: nobody, bucketNext: next))
         }
     }
 
@@ -176,24 +190,14 @@ public final class Reassembler {
         pieces.deallocate()
         datagrams.deallocate()
         remotes.deallocate()
-        used.deallocate()
         datagramBuckets.deallocate()
         remoteBuckets.deallocate()
+        networkCells.deallocate()
         staging.deallocate()
     }
 
-    private static func free(_ next: UInt32) -> Datagram {
-        let key = DatagramKey(
-            source: Address(high: 0, low: 0), destination: Address(high: 0, low: 0),
-            identification: 0, protocolNumber: 0)
-        return Datagram(
-            key: key, arrival: 0, remote: none, bucketNext: next, older: none, newer: none,
-            place: 0, firstPiece: none, lastPiece: none, headerCell: none, pieces: 0, cells: 0,
-            received: 0, total: Datagram.unknown, headerLength: 0, codepoints: 0, isRefused: false)
-    }
-
     /// Whether no fragment is held.
-    public var isEmpty: Bool { usedCount == 0 }
+    public var isEmpty: Bool { oldest == Self.none }
 
     /// Nanoseconds at which the oldest datagram is given up; nil when none is held.
     public var deadline: UInt64? {
@@ -236,12 +240,17 @@ extension Reassembler {
         switch place(fragment, datagram) {
         case .duplicate: return .refused(.duplicateFragment)
         case .overlap:
+            failures.overlap &+= 1
             refuse(index)
             return .refused(.fragmentOverlap)
         case .behind(let piece):
-            guard datagram.pointee.pieces < UInt32(Limits.fragments),
-                keep(fragment, index, behind: piece)
-            else {
+            guard datagram.pointee.pieces < UInt32(Limits.fragments) else {
+                failures.memory &+= 1
+                // Were it forgotten, those that still come could make another datagram of its key.
+                refuse(index)
+                return .refused(.fragmentMemoryLimit)
+            }
+            guard keep(fragment, index, behind: piece) else {
                 failures.memory &+= 1
                 remove(index)
                 return .refused(.fragmentMemoryLimit)
@@ -253,10 +262,19 @@ extension Reassembler {
         return outcome
     }
 
-    /// Whatever else comes of this datagram, of which there are fragments, is refused.
-    func refuse(_ key: DatagramKey) {
-        let index = find(key, Int(hash(key) & bucketMask))
-        if index != Self.none, !datagrams[Int(index)].isRefused { refuse(index) }
+    /// Whatever else comes of this datagram is refused.
+    /// - Parameter opens: also where nothing of it has come yet.
+    func refuse(_ key: DatagramKey, opens: Bool, now: UInt64) {
+        expire(now: now)
+        let bucket = Int(hash(key) & bucketMask)
+        var index = find(key, bucket)
+        if index == Self.none, opens, let new = open(key, bucket, now) { index = new }
+        guard index != Self.none, !datagrams[Int(index)].isRefused else { return }
+        failures.overlap &+= 1
+        guard datagrams[Int(index)].pieces > 0 || makeRoom(1, for: index) else {
+            return remove(index)
+        }
+        refuse(index)
     }
 
     private func find(_ key: DatagramKey, _ bucket: Int) -> UInt32 {
@@ -294,7 +312,9 @@ extension Reassembler {
         if index != Self.none {
             let next = pieces[Int(index)]
             if Int(next.offset) == fragment.offset, Int(next.length) == fragment.payload.count {
-                return .duplicate
+                // The same bytes as the last fragment that before were not the last: an end that
+                // the kernel would have taken note of (`ip_frag_queue` sets LAST_IN first).
+                return fragment.moreFragments || fragment.end == Int(total) ? .duplicate : .overlap
             }
             if Int(next.offset) < fragment.end { return .overlap }
         }
@@ -308,19 +328,14 @@ extension Reassembler {
     /// Copies the fragment into cells of its own; false when there are none for it.
     private func keep(_ fragment: Fragment, _ index: UInt32, behind previous: UInt32) -> Bool {
         let datagram = datagrams + Int(index)
-        let count = (fragment.payload.count &+ Self.cellBytes &- 1) / Self.cellBytes
+        let header = fragment.header.count
+        let bytes = header &+ fragment.payload.count
+        let count = (bytes &+ Self.cellBytes &- 1) / Self.cellBytes
         guard makeRoom(UInt32(count), for: index) else { return false }
         var first = Self.none
-        // From the last cell to the first, so that each knows its next.
-        for place in stride(from: count - 1, through: 0, by: -1) {
-            let cell = takeCell(datagram)
-            let start = place &* Self.cellBytes
-            (cells + Int(cell) &* Self.cellBytes).copyMemory(
-                from: fragment.payload.base + start,
-                byteCount: min(Self.cellBytes, fragment.payload.count &- start))
-            cellNext[Int(cell)] = first
-            first = cell
-        }
+        for _ in 0..<count { first = takeCell(datagram, before: first) }
+        fill(first, from: 0, fragment.header)
+        fill(first, from: header, fragment.payload)
         let piece = freePiece
         freePiece = pieces[Int(piece)].next
         let next = previous == Self.none
@@ -338,19 +353,31 @@ extension Reassembler {
         datagram.pointee.received &+= UInt32(fragment.payload.count)
         datagram.pointee.codepoints |= 1 << (fragment.ecn & 3)
         if !fragment.moreFragments { datagram.pointee.total = UInt32(fragment.end) }
-        if fragment.offset == 0 { keepHeader(fragment, datagram) }
+        if fragment.offset == 0 {
+            datagram.pointee.headerLength = UInt16(header)
+            datagram.pointee.nextHeaderAt = UInt16(fragment.nextHeaderAt)
+            datagram.pointee.nextHeader = fragment.nextHeader
+        }
         return true
     }
 
-    private func keepHeader(_ fragment: Fragment, _ datagram: UnsafeMutablePointer<Datagram>) {
-        assert(fragment.header.count <= Self.cellBytes)
-        let cell = cells + Int(datagram.pointee.headerCell) &* Self.cellBytes
-        cell.copyMemory(from: fragment.header.base, byteCount: fragment.header.count)
-        if fragment.key.protocolNumber == DatagramKey.ipv6 {
-            cell.storeBytes(
-                of: fragment.nextHeader, toByteOffset: fragment.nextHeaderAt, as: UInt8.self)
+    /// Writes into a chain of cells, from an offset in it on.
+    private func fill(_ first: UInt32, from start: Int, _ bytes: Bytes) {
+        var cell = first
+        var offset = start
+        while offset >= Self.cellBytes {
+            cell = cellNext[Int(cell)]
+            offset &-= Self.cellBytes
         }
-        datagram.pointee.headerLength = UInt16(fragment.header.count)
+        var done = 0
+        while done < bytes.count {
+            let count = min(Self.cellBytes &- offset, bytes.count &- done)
+            (cells + Int(cell) &* Self.cellBytes + offset).copyMemory(
+                from: bytes.base + done, byteCount: count)
+            cell = cellNext[Int(cell)]
+            offset = 0
+            done &+= count
+        }
     }
 
     /// Header and pieces side by side, with lengths and checksum of the whole.
@@ -365,14 +392,12 @@ extension Reassembler {
         let whole = staging + staged
         staged &+= (length &+ 63) & ~63
         assert(staged <= Limits.batch * Self.stagedBytes)
-        whole.copyMemory(
-            from: cells + Int(datagram.pointee.headerCell) &* Self.cellBytes,
-            byteCount: headerLength)
-        var offset = headerLength
+        var offset = 0
         var piece = datagram.pointee.firstPiece
         while piece != Self.none {
             var cell = pieces[Int(piece)].cell
             var left = Int(pieces[Int(piece)].length)
+            if pieces[Int(piece)].offset == 0 { left &+= headerLength }
             while left > 0 {
                 let count = min(left, Self.cellBytes)
                 (whole + offset).copyMemory(
@@ -386,6 +411,9 @@ extension Reassembler {
         if isIPv4 {
             Self.finishIPv4(whole, headerLength, length, congestion)
         } else {
+            whole.storeBytes(
+                of: datagram.pointee.nextHeader, toByteOffset: Int(datagram.pointee.nextHeaderAt),
+                as: UInt8.self)
             Self.finishIPv6(whole, length, congestion)
         }
         return .whole(UnsafeRawPointer(whole), length)
@@ -439,14 +467,6 @@ extension Reassembler {
         return product.high ^ product.low
     }
 
-    /// xorshift64, Marsaglia 2003.
-    private func nextRandom(below bound: UInt32) -> UInt32 {
-        random ^= random << 13
-        random ^= random >> 7
-        random ^= random << 17
-        return UInt32(truncatingIfNeeded: random >> 32) % bound
-    }
-
     private func open(_ key: DatagramKey, _ bucket: Int, _ now: UInt64) -> UInt32? {
         // There are as many of them as cells, and each in use has one. First, for each remote
         // has a datagram: with one of these free, one of those is.
@@ -455,36 +475,39 @@ extension Reassembler {
         let taken = freeDatagram
         let datagram = datagrams + Int(taken)
         freeDatagram = datagram.pointee.bucketNext
-        datagram.pointee = Self.free(datagramBuckets[bucket])
-        datagram.pointee.key = key
-        datagram.pointee.arrival = now
-        datagram.pointee.remote = remote
+        datagram.pointee = Datagram(key: key, arrival: now, remote: remote)
+        datagram.pointee.bucketNext = datagramBuckets[bucket]
+        datagramBuckets[bucket] = taken
         datagram.pointee.older = newest
         if newest != Self.none { datagrams[Int(newest)].newer = taken } else { oldest = taken }
         newest = taken
-        datagram.pointee.place = usedCount
-        used[Int(usedCount)] = taken
-        usedCount &+= 1
-        datagramBuckets[bucket] = taken
-        remotes[Int(remote)].datagrams &+= 1
-        guard makeRoom(1, for: taken) else {
-            remove(taken)
-            return nil
+        let owner = remotes + Int(remote)
+        let last = owner.pointee.newest
+        datagram.pointee.olderOfRemote = last
+        if last != Self.none {
+            datagrams[Int(last)].newerOfRemote = taken
+        } else {
+            owner.pointee.oldest = taken
         }
-        datagram.pointee.headerCell = takeCell(datagram)
+        owner.pointee.newest = taken
         return taken
     }
 
-    private func takeCell(_ datagram: UnsafeMutablePointer<Datagram>) -> UInt32 {
+    /// The caller has made room. Counts the cell for its remote and its network.
+    private func takeCell(
+        _ datagram: UnsafeMutablePointer<Datagram>, before next: UInt32
+    ) -> UInt32 {
         let cell = freeCell
         freeCell = cellNext[Int(cell)]
         freeCells &-= 1
-        datagram.pointee.cells &+= 1
-        remotes[Int(datagram.pointee.remote)].cells &+= 1
+        cellNext[Int(cell)] = next
+        let remote = remotes + Int(datagram.pointee.remote)
+        remote.pointee.cells &+= 1
+        networkCells[Int(remote.pointee.network)] &+= 1
         return cell
     }
 
-    private func giveCells(_ first: UInt32) -> UInt32 {
+    private func giveCells(_ datagram: UnsafeMutablePointer<Datagram>, _ first: UInt32) {
         var cell = first
         var count: UInt32 = 0
         while cell != Self.none {
@@ -495,14 +518,19 @@ extension Reassembler {
             cell = next
         }
         freeCells &+= count
-        return count
+        let remote = remotes + Int(datagram.pointee.remote)
+        remote.pointee.cells &-= count
+        networkCells[Int(remote.pointee.network)] &-= count
     }
 
     /// Evicts others until there are so many cells, of the memory and of the remote's quota.
     private func makeRoom(_ count: UInt32, for index: UInt32) -> Bool {
-        let remote = datagrams[Int(index)].remote
-        while remotes[Int(remote)].cells &+ count > quota {
-            guard evict(of: remote, notThis: index) else { return false }
+        let remote = remotes + Int(datagrams[Int(index)].remote)
+        while remote.pointee.cells &+ count > quota {
+            var victim = remote.pointee.oldest
+            if victim == index { victim = datagrams[Int(index)].newerOfRemote }
+            guard victim != Self.none else { return false }
+            giveUp(victim)
         }
         while freeCells < count {
             guard evictForAnother(than: index) else { return false }
@@ -510,30 +538,27 @@ extension Reassembler {
         return true
     }
 
-    /// A random one, so that a flood cannot know which: what is soon whole mostly stays. A
-    /// remote whose datagrams are hard to meet among all is refused instead.
-    private func evict(of remote: UInt32, notThis index: UInt32) -> Bool {
-        for _ in 0..<32 {
-            let candidate = used[Int(nextRandom(below: usedCount))]
-            if candidate != index, datagrams[Int(candidate)].remote == remote {
-                giveUp(candidate)
-                return true
-            }
-        }
-        return false
-    }
-
-    /// Of some random ones, that whose remote holds most.
+    /// Of the oldest ones, that whose network holds most, then that whose remote does, then the
+    /// oldest. Nobody's datagram goes before its turn: whoever completes it in the time in which a
+    /// flood fills the memory is not touched, from however many sources the flood comes. Those of
+    /// a network or remote that holds less than the flood's are passed over even then.
     private func evictForAnother(than index: UInt32) -> Bool {
         var chosen = Self.none
-        var most: UInt32 = 0
-        for _ in 0..<8 {
-            let candidate = used[Int(nextRandom(below: usedCount))]
-            let weight = remotes[Int(datagrams[Int(candidate)].remote)].cells
-            if candidate != index, weight > most {
-                chosen = candidate
-                most = weight
+        var most: UInt64 = 0
+        var candidate = oldest
+        var left = Self.evictionWindow
+        while candidate != Self.none, left > 0 {
+            if candidate != index {
+                let remote = remotes + Int(datagrams[Int(candidate)].remote)
+                let weight = UInt64(networkCells[Int(remote.pointee.network)]) << 32
+                    | UInt64(remote.pointee.cells)
+                if weight > most {
+                    chosen = candidate
+                    most = weight
+                }
+                left &-= 1
             }
+            candidate = datagrams[Int(candidate)].newer
         }
         guard chosen != Self.none else { return false }
         giveUp(chosen)
@@ -545,47 +570,37 @@ extension Reassembler {
         remove(index)
     }
 
-    /// Keeps only the key and the header's cell, so that what still comes is known.
+    /// Keeps only the key and one cell, so that what still comes is known. The caller has made room
+    /// where it holds none.
     private func refuse(_ index: UInt32) {
-        failures.overlap &+= 1
         let datagram = datagrams + Int(index)
-        datagram.pointee.isRefused = true
         freePieces(datagram)
+        datagram.pointee.refusedCell = takeCell(datagram, before: Self.none)
     }
 
     private func freePieces(_ datagram: UnsafeMutablePointer<Datagram>) {
         var piece = datagram.pointee.firstPiece
-        var count: UInt32 = 0
         while piece != Self.none {
             let next = pieces[Int(piece)].next
-            count &+= giveCells(pieces[Int(piece)].cell)
+            giveCells(datagram, pieces[Int(piece)].cell)
             pieces[Int(piece)].next = freePiece
             freePiece = piece
             piece = next
         }
         datagram.pointee.firstPiece = Self.none
         datagram.pointee.lastPiece = Self.none
-        datagram.pointee.cells &-= count
-        remotes[Int(datagram.pointee.remote)].cells &-= count
     }
 
     private func remove(_ index: UInt32) {
         let datagram = datagrams + Int(index)
         freePieces(datagram)
-        if datagram.pointee.headerCell != Self.none {
-            cellNext[Int(datagram.pointee.headerCell)] = Self.none
-            remotes[Int(datagram.pointee.remote)].cells &-= giveCells(datagram.pointee.headerCell)
-        }
+        giveCells(datagram, datagram.pointee.refusedCell)
         let older = datagram.pointee.older
         let newer = datagram.pointee.newer
         if older != Self.none { datagrams[Int(older)].newer = newer } else { oldest = newer }
         if newer != Self.none { datagrams[Int(newer)].older = older } else { newest = older }
-        usedCount &-= 1
-        let moved = used[Int(usedCount)]
-        used[Int(datagram.pointee.place)] = moved
-        datagrams[Int(moved)].place = datagram.pointee.place
         unlink(index, datagramBuckets + Int(hash(datagram.pointee.key) & bucketMask))
-        releaseRemote(datagram.pointee.remote)
+        leaveRemote(datagram)
         datagram.pointee.bucketNext = freeDatagram
         freeDatagram = index
     }
@@ -609,17 +624,34 @@ extension Reassembler {
         if index != Self.none { return index }
         index = freeRemote
         freeRemote = remotes[Int(index)].bucketNext
+        // The /64 of an IPv6 source, the /24 of an IPv4 one: who may spoof one address of it mostly
+        // may spoof all.
+        let network = mix(hashSeed ^ source.high ^ (source.isIPv4 ? source.low >> 8 : 0))
         remotes[Int(index)] = Remote(
-            source: source, bucketNext: remoteBuckets[bucket], cells: 0, datagrams: 0)
+            source: source, bucketNext: remoteBuckets[bucket],
+            network: UInt32(truncatingIfNeeded: network) & UInt32(Self.networkCount - 1))
         remoteBuckets[bucket] = index
         return index
     }
 
-    /// One datagram fewer; the last one takes its remote along.
-    private func releaseRemote(_ index: UInt32) {
-        remotes[Int(index)].datagrams &-= 1
-        guard remotes[Int(index)].datagrams == 0 else { return }
-        let source = remotes[Int(index)].source
+    /// One datagram fewer of its remote; the last one takes the remote along.
+    private func leaveRemote(_ datagram: UnsafePointer<Datagram>) {
+        let index = datagram.pointee.remote
+        let remote = remotes + Int(index)
+        let older = datagram.pointee.olderOfRemote
+        let newer = datagram.pointee.newerOfRemote
+        if older != Self.none {
+            datagrams[Int(older)].newerOfRemote = newer
+        } else {
+            remote.pointee.oldest = newer
+        }
+        if newer != Self.none {
+            datagrams[Int(newer)].olderOfRemote = older
+        } else {
+            remote.pointee.newest = older
+        }
+        guard remote.pointee.oldest == Self.none else { return }
+        let source = remote.pointee.source
         let bucket = Int(mix(hashSeed ^ source.high ^ mix(source.low)) & bucketMask)
         var previous = Self.none
         var current = remoteBuckets[bucket]
@@ -627,13 +659,13 @@ extension Reassembler {
             previous = current
             current = remotes[Int(current)].bucketNext
         }
-        let next = remotes[Int(index)].bucketNext
+        let next = remote.pointee.bucketNext
         if previous == Self.none {
             remoteBuckets[bucket] = next
         } else {
             remotes[Int(previous)].bucketNext = next
         }
-        remotes[Int(index)].bucketNext = freeRemote
+        remote.pointee.bucketNext = freeRemote
         freeRemote = index
     }
 }

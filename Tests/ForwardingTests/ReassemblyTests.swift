@@ -30,14 +30,17 @@ private final class Line {
     static let second: UInt64 = 1_000_000_000
 
     /// In a heap block of its own size, gone when the next frame comes.
-    func take(_ bytes: [UInt8], at now: UInt64 = 0, vnet: VirtioHeader = VirtioHeader()) -> Fate {
+    func take(
+        _ bytes: [UInt8], at now: UInt64 = 0, vnet: VirtioHeader = VirtioHeader(),
+        interface: UInt16 = 0
+    ) -> Fate {
         let block = malloc(bytes.count)!
         defer { free(block) }
         bytes.withUnsafeBytes { _ = memcpy(block, $0.baseAddress!, $0.count) }
         var frame = Frame(
             network: UnsafeRawPointer(block), head: head, length: bytes.count,
             wireLength: bytes.count, linkLength: 14,
-            etherType: bytes[0] >> 4 == 4 ? 0x0800 : 0x86dd, interface: 0, isForUs: true,
+            etherType: bytes[0] >> 4 == 4 ? 0x0800 : 0x86dd, interface: interface, isForUs: true,
             vnet: vnet)
         var verdict = Verdict(kind: .pass)
         Judge.judge(
@@ -233,35 +236,113 @@ struct ReassemblyTests {
         let bytes = packet.innerPacket + [UInt8](repeating: 0, count: 66_000)
         let line = Line(Self.world)
         #expect(line.take(packet.piece(0..<1001, of: bytes, more: true)) == .drop(.invalidHeader))
-        #expect(line.take(packet.piece(8..<8, of: bytes, more: false)) == .drop(.packetTooSmall))
+        #expect(
+            line.take(packet.piece(8..<8, of: bytes, more: false, id: 8)) == .drop(.packetTooSmall))
         // The ping of death.
         #expect(
-            line.take(packet.piece(65_528..<65_544, of: bytes, more: false))
+            line.take(packet.piece(65_528..<65_544, of: bytes, more: false, id: 9))
                 == .drop(.invalidHeader))
         let room = packet.outer.isIPv4 ? 65_515 : 65_535
-        #expect(line.take(packet.piece(65_000..<room, of: bytes, more: false)) == .hold)
+        #expect(line.take(packet.piece(65_000..<room, of: bytes, more: false, id: 10)) == .hold)
         #expect(
-            line.take(packet.piece(65_000..<room + 1, of: bytes, more: false), at: 1)
+            line.take(packet.piece(65_000..<room + 1, of: bytes, more: false, id: 11), at: 1)
                 == .drop(.invalidHeader))
-        #expect(line.reassembler!.failures == Reassembler.Failures())
+        // All but the empty one refuse their datagram.
+        #expect(line.reassembler!.failures.overlap == 3)
     }
 
-    @Test("an empty fragment that is wrong in another way says nothing of its datagram",
-        arguments: Mode.allCases)
-    func emptyAndWrong(mode: Mode) {
+    /// Linux queues it, cut to a multiple of eight, and finds the overlap.
+    @Test("O11 a fragment that is refused takes its datagram along", arguments: Mode.allCases)
+    func refusedFragments(mode: Mode) {
+        let packet = Encapsulated.large(mode)
+        let bytes = packet.innerPacket + [UInt8](repeating: 0, count: 66_000)
+        let pieces = packet.cut(at: [0, 800, 1600])
+        let odd = packet.piece(800..<1613, of: bytes, more: true)
+        let short = packet.piece(808..<813, of: bytes, more: true)
+        let long = packet.piece(65_528..<65_544, of: bytes, more: true)
+        let bad = [(odd, VirtioHeader()), (short, VirtioHeader()), (long, VirtioHeader()),
+            (pieces[1], VirtioHeader(flags: 1))]
+        for (fragment, vnet) in bad {
+            for place in 0..<3 {
+                let line = Line(Self.world)
+                for piece in pieces[..<place] { #expect(line.take(piece) == .hold) }
+                let reason: DropReason = vnet.flags == 1 ? .gsoInvalid : .invalidHeader
+                #expect(line.take(fragment, vnet: vnet) == .drop(reason))
+                for piece in pieces { #expect(line.take(piece) == .drop(.fragmentOverlap)) }
+                #expect(line.reassembler!.failures.overlap == 1)
+                // Others are whole, and when its time is over so is the next of its key.
+                let others = packet.cut(at: [0, 800], id: 8).map { line.take($0) }
+                #expect(others == [.hold, .inject(packet.innerPacket)])
+                let later = pieces.map { line.take($0, at: 30 * Line.second) }
+                #expect(later.last == .inject(packet.innerPacket))
+            }
+        }
+    }
+
+    @Test("a fragment that is damaged says nothing of its datagram", arguments: Mode.allCases)
+    func damaged(mode: Mode) {
+        let packet = Encapsulated.large(mode)
+        let pieces = packet.cut(at: [0, 800])
+        var odd = packet.piece(800..<1613, of: packet.innerPacket, more: true)
+        let line = Line(Self.world)
+        #expect(line.take(pieces[0]) == .hold)
+        #expect(line.take(Array(odd.dropLast())) == .drop(.packetTooSmall))
+        if mode.outerIsIPv4 {
+            odd[10] ^= 1
+            #expect(line.take(odd) == .drop(.invalidHeader))
+        }
+        #expect(line.take(pieces[1]) == .inject(packet.innerPacket))
+    }
+
+    @Test("O11 a repetition that claims to be the last fragment", arguments: Mode.allCases)
+    func repetitionWithAnEnd(mode: Mode) {
         let packet = Encapsulated.large(mode)
         let bytes = packet.innerPacket
-        let pieces = packet.cut(at: [0, 800])
+        let pieces = packet.cut(at: [0, 800, 1600])
         let line = Line(Self.world)
-        let empty = packet.piece(800..<800, of: bytes, more: false)
-        #expect(line.take(pieces[0]) == .hold)
-        #expect(line.take(empty, vnet: VirtioHeader(flags: 1)) == .drop(.packetTooSmall))
-        if mode.outerIsIPv4 {
-            var damaged = empty
-            damaged[10] ^= 1
-            #expect(line.take(damaged) == .drop(.packetTooSmall))
+        #expect(line.take(pieces[1]) == .hold)
+        #expect(
+            line.take(packet.piece(800..<1600, of: bytes, more: false)) == .drop(.fragmentOverlap))
+        #expect(line.take(pieces[0]) == .drop(.fragmentOverlap))
+        // The other way round Linux takes note of nothing.
+        let other = packet.cut(at: [0, 800, 1600], id: 8)
+        #expect(line.take(other[2]) == .hold)
+        #expect(
+            line.take(packet.piece(1600..<bytes.count / 8 * 8, of: bytes, more: true, id: 8))
+                == .drop(bytes.count % 8 == 0 ? .duplicateFragment : .fragmentOverlap))
+    }
+
+    @Test("O11 fragments of one key and another protocol", arguments: overIPv6)
+    func strays(mode: Mode) {
+        let packet = Encapsulated.large(mode)
+        let pieces = packet.cut(at: [0, 800])
+        let stray = packet.with { $0.outer.protocolNumber = 17 }.cut(at: [0, 400])
+        for fragment in stray {
+            let line = Line(Self.world)
+            #expect(line.take(pieces[0]) == .hold)
+            #expect(line.take(fragment) == .pass)
+            #expect(line.take(pieces[1]) == .drop(.fragmentOverlap))
         }
-        #expect(line.take(pieces[1]) == .inject(bytes))
+        // Where nothing of a tunnel's has come, others' fragments are the kernel's alone.
+        let line = Line(Self.world)
+        for fragment in stray { #expect(line.take(fragment) == .pass) }
+        #expect(line.reassembler!.isEmpty)
+    }
+
+    @Test("O8 fragments that came in by two VRFs are two datagrams", arguments: Mode.allCases)
+    func domains(mode: Mode) {
+        let world = World(
+            policy: PolicyTables(.usual), routes: nil,
+            interfaces: [
+                InterfaceState(index: 2, mtu: 1500, reversePath: .off, vrf: 100),
+                InterfaceState(index: 3, mtu: 1500, reversePath: .off, vrf: 200),
+            ])
+        let packet = Encapsulated.large(mode)
+        let pieces = packet.cut(at: [0, 800])
+        let line = Line(world)
+        #expect(line.take(pieces[0]) == .hold)
+        #expect(line.take(pieces[1], interface: 1) == .hold)
+        #expect(line.take(pieces[0], interface: 1) == .inject(packet.innerPacket))
     }
 
     @Test("an empty fragment leaves its datagram no honest end", arguments: Mode.allCases)
@@ -289,7 +370,12 @@ struct ReassemblyTests {
         let line = Line(Self.world)
         for piece in pieces[..<Limits.fragments] { #expect(line.take(piece) == .hold) }
         #expect(line.take(pieces[Limits.fragments]) == .drop(.fragmentMemoryLimit))
-        #expect(line.reassembler!.isEmpty && line.reassembler!.failures.memory == 1)
+        #expect(line.reassembler!.failures.memory == 1)
+        // They make no other datagram either.
+        for piece in pieces { #expect(line.take(piece) == .drop(.fragmentOverlap)) }
+        line.reassembler!.expire(now: 30 * Line.second)
+        #expect(line.reassembler!.isEmpty)
+        #expect(line.reassembler!.failures.memory == 1 && line.reassembler!.failures.timeout == 0)
     }
 
     @Test("O9 headers behind the fragment header, as Linux writes its encapsulation limit",
@@ -460,7 +546,9 @@ struct ReassemblyTests {
             let bad = more
                 ? end.map { range.upperBound > $0 } ?? false
                 : highest > range.upperBound || (end != nil && end != range.upperBound)
-            if !bad && parts.contains(range) { return .drop(.duplicateFragment) }
+            if !bad && parts.contains(range) && (more || end == range.upperBound) {
+                return .drop(.duplicateFragment)
+            }
             if bad || parts.contains(where: { $0.overlaps(range) }) {
                 isRefused = true
                 return .drop(.fragmentOverlap)

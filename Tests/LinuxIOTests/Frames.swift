@@ -34,9 +34,10 @@ enum Frames {
 
     static func ipv4(
         _ number: UInt8, from source: [UInt8], to destination: [UInt8], _ payload: [UInt8],
-        fragment: Int = 0x4000
+        fragment: Int = 0x4000, identification: Int = 1
     ) -> [UInt8] {
-        var header: [UInt8] = [0x45, 0] + word(20 + payload.count) + [0, 1] + word(fragment)
+        var header: [UInt8] = [0x45, 0] + word(20 + payload.count) + word(identification)
+        header += word(fragment)
         header += [64, number, 0, 0] + source + destination
         var sum = 0
         for index in stride(from: 0, to: 20, by: 2) {

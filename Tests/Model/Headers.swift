@@ -32,6 +32,10 @@ struct OuterFragment {
     /// Of the packet that it is a part of, when it is the first.
     var header: [UInt8]
     var ecn: UInt8
+    /// Cut short, or its checksum is wrong: nothing that it says counts.
+    var isDamaged = false
+    /// A tunnel takes its outer header.
+    var isMatched = false
 
     var end: Int { offset + payload.count }
 }
@@ -75,6 +79,7 @@ struct OuterHeader {
                     header: Array(bytes[..<headerLength]), ecn: bytes[1] & 3),
                 counted: headerLength)
         }
+        outer.fragment?.isDamaged = outer.reasons.contains(.invalidChecksum)
         outer.payload = headerLength..<totalLength
         outer.isWhole = true
         return outer
@@ -90,6 +95,7 @@ struct OuterHeader {
         if !isVersion6 { outer.reasons.append(.invalidHeader) }
         if isVersion6 && end > bytes.count { outer.reasons.append(.packetTooSmall) }
         outer.walk(bytes, end: min(end, bytes.count))
+        outer.fragment?.isDamaged = !isVersion6 || end > bytes.count
         outer.isWhole = !outer.isUnfinished && isVersion6 && end <= bytes.count
         return outer
     }

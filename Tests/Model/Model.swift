@@ -87,11 +87,12 @@ public struct Model {
     public mutating func answer(_ frame: Arrival, now: UInt64 = 0) -> Answer {
         reassembly?.expire(now: now)
         let (answer, fragment) = answerAlone(frame)
-        guard answer.kind == .hold, let fragment else { return answer }
-        guard !fragment.payload.isEmpty else {
-            // Nothing to keep, and no honest end: the datagram is not to be trusted any more.
-            reassembly!.refuse(fragment.key)
-            return Answer(refusal: .packetTooSmall, tunnel: answer.tunnel, mode: answer.mode)
+        guard let fragment, !fragment.isDamaged, frame.cut == 0 else { return answer }
+        guard answer.kind == .hold else {
+            // What is not kept takes its datagram along; a tunnel's own also one that is to come.
+            reassembly?.refuse(
+                fragment.key, opens: fragment.isMatched && !fragment.payload.isEmpty, now: now)
+            return answer
         }
         var outcome = reassembly!.insert(fragment, now: now)
         if case .held = outcome { outcome = reassembly!.complete(fragment.key) }
@@ -128,11 +129,12 @@ public struct Model {
         }
         guard Upper.isTunnel(bytes[9]) else { return (.pass, nil) }
         let mode: Mode = bytes[9] == 4 ? .ipip : .ip6ip
+        var outer = OuterHeader.ipv4(bytes)
         guard
             let match = match(
                 frame.interface, [mode], from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
-        else { return (.pass, nil) }
-        let outer = OuterHeader.ipv4(bytes)
+        else { return (.pass, outer.fragment) }
+        outer.fragment?.isMatched = match.reason == nil
         return (answer(frame, outer, mode, match), outer.fragment)
     }
 
@@ -147,22 +149,25 @@ public struct Model {
         if !Upper.isTunnel(bytes[6]) && !Upper.isExtension(bytes[6]) {
             return (answerNative(frame), nil)
         }
-        let outer = OuterHeader.ipv6(bytes)
+        var outer = OuterHeader.ipv6(bytes)
         // A chain that breaks off may lead to a tunnel, as may one that a later fragment is from.
         let isLater = outer.fragment.map { $0.offset > 0 } ?? false
         let isOpen = isLater && Upper.isExtension(outer.protocolNumber)
         guard outer.isUnfinished || isOpen || Upper.isTunnel(outer.protocolNumber) else {
-            return (.pass, nil)
+            return (.pass, outer.fragment)
         }
         let mode: Mode = outer.protocolNumber == 41 ? .ip6ip6 : .ipip6
         guard
             let match = match(
                 frame.interface, isOpen ? [.ipip6, .ip6ip6] : [mode], from: Array(bytes[8..<24]),
                 to: Array(bytes[24..<40]))
-        else { return (.pass, nil) }
+        else { return (.pass, outer.fragment) }
+        outer.fragment?.isMatched = match.reason == nil
         let answer = answer(frame, outer, mode, match)
-        // Of what may be another protocol's only what is kept is ours.
-        return isOpen && answer.kind != .hold ? (.pass, nil) : (answer, outer.fragment)
+        // Of what may be another protocol's only what is told apart as a fragment is ours.
+        let isTold = match.reason == nil && reassembly != nil && frame.cut == 0
+            && outer.fragment?.isDamaged == false
+        return (isOpen && !isTold ? .pass : answer, outer.fragment)
     }
 
     /// O4, O12. nil: not ours.
@@ -233,9 +238,7 @@ public struct Model {
             reasons += inner!.reasons
         }
         if let reason = match.reason { reasons.append(reason) }
-        if let fragment = outer.fragment, fragment.payload.isEmpty,
-            !outer.isWhole || reassembly == nil || !reasons.isEmpty
-        {
+        if let fragment = outer.fragment, fragment.payload.isEmpty {
             reasons.append(.packetTooSmall)
         }
         guard reasons.isEmpty else {

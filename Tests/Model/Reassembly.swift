@@ -36,6 +36,7 @@ struct Reassembly {
         if datagram.isRefused { return .refused(.fragmentOverlap) }
         let isDuplicate = datagram.pieces.contains {
             $0.offset == piece.offset && $0.payload.count == piece.payload.count
+                && (piece.hasMore || !$0.hasMore)
         }
         let isWrong = datagram.pieces.contains { other in
             let meets = other.offset < piece.end && piece.offset < other.end && !isDuplicate
@@ -56,19 +57,24 @@ struct Reassembly {
     }
 
     /// Whatever else comes of this datagram, of which there are pieces, is refused.
-    mutating func refuse(_ key: [UInt8]) {
-        guard let datagram = datagrams[key], !datagram.isRefused else { return }
+    /// - Parameter opens: also where there are none.
+    mutating func refuse(_ key: [UInt8], opens: Bool, now: UInt64) {
+        guard var datagram = datagrams[key] ?? (opens ? Datagram(arrival: now) : nil),
+            !datagram.isRefused
+        else { return }
         failures.overlap += 1
-        datagrams[key]!.isRefused = true
-        datagrams[key]!.pieces = []
+        datagram.isRefused = true
+        datagram.pieces = []
+        datagrams[key] = datagram
     }
 
-    /// What the pieces of that key are together; gives up what has too many.
+    /// What the pieces of that key are together; refuses what has too many.
     mutating func complete(_ key: [UInt8]) -> Outcome {
         guard let datagram = datagrams[key] else { return .held }
         if datagram.pieces.count > 64 {
             failures.memory += 1
-            datagrams[key] = nil
+            datagrams[key]!.isRefused = true
+            datagrams[key]!.pieces = []
             return .refused(.fragmentMemoryLimit)
         }
         let pieces = datagram.pieces.sorted { $0.offset < $1.offset }

@@ -62,8 +62,8 @@ STRICTER = {
                             named("overlap-contained*", "overlap-same-*", "overlap-two-as-one*")),
     "fragments-again": ("frag_overlap", named("overlap-then-again*")),
     "fragments-count": ("frag_mem_limit", named("fragments-count-65-*")),
-    "fragments-odd": ("hold", named("fragment-odd-*")),
-    "fragments-chain": ("hold", named("fragments-chain-cut-*")),
+    "fragments-odd": ("frag_overlap", named("fragment-odd-*")),
+    "fragments-chain": ("frag_overlap", named("fragments-chain-cut-*")),
 }
 
 
