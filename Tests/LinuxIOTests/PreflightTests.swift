@@ -1,10 +1,10 @@
 // What the daemon says of a host before it opens anything, from links and a configuration as values.
 
-import LinuxIO
 import Settings
 import Testing
 
 @testable import Daemon
+@testable import LinuxIO
 
 @Suite("Preflight")
 struct PreflightTests {
