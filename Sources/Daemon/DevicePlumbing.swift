@@ -75,11 +75,13 @@ extension Plumbing {
             else { continue }
             do throws(SystemError) {
                 changed.append(name)
-                try Self.set(tun, device)
+                try Self.set(tun, device, instead: before)
             } catch {
                 for name in changed {
-                    guard let tun = devices[name], let before = old.settings[name] else { continue }
-                    try? Self.set(tun, before)
+                    guard let tun = devices[name], let device = settings[name],
+                        let before = old.settings[name]
+                    else { continue }
+                    try? Self.set(tun, before, instead: device)
                 }
                 throw error
             }
@@ -87,11 +89,14 @@ extension Plumbing {
     }
 
     private static func set(
-        _ tun: TunDevice, _ device: Configuration.Device
+        _ tun: TunDevice, _ device: Configuration.Device, instead before: Configuration.Device
     ) throws(SystemError) {
         let namespace: NetworkNamespace? =
             if let path = device.netns { try NetworkNamespace(path) } else { nil }
         try tun.configure(mtu: device.mtu, address: device.hostAddress, in: namespace)
+        if before.address != device.address {
+            try tun.remove(address: before.hostAddress, in: namespace)
+        }
     }
 
     /// Whether the device is gone, or another namespace stands at its path. One whose path alone

@@ -10,6 +10,8 @@ extension Control {
     func followKernel() {
         // What changes together is told in many notices: one publication for all.
         usleep(2_000)
+        // In a storm this is when workers have taken what was published last.
+        letGo()
         let told = notices.takeNotices()
         guard !told.isEmpty || routes.due != nil else { return }
         follow(told, reopening: false)

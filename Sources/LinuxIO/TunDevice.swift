@@ -186,6 +186,34 @@ public final class TunDevice {
         }
     }
 
+    /// Takes an address that `configure` gave it away; one that is gone already is no error.
+    public func remove(
+        address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+    ) throws(SystemError) {
+        let (name, bytes, length) = (name, address.bytes, address.length)
+        guard let namespace else { return try Self.remove(name, address: bytes, length: length) }
+        try namespace.run { () throws(SystemError) in
+            try Self.remove(name, address: bytes, length: length)
+        }
+    }
+
+    private static func remove(
+        _ name: String, address: [UInt8], length: Int
+    ) throws(SystemError) {
+        let index = Int32(if_nametoindex(name))
+        do throws(SystemError) {
+            try NetlinkSocket().request(object: name) { message in
+                message.begin(type: RTM_DELADDR, flags: 0)
+                message.addressHeader(
+                    index: index, family: address.count == 4 ? AF_INET : AF_INET6,
+                    prefixLength: length)
+                message.attribute(IFA_LOCAL, address)
+            }
+        } catch {
+            if error.errno != EADDRNOTAVAIL { throw error }
+        }
+    }
+
     private static func configure(
         _ name: String, mtu: Int, address: [UInt8], length: Int
     ) throws(SystemError) {

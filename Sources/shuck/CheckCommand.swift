@@ -21,7 +21,10 @@ struct CheckCommand: ParsableCommand {
     @OptionGroup var file: ConfigurationOption
 
     @Flag(
-        help: "Print what differs from the running daemon's configuration; nothing when equal.")
+        help: """
+            Print what differs from the running daemon's configuration, and which of it needs a restart; \
+            nothing when equal.
+            """)
     var diff = false
 
     @Flag(help: "Check the text alone: no warning of what this host lacks.")

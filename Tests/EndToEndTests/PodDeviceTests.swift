@@ -283,6 +283,12 @@ extension EndToEnd {
                     let link = try rig.run(.pod, "ip", "link", "show", "pod0")
                     #expect(link.contains("mtu \(mtu) "), "\(link)")
                 }
+                try daemon.configure(
+                    Setup(more: [Self.device(rig.path(.pod), "mtu: 1300, address: 127.0.0.43")]))
+                #expect(try daemon.reload().status == 200)
+                let addresses = try rig.run(.pod, "ip", "-4", "address", "show", "pod0")
+                #expect(addresses.contains("127.0.0.43/32"), "\(addresses)")
+                #expect(!addresses.contains("127.0.0.42"), "\(addresses)")
                 try rig.serve(.pod, "echo")
                 let answer = try rig.lab(.client, "pingpong", Mode.ip6ip.vip, "7", "--count", "10")
                 #expect(answer["lost"] == 0)

@@ -288,6 +288,9 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         ("mtu: 9000", "mtu: 1500", ["devices.shuck0.mtu: 9000 -> 1500"]),
         ("name: any.2", "name: other", ["tunnels.any.2: removed", "tunnels.other: added"]),
         ("timeout: 1m", "timeout: 90s", ["outer.fragments.timeout: 1m -> 90s"]),
+        ("cpus: \"8,0-3\"", "cpus: \"0-3\"",
+            ["workers.cpus: \"0-3,8\" -> \"0-3\" (needs a restart)"]),
+        ("\"[::1]:9100\"", "null", ["admin.listen: \"[::1]:9100\" -> null (needs a restart)"]),
         ("prefix: 10.2.1.10", "prefix: 10.2.1.11",
             ["tunnels.lvs.destinations: removed "
                 + "{prefix: 10.2.1.10/32, protocol: any, device: shuck0, mss: off}",
@@ -297,6 +300,14 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
     func oneChangeIsOneLine(_ old: String, _ new: String, _ lines: [String]) throws {
         let changed = everyKey.replacing(old, with: new)
         #expect(try differences(everyKey, changed) == lines)
+    }
+
+    @Test func whatARunningOneCannotTakeUpIsNamed() throws {
+        let new = try #require(load(everyKey).configuration)
+        let old = try #require(load(minimal).configuration)
+        #expect(new.differences(from: old).count > 20)
+        let keys = new.changesNeedingRestart(from: old).map { $0.prefix { $0 != ":" } }
+        #expect(keys == ["workers.cpus", "admin.socket", "admin.listen"])
     }
 
     @Test func anotherOrderIsADifference() throws {
