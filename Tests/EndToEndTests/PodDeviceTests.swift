@@ -37,6 +37,55 @@ extension EndToEnd {
             }
         }
 
+        /// An ordinary node knows nothing of the service's addresses, filters the reverse path of pods'
+        /// links, and drops what connection tracking has not seen begin, as kube-proxy and policies do.
+        @Test("the pod's answers pass a node with strict filters, by the two rules of the documents",
+            arguments: ["1", "2"])
+        func answersPassTheNode(filter: String) throws {
+            try Rig.with { rig in
+                try rig.set(.node, "net.ipv4.conf.all.rp_filter", "0")
+                try rig.set(.node, "net.ipv4.conf.cali0.rp_filter", filter)
+                try rig.ip(.node, Self.vips.map { "route delete \($0)\n" }.joined())
+                try rig.nft(
+                    """
+                    table inet node {
+                        chain forward {
+                            type filter hook forward priority filter
+                            ct state invalid counter drop
+                            ct state established,related accept
+                        }
+                    }
+
+                    """)
+                let daemon = try Daemon.ready(rig, Setup(more: [Self.device(rig.path(.pod))]))
+                try rig.serve(.pod, "serve", "--size", "1M", "--seed", "5")
+                for vip in Self.vips {
+                    let fetch = [Tools.lab, "fetch", vip, "80", "--timeout", "1"]
+                    #expect(try rig.attempt(.client, fetch).status != 0, "\(vip) needed no rules")
+                }
+                try rig.nft(
+                    """
+                    table inet pods {
+                        chain answers {
+                            type filter hook prerouting priority raw
+                            iifname "cali*" ip saddr { 203.0.113.4, 203.0.113.6 } notrack
+                            iifname "cali*" ip6 saddr { 2001:db8:f::4, 2001:db8:f::6 } notrack
+                        }
+                    }
+
+                    """)
+                if filter == "1" {
+                    let services = Self.vips.filter { !$0.contains(":") }
+                    try rig.ip(.node, services.map { "route add \($0)/32 dev cali0\n" }.joined())
+                }
+                for vip in Self.vips {
+                    let fetched = try rig.lab(.client, "fetch", vip, "80", "--timeout", "20")
+                    #expect(fetched["bytes"] == 1 << 20, "\(vip)")
+                }
+                try daemon.expectConservation()
+            }
+        }
+
         private static func device(_ path: String, _ more: String = "mtu: 1500") -> String {
             "devices: [{name: pod0, netns: \"\(path)\", \(more)}]"
         }
