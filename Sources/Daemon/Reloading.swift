@@ -21,7 +21,8 @@ extension Control {
     /// Loads, checks, opens what is new, publishes, closes what is gone.
     func reload() -> ReloadOutcome {
         ServiceNotifier.reloading()
-        defer { ServiceNotifier.notify("READY=1") }
+        // READY comes with the status.
+        notifiedStatus = ""
         let (loaded, problems) = ConfigurationFiles.load(path)
         for problem in problems { log.log(level: level(problem), "\(problem)") }
         let errors = problems.filter { $0.severity == .error }.map(\.description)

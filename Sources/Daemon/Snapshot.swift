@@ -153,6 +153,7 @@ struct Snapshot: @unchecked Sendable {
     var routes: RouteStatus
     var plumbing: Plumbing
     var workers: [WorkerState]
+    let pulse = Pulse()
     var replacedCounters: [ReplacedCounters] = []
     /// What earlier policies' counters came to.
     var retired: Totals
@@ -350,9 +351,9 @@ struct Snapshot: @unchecked Sendable {
         } ?? []
     }
 
-    /// Workers that ended, or that stand still.
+    /// Threads that ended, or that stand still.
     func unhealthiness() -> [String] {
-        endedWorkers() + workers.compactMap { worker in
+        (pulse.isStill ? [Self.stillControl] : []) + endedWorkers() + workers.compactMap { worker in
             worker.isStill && !worker.mailbox.hasEnded.load(ordering: .acquiring)
                 ? stillness(worker) : nil
         }
@@ -365,10 +366,18 @@ struct Snapshot: @unchecked Sendable {
         }
     }
 
+    private static var stillControl: String {
+        """
+        the control thread stands still, so that routes, links, reloads and SIGTERM wait: see what \
+        holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or kill shuck
+        """
+    }
+
     private func stillness(_ worker: WorkerState) -> String {
         """
-        worker \(worker.number) on CPU \(worker.cpu) stands still, its frames are lost: see what \
-        holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or restart shuck
+        worker \(worker.number) on CPU \(worker.cpu) stands still, and its frames wait until its \
+        rings are full: see what holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or \
+        restart shuck
         """
     }
 

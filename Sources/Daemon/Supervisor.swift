@@ -39,6 +39,8 @@ enum Timing {
     static let tickNanoseconds: UInt64 = 500_000_000
     /// Without one for so long a worker stands still. With a tick before and one behind: 2 s.
     static let stillNanoseconds: UInt64 = 1_000_000_000
+    /// For the control thread itself, between two looks at what happened.
+    static let controlNanoseconds: UInt64 = 10_000_000_000
     /// For workers to take their first assignment.
     static let startNanoseconds: UInt64 = 10_000_000_000
     /// For workers to take another configuration before `reload` answers; they still take it later.
@@ -81,8 +83,9 @@ final class Control {
     var republish: (dueNanoseconds: UInt64, failures: Int)?
     private var tickDue: UInt64 = 0
     private var told = ToldDegradations()
-    /// What systemd was last told.
-    private var toldStatus = ""
+    /// Whether it forwards or what it waits for, as the log and as systemd were last told.
+    private var loggedStatus = ""
+    var notifiedStatus = ""
 
     init(_ configuration: Configuration, path: String) throws {
         self.path = path
@@ -151,6 +154,7 @@ final class Control {
                     signals.descriptor.number, notices.descriptor,
                     admin.wakeup.descriptor.number, watch.descriptor,
                 ], failing: elsewhere, milliseconds: patience)
+            snapshot.pulse.beat()
             if let failure = snapshot.endedWorkers().first {
                 log.critical("\(failure); stopping")
                 stop()
@@ -217,8 +221,12 @@ final class Control {
         for subject in went { log.notice("no longer degraded: \(subject)") }
         let problems = snapshot.unreadiness()
         let status = problems.first.map { "waiting: \($0)" } ?? "forwarding"
-        guard status != toldStatus else { return }
-        toldStatus = status
+        // What systemd could not be told is told at the next tick.
+        if status != notifiedStatus, ServiceNotifier.notify("READY=1", "STATUS=\(status)") {
+            notifiedStatus = status
+        }
+        guard status != loggedStatus else { return }
+        loggedStatus = status
         if problems.isEmpty {
             log.notice(
                 "forwarding",
@@ -228,7 +236,6 @@ final class Control {
                     "mode": "\(snapshot.configuration.mode.rawValue)",
                 ])
         }
-        ServiceNotifier.notify("READY=1", "STATUS=\(status)")
     }
 
     /// Says which devices and interfaces came or were made again; those that went are degradations.

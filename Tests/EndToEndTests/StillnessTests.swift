@@ -84,6 +84,21 @@ extension EndToEnd {
             }
         }
 
+        /// What then is shown is old, and nobody would follow a change.
+        @Test func aControlThreadThatStandsStillIsNamed() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                let held = try HeldThread(
+                    rig, of: daemon.status().processID, name: "shuck")
+                try eventually("its mention", 15) { Self.health(daemon)?.status == 503 }
+                #expect(Self.health(daemon)?.body.contains("control thread stands still") == true)
+                #expect(!daemon.isReady)
+                held.release()
+                try daemon.waitUntilReady()
+                #expect(Self.health(daemon)?.status == 200)
+            }
+        }
+
         @Test func sigtermEndsItBesideAWorkerThatStandsStill() throws {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig, Setup(workers: 2))
