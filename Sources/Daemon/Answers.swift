@@ -90,13 +90,6 @@ extension Plumbing {
         if let absence = next.absences[.answers] {
             next.fallShort("inner.rewriteSources: answers do not come back: \(absence.reason)")
         }
-        if configuration.consume == .socket {
-            next.fallShort(
-                """
-                consume: socket claims no native probes: beside their answer the kernel sends an \
-                ICMPv6 error (beyond scope of source address); use auto or bpf
-                """)
-        }
     }
 
     fileprivate mutating func fallShort(_ text: String) {

@@ -24,6 +24,10 @@ struct Degradation: Sendable, Hashable {
         case worker
         /// Lines of the log that could not be written.
         case log
+
+        /// Whether shuck chose another way than the one asked for, because the host refused that:
+        /// what `run --strict` does not start with.
+        var isFallback: Bool { self == .claim || self == .offload || self == .probes }
     }
 
     let what: What

@@ -25,18 +25,8 @@ final class OpenInterface {
 struct Plumbing {
     struct InterfaceClaim {
         let claim: Claim
-        let rules: [ClaimRule]
-        /// What was asked for.
-        let native: NativeClaimRule?
+        let tables: ClaimTables
         let interfaceIndex: Int32
-        /// Why native probes are not claimed.
-        var failure: String?
-
-        var degradations: [Degradation] {
-            failure.map {
-                [Degradation(what: .claim, subject: "native probes", text: $0, isBlocking: false)]
-            } ?? []
-        }
     }
 
     var interfaces: [String: OpenInterface] = [:]
@@ -47,9 +37,12 @@ struct Plumbing {
     var settings: [String: Configuration.Device] = [:]
     /// By interface, where frames are claimed by a program.
     var claims: [String: InterfaceClaim] = [:]
-    /// Raw sockets, where frames are claimed by them.
+    /// Raw sockets, where frames are claimed by them; indices into the policy's interfaces.
+    var socketInterfaces: [Int] = []
     var socketClaim: Claim?
     var socketAddresses: [[UInt8]] = []
+    /// What they cannot claim, by the routes of now.
+    var claimGaps: [Degradation] = []
     /// For the ICMP errors of devices in other namespaces.
     var replies: Replies?
     /// For the answers to rewritten probes.
@@ -160,6 +153,7 @@ struct Plumbing {
         for (name, claim) in old.claims where interfaces[name]?.link.index == claim.interfaceIndex {
             claims[name] = claims[name] ?? claim
         }
+        socketInterfaces = old.socketInterfaces
         socketClaim = old.socketClaim
         socketAddresses = old.socketAddresses
     }
@@ -168,69 +162,6 @@ struct Plumbing {
         for interface in interfaces.values {
             for ring in interface.rings { try ring.stopReceiving() }
         }
-    }
-
-    /// A claim that stays the same is kept; a new one stands beside the old until that goes.
-    private mutating func claim(
-        _ configuration: Configuration, _ old: Plumbing
-    ) throws(SystemError) {
-        claims = [:]
-        let isOff = configuration.consume == .off || configuration.mode == .shadow
-        var isBySocket = configuration.consume == .socket
-        let policy = configuration.policy
-        for (number, interface) in policy.interfaces.enumerated() where !isOff && !isBySocket {
-            guard let open = interfaces[interface.name] else { continue }
-            let rules = policy.claims(interface: number).map(ClaimRule.init)
-            let native = policy.nativeClaim(interface: number).map(NativeClaimRule.init)
-            if let kept = old.claims[interface.name], kept.rules == rules,
-                kept.native == native, kept.interfaceIndex == open.link.index
-            {
-                claims[interface.name] = kept
-                degradations += kept.degradations
-                continue
-            }
-            do throws(SystemError) {
-                let new = try Self.claim(
-                    open.link, rules, native, allowClsact: configuration.consume == .bpf)
-                claims[interface.name] = new
-                degradations += new.degradations
-            } catch {
-                guard configuration.consume == .auto else { throw error }
-                degradations.append(
-                    Degradation(
-                        what: .claim, subject: interface.name,
-                        text: "consume: raw sockets instead of a program: \(error)",
-                        isBlocking: false))
-                isBySocket = true
-                claims = [:]
-            }
-        }
-        try claimBySockets(
-            isOff || !isBySocket ? [] : configuration.tunnels.flatMap(\.local), old)
-    }
-
-    /// The verifier may find thousands of destinations too much: then tunnels alone are claimed,
-    /// for the kernel refuses to forward a link-local source anyway, if not in silence.
-    private static func claim(
-        _ link: Link, _ rules: [ClaimRule], _ native: NativeClaimRule?, allowClsact: Bool
-    ) throws(SystemError) -> InterfaceClaim {
-        func make(_ native: NativeClaimRule?) throws(SystemError) -> Claim {
-            try Claim.byProgram(
-                rules, native: native, interface: link.name, index: link.index,
-                allowClsact: allowClsact)
-        }
-        var failure: String?
-        var claim: Claim
-        do throws(SystemError) {
-            claim = try make(native)
-        } catch {
-            guard native != nil else { throw error }
-            claim = try make(nil)
-            failure = "\(link.name): native probes are answered by an ICMPv6 error, too: \(error)"
-        }
-        return InterfaceClaim(
-            claim: claim, rules: rules, native: native, interfaceIndex: link.index,
-            failure: failure)
     }
 
     /// Clamps what pods answer, where the configuration asks for it. A table that is there gets
@@ -256,63 +187,5 @@ struct Plumbing {
             replyTable = try FilterTable(name: "shuck-\(getpid())", chains: chains)
         }
         replyChains = chains
-    }
-
-    private mutating func claimBySockets(
-        _ local: [Prefix], _ old: Plumbing
-    ) throws(SystemError) {
-        socketAddresses = Set(local.filter(\.isHost)).map(\.address.bytes).sorted {
-            $0.lexicographicallyPrecedes($1)
-        }
-        for prefix in Set(local) where !prefix.isHost {
-            degradations.append(
-                Degradation(
-                    what: .claim, subject: prefix.text,
-                    text: """
-                        consume: socket claims single addresses only, and \(prefix.text) is not \
-                        one: list its addresses under local
-                        """,
-                    isBlocking: false))
-        }
-        if socketAddresses == old.socketAddresses {
-            socketClaim = old.socketClaim
-        } else {
-            socketClaim = socketAddresses.isEmpty ? nil : try Claim.bySockets(socketAddresses)
-        }
-    }
-}
-
-extension NativeClaimRule {
-    init(_ claim: Policy.NativeClaim) {
-        // IPv4's prefix stands for IPv4-mapped addresses.
-        let mapped = ClaimRule.Network(
-            bytes: [UInt8](repeating: 0, count: 10) + [255, 255, 0, 0, 0, 0], length: 96)
-        self.init(
-            sources: claim.sources.map(\.bytes),
-            targets: claim.targets.map {
-                Target(
-                    network: ClaimRule.Network($0.prefix), protocolNumber: $0.protocolNumber,
-                    ports: $0.ports)
-            },
-            excluded: claim.excluded.map { $0.isIPv4 ? mapped : ClaimRule.Network($0) })
-    }
-}
-
-extension ClaimRule.Network {
-    fileprivate init(_ prefix: Prefix) {
-        self.init(bytes: prefix.address.bytes, length: prefix.length)
-    }
-}
-
-extension ClaimRule {
-    init(_ claim: Policy.Claim) {
-        switch claim.sources {
-        case .all:
-            self.init(local: Network(claim.local), remotes: nil, excluded: [])
-        case .only(let remotes, let excluding):
-            self.init(
-                local: Network(claim.local), remotes: remotes.map(Network.init),
-                excluded: excluding.map(Network.init))
-        }
     }
 }

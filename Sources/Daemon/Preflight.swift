@@ -17,7 +17,7 @@ enum Preflight {
             throw HostProblem(
                 description: """
                     this process lacks \(missing.joined(separator: " and ")): run as root, or \
-                    setcap cap_net_admin,cap_net_raw+ep on the executable, or \
+                    setcap cap_net_admin,cap_net_raw,cap_bpf+ep on the executable, or \
                     AmbientCapabilities= in the unit
                     """)
         }

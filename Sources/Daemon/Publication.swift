@@ -113,6 +113,7 @@ extension Control {
         snapshot.worlds = nodes.make { place in
             World(policy: before[place].policy, routes: generation, interfaces: states)
         }
+        snapshot.plumbing.claimGaps = snapshot.plumbing.claimGaps(snapshot.world)
         isUnreclaimed = true
         publish(replacing: old)
     }

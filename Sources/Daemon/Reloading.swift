@@ -84,6 +84,8 @@ extension Control {
         let nextWorlds = nodes.make { place in
             World(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
         }
+        try Plumbing.checkClaim(next, nextWorlds[0])
+        plumbing.claimGaps = plumbing.claimGaps(nextWorlds[0])
         let shape = CounterShape(nextWorlds[0].policy)
         let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
         // An example names its interface by its place in the list.

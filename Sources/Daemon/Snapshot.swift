@@ -252,7 +252,8 @@ struct Snapshot: @unchecked Sendable {
 
     /// Everything that falls short of what was asked for.
     func degradations() -> [Degradation] {
-        absentInterfaces() + absentDevices() + plumbing.degradations + refusedOffloads()
+        absentInterfaces() + absentDevices() + plumbing.degradations
+            + plumbing.claimGaps + refusedOffloads()
             + lateMirror() + staleReplies() + lostClaims() + hinderedWorkers() + lostLogLines()
     }
 
@@ -283,8 +284,10 @@ struct Snapshot: @unchecked Sendable {
 
     /// What keeps the kernel from answering for our frames on an interface.
     private func activeClaim(_ interface: String) -> String {
-        plumbing.claims[interface]?.claim.means.rawValue
-            ?? (plumbing.socketClaim == nil ? "none" : Claim.Means.socket.rawValue)
+        if let claim = plumbing.claims[interface]?.claim { return claim.means.rawValue }
+        let index = configuration.interfaces.firstIndex(of: interface)
+        let isBySocket = index.map(plumbing.socketInterfaces.contains) ?? false
+        return isBySocket && plumbing.socketClaim != nil ? Claim.Means.socket.rawValue : "none"
     }
 
     private func absentInterfaces() -> [Degradation] {

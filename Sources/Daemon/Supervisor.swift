@@ -10,9 +10,10 @@ import Settings
 public enum Supervisor {
     /// Runs the daemon in the foreground until SIGTERM or SIGINT.
     /// To be called on the main thread before any other exists: it blocks signals.
+    /// - Parameter isStrict: ends rather than start on a fallback.
     /// - Returns: an exit code: 0 stopped as told, 1 bad configuration or a failed worker,
     ///   3 not permitted or not supported here.
-    public static func run(configurationPath path: String) -> Int32 {
+    public static func run(configurationPath path: String, isStrict: Bool) -> Int32 {
         Host.raiseDescriptorLimit()
         // A reader of standard error that is gone costs a line, not the process.
         signal(SIGPIPE, SIG_IGN)
@@ -24,7 +25,7 @@ public enum Supervisor {
             guard let configuration else { return 1 }
             LogSettings.apply(configuration.log)
             LoggingSystem.bootstrap { _ in LineLogHandler() }
-            let control = try Control(configuration, path: path)
+            let control = try Control(configuration, path: path, isStrict: isStrict)
             return control.loop(signals)
         } catch {
             LogSink.standardError.write("shuck: \(error)")
@@ -87,7 +88,7 @@ final class Control {
     private var loggedStatus = ""
     var notifiedStatus = ""
 
-    init(_ configuration: Configuration, path: String) throws {
+    init(_ configuration: Configuration, path: String, isStrict: Bool) throws {
         self.path = path
         let warnings = try Preflight.check(configuration)
         for warning in warnings { log.warning("\(warning)") }
@@ -117,13 +118,23 @@ final class Control {
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
             lastAppliedUnix: Host.unixSeconds(), lastReloadUnix: Host.unixSeconds(),
             warnings: warnings)
+        try Plumbing.checkClaim(configuration, snapshot.world)
         try startWorkers()
         try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing(), .start)
+        snapshot.plumbing.claimGaps = snapshot.plumbing.claimGaps(snapshot.world)
+        if isStrict { try refuseFallbacks() }
         logArrivals(unlike: Plumbing())
         for warning in snapshot.placement() { log.warning("\(warning)") }
         share()
         server = try AdminServer(configuration.admin, state: admin)
         announce()
+    }
+
+    private func refuseFallbacks() throws {
+        let fallbacks = snapshot.degradations().filter(\.what.isFallback).map(\.text)
+        guard !fallbacks.isEmpty else { return }
+        throw HostProblem(
+            description: "--strict starts on no fallback: \(fallbacks.joined(separator: "; "))")
     }
 
     static func states(_ configuration: Configuration, _ links: [Link]) -> [InterfaceState] {

@@ -1,79 +1,132 @@
-// Which frames of an interface are ours, as a flat list: what a filter in the kernel is built from.
+// Which frames of an interface are ours, as tables: what a filter in the kernel is built from.
 // Says the same as the judge's `pass` or not-`pass`, without looking at the inner packet.
 
 import Routing
 
 extension Policy {
-    /// Frames of protocol 4 or 41 to `local`. The first claim whose prefix holds a frame's
-    /// destination decides.
-    public struct Claim: Sendable, Equatable {
-        public enum Sources: Sendable, Equatable {
-            /// From anyone.
-            case all
-            /// Only from these, and never from our own addresses: an overlay shares `local`.
-            case only([Prefix], excluding: [Prefix])
+    /// Frames of protocol 4 or 41, and native ones, that are ours on one interface.
+    public struct Claims: Sendable, Equatable {
+        public struct Local: Sendable, Equatable {
+            public var prefix: Prefix
+            /// Index into `Claims.remotes`: only from these, and never from an endpoint, because
+            /// an overlay shares the address. nil: from anyone.
+            public var remotes: Int?
         }
-        public var local: Prefix
-        public var sources: Sources
+        /// The longest prefix that holds a frame's destination decides; without one the frame is
+        /// the kernel's.
+        public var locals: [Local] = []
+        public var remotes: [[Prefix]] = []
+        /// The tunnels' own addresses.
+        public var endpoints: [Address] = []
+        /// nil where no rule rewrites sources or no destination is in reach.
+        public var native: NativeClaims?
     }
 
     /// Native IPv6 frames that the judge injects: TCP, UDP or ICMPv6 of these sources, without
     /// extension headers, to where a tunnel's destinations allow.
-    public struct NativeClaim: Sendable, Equatable {
-        /// One destination of any of the tunnels; as `Policy.Destination` has them.
-        public struct Target: Sendable, Hashable {
+    public struct NativeClaims: Sendable, Equatable {
+        public enum Ports: Sendable, Hashable {
+            case never
+            case any
+            /// Index into `NativeClaims.portSets`.
+            case set(Int)
+        }
+        public struct Target: Sendable, Equatable {
+            /// IPv4's prefix stands for IPv4-mapped addresses.
             public var prefix: Prefix
-            public var protocolNumber: UInt8?
-            public var ports: [ClosedRange<UInt16>]
+            public var protocolNumber: UInt8
+            public var ports: Ports
         }
         public var sources: [Address]
+        /// Of those with the packet's protocol the longest prefix decides.
         public var targets: [Target]
-        /// Destinations that are never claimed; IPv4's prefix stands for IPv4-mapped addresses.
-        public var excluded: [Prefix]
+        /// Ranges in rising order that do not touch each other.
+        public var portSets: [[ClosedRange<UInt16>]]
     }
 
-    /// What is claimed of an interface's native frames; nil where no rule rewrites sources or no
-    /// destination is in reach.
-    public func nativeClaim(interface: Int) -> NativeClaim? {
-        let sources = rewrites.filter { $0.interface == interface }.map(\.from)
-        var targets: [NativeClaim.Target] = []
-        var seen: Set<NativeClaim.Target> = []
-        for tunnel in tunnels where tunnel.interfaces.contains(interface) {
-            let destinations = tunnel.destinations.isEmpty
-                ? [Destination(prefix: .allIPv6)] : tunnel.destinations
-            for one in destinations where !one.prefix.isIPv4 {
-                guard one.protocolNumber == nil || [6, 17, 58].contains(one.protocolNumber) else {
-                    continue
-                }
-                let target = NativeClaim.Target(
-                    prefix: one.prefix, protocolNumber: one.protocolNumber, ports: one.ports)
-                if seen.insert(target).inserted { targets.append(target) }
-            }
-        }
-        if sources.isEmpty || targets.isEmpty { return nil }
-        return NativeClaim(sources: sources, targets: targets, excluded: Martians.unroutable)
-    }
-
-    /// The claims of one interface (index into `interfaces`), longest prefix first.
-    public func claims(interface: Int) -> [Claim] {
+    /// The claims of one interface (index into `interfaces`).
+    public func claims(interface: Int) -> Claims {
+        var claims = Claims(native: nativeClaims(interface: interface))
         var pairs: [(prefix: Prefix, item: Int)] = []
         for (index, tunnel) in tunnels.enumerated() where tunnel.interfaces.contains(interface) {
             for prefix in Set(tunnel.local) { pairs.append((prefix, index)) }
         }
-        let endpoints = Set(tunnels.flatMap(\.local).filter(\.isHost))
-        let claims = coveringItems(pairs).map { local, indices in
+        var sets: [[Int]: Int] = [:]
+        for (prefix, indices) in coveringItems(pairs) {
             guard tunnels[indices[0]].passOtherRemotes else {
-                return Claim(local: local, sources: .all)
+                claims.locals.append(Claims.Local(prefix: prefix))
+                continue
             }
-            let remotes = Set(indices.flatMap { tunnels[$0].remotes }).filter {
-                $0.isIPv4 == local.isIPv4
+            let unique = Set(indices).sorted()
+            let set = sets[unique] ?? claims.remotes.count
+            if set == claims.remotes.count {
+                sets[unique] = set
+                claims.remotes.append(
+                    Set(unique.flatMap { tunnels[$0].remotes }).sorted(by: Self.order))
             }
-            let own = endpoints.filter { $0.isIPv4 == local.isIPv4 }
-            return Claim(
-                local: local,
-                sources: .only(remotes.sorted(by: Self.order), excluding: own.sorted(by: Self.order)))
+            claims.locals.append(Claims.Local(prefix: prefix, remotes: set))
         }
-        return claims.sorted { $0.local.length > $1.local.length }
+        if !claims.remotes.isEmpty {
+            claims.endpoints = Set(tunnels.flatMap(\.local).filter(\.isHost))
+                .sorted(by: Self.order).map(\.address)
+        }
+        return claims
+    }
+
+    private func nativeClaims(interface: Int) -> NativeClaims? {
+        let sources = Set(rewrites.filter { $0.interface == interface }.map(\.from))
+        let reachable = tunnels.filter { $0.interfaces.contains(interface) }.flatMap {
+            $0.destinations.isEmpty ? [Destination(prefix: .allIPv6)] : $0.destinations
+        }.filter { !$0.prefix.isIPv4 }
+        var claims = NativeClaims(
+            sources: sources.map { Prefix(host: $0) }.sorted(by: Self.order).map(\.address),
+            targets: [], portSets: [])
+        var sets: [[ClosedRange<UInt16>]: Int] = [:]
+        for number in [ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6] {
+            // As the judge has it: any protocol means any port, and ICMPv6 has none.
+            let allowed = reachable.filter {
+                $0.protocolNumber == nil || ($0.protocolNumber == number
+                    && (number != ProtocolNumber.icmpv6 || $0.ports.isEmpty))
+            }
+            if allowed.isEmpty { continue }
+            let never = allowed.count
+            let pairs = allowed.enumerated().map { (prefix: $1.prefix, item: $0) }
+                + Martians.unroutable.map { (prefix: $0, item: never) }
+            for (prefix, items) in coveringItems(pairs) {
+                var ports = NativeClaims.Ports.never
+                if !items.contains(never) {
+                    let joined = Self.joined(
+                        items.map { allowed[$0].protocolNumber == nil ? [] : allowed[$0].ports })
+                    ports = joined.map { ranges in
+                        let set = sets[ranges] ?? sets.count
+                        if sets.updateValue(set, forKey: ranges) == nil {
+                            claims.portSets.append(ranges)
+                        }
+                        return .set(set)
+                    } ?? .any
+                }
+                claims.targets.append(
+                    NativeClaims.Target(prefix: prefix, protocolNumber: number, ports: ports))
+            }
+        }
+        return claims.sources.isEmpty || claims.targets.isEmpty ? nil : claims
+    }
+
+    /// All ranges of several lists; nil when one of the lists is empty, which means any port.
+    private static func joined(
+        _ lists: [[ClosedRange<UInt16>]]
+    ) -> [ClosedRange<UInt16>]? {
+        if lists.contains(where: \.isEmpty) { return nil }
+        var result: [ClosedRange<UInt16>] = []
+        for range in lists.joined().sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            if let last = result.last, Int(range.lowerBound) <= Int(last.upperBound) + 1 {
+                result[result.count - 1] =
+                    last.lowerBound...max(last.upperBound, range.upperBound)
+            } else {
+                result.append(range)
+            }
+        }
+        return result
     }
 
     private static func order(_ left: Prefix, _ right: Prefix) -> Bool {

@@ -60,7 +60,7 @@ public struct Frame {
     public var etherType: UInt16
     /// Index into the policy's interfaces.
     public var interface: UInt16
-    /// Addressed to this host at the link layer, and without a VLAN tag (`sll_pkttype` HOST).
+    /// Addressed to this host at the link layer (`sll_pkttype` HOST), and untagged or of VLAN 0.
     public var isForUs: Bool
     public var vnet: VirtioHeader
 
@@ -83,6 +83,29 @@ public struct Frame {
 }
 
 extension Frame {
+    /// Moves the network header behind tags that only have a priority (IEEE 802.1Q §6.9: VLAN 0),
+    /// as net/core/dev.c `__netif_receive_skb_core` does at `check_vlan_id`.
+    /// - Returns: false, and nothing changed, when a tag names a VLAN or is cut, or there are more
+    ///   than `Limits.priorityTags` of them.
+    package mutating func dropPriorityTags() -> Bool {
+        let bytes = Bytes(network, count: length)
+        var tagBytes = 0
+        var type = etherType
+        while type == 0x8100 || type == 0x88a8 {
+            guard tagBytes < 4 &* Limits.priorityTags, tagBytes &+ 4 <= bytes.count,
+                bytes.u16(tagBytes) & 0x0fff == 0
+            else { return false }
+            type = bytes.u16(tagBytes &+ 2)
+            tagBytes &+= 4
+        }
+        network += tagBytes
+        length &-= tagBytes
+        wireLength &-= tagBytes
+        linkLength &+= tagBytes
+        etherType = type
+        return true
+    }
+
     /// Of `arrivalWord`: a checksum to be finished, a segmentation to be made.
     static let offloadBits = UInt64(VirtioHeader.needsChecksum) << 48 | 0xff << 56
 

@@ -142,12 +142,16 @@ public enum Judge {
     }
 
     private static func verdict(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, keepsFragments: Bool
+        _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        keepsFragments: Bool
     ) -> Verdict {
         guard frame.pointee.isForUs else { return .pass }
         switch frame.pointee.etherType {
         case 0x0800: return verdictIPv4(frame, world, keepsFragments)
         case 0x86dd: return verdictIPv6(frame, world, keepsFragments)
+        case 0x8100, 0x88a8:
+            return frame.pointee.dropPriorityTags()
+                ? verdict(frame, world, keepsFragments: keepsFragments) : .pass
         default: return .pass
         }
     }

@@ -5,6 +5,8 @@ public enum Limits {
     public static let extensionHeaders = 8
     /// Bytes of extension headers that are walked.
     public static let extensionBytes = 256
+    /// Tags of VLAN 0 in a frame, behind the one that the kernel takes off.
+    public static let priorityTags = 8
     /// Options of one hop-by-hop or destination header (net/ipv6 `max_hbh_opts_number`).
     public static let extensionOptions = 8
     /// Fragments of one outer datagram: 64 KB in packets of the smallest IPv6 MTU are 54.

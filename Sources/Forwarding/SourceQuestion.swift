@@ -3,6 +3,17 @@
 import Routing
 
 extension World {
+    /// Whether the kernel takes packets to an address for its own, when they come in by the
+    /// interface; true where no routes are known.
+    /// - Parameter interface: its place in the policy's list.
+    public func isOwn(_ address: Address, interface: Int) -> Bool {
+        guard let routes else { return true }
+        let question = ReversePathQuestion(
+            source: address, destination: Address(high: 0, low: 0),
+            vrf: interfaces[interface].vrf)
+        return routes.view.find(question, isIPv4: address.isIPv4).kind == .local
+    }
+
     /// The refusal that a source meets, `.none` where it meets none: martian, own or reverse path, by
     /// the judge's own code.
     /// - Parameter interface: its place in the policy's list.

@@ -30,10 +30,9 @@ public final class Claim {
 
     /// Claims by a program: tcx where the kernel has it, else clsact.
     public static func byProgram(
-        _ rules: [ClaimRule], native: NativeClaimRule? = nil, interface: String, index: Int32,
-        allowClsact: Bool
+        _ tables: ClaimTables, interface: String, index: Int32, allowClsact: Bool
     ) throws(SystemError) -> Claim {
-        let program = try ClaimProgram(rules, native: native).load(object: interface)
+        let program = try ClaimProgram(tables).load(object: interface)
         do throws(SystemError) {
             let link = try attachTCX(program, interface, index)
             return Claim(means: .tcx, descriptors: [program, link])
@@ -55,12 +54,9 @@ public final class Claim {
         // First in line: an earlier program that accepts would hide our frames from us.
         attributes.link_create.flags = UInt32(1 << 3)  // BPF_F_BEFORE
         return Descriptor(
-            try checkNegative(
-                "bpf(BPF_LINK_CREATE tcx)", interface,
-                mend: "Linux 6.6 or newer is needed, or set consume: socket",
-                clinux_bpf(
-                    Int32(BPF_LINK_CREATE.rawValue), &attributes,
-                    UInt32(MemoryLayout<bpf_attr>.size))))
+            try BPF.call(
+                BPF_LINK_CREATE, &attributes, "bpf(BPF_LINK_CREATE tcx)", interface,
+                hint: "Linux 6.6 or newer is needed, or set consume: socket"))
     }
 
     /// Claims by raw sockets bound to each address: the IP stack finds a taker and stays silent.

@@ -1,329 +1,335 @@
 // The BPF program that drops at ingress what our tunnels claim, behind the tap and before the IP stack.
-// Assembled at run time from the claims, so that it needs no compiler on the host.
+// Assembled at run time, so that it needs no compiler on the host; what it claims is in maps.
 
 import CLinux
 import Glibc
 
-/// Frames of protocol 4 or 41 to `local`; see `Policy.Claim`, of which this is the byte form.
-public struct ClaimRule: Sendable, Equatable {
-    public struct Network: Sendable, Equatable {
-        /// 4 or 16 bytes, network order.
-        public var bytes: [UInt8]
-        public var length: Int
-        public init(bytes: [UInt8], length: Int) {
-            self.bytes = bytes
-            self.length = length
-        }
-    }
-    public var local: Network
-    /// nil: from anyone.
-    public var remotes: [Network]?
-    /// Sources that are never claimed, when `remotes` is given.
-    public var excluded: [Network]
-    public init(local: Network, remotes: [Network]?, excluded: [Network]) {
-        self.local = local
-        self.remotes = remotes
-        self.excluded = excluded
-    }
-}
-
-/// Native IPv6 frames; see `Policy.NativeClaim`, of which this is the byte form.
-public struct NativeClaimRule: Sendable, Equatable {
-    public struct Target: Sendable, Equatable {
-        public var network: ClaimRule.Network
-        /// TCP, UDP or ICMPv6; nil: any of them.
-        public var protocolNumber: UInt8?
-        /// Empty: any.
-        public var ports: [ClosedRange<UInt16>]
-        public init(
-            network: ClaimRule.Network, protocolNumber: UInt8?, ports: [ClosedRange<UInt16>]
-        ) {
-            self.network = network
-            self.protocolNumber = protocolNumber
-            self.ports = ports
-        }
-    }
-    /// 16 bytes each.
-    public var sources: [[UInt8]]
-    public var targets: [Target]
-    public var excluded: [ClaimRule.Network]
-    public init(sources: [[UInt8]], targets: [Target], excluded: [ClaimRule.Network]) {
-        self.sources = sources
-        self.targets = targets
-        self.excluded = excluded
-    }
-}
-
-/// Instructions with symbolic jump targets (linux/bpf.h `struct bpf_insn`, 8 bytes each).
+/// Instructions with symbolic jump targets (linux/bpf.h `struct bpf_insn`, 8 bytes each). Their
+/// number does not depend on the number of claims.
 struct ClaimProgram {
     private(set) var words: [UInt64] = []
     private var labels: [String: Int] = [:]
     private var jumps: [(at: Int, to: String)] = []
+    /// Instructions that wait for a map's descriptor.
+    private var references: [(at: Int, map: ClaimMaps.Name)] = []
+    private let maps: ClaimMaps
 
     // Codes of linux/bpf_common.h and linux/bpf.h, combined.
     private enum Code {
-        static let loadByte: UInt8 = 0x30  // LD | B | ABS
-        static let loadWord: UInt8 = 0x20  // LD | W | ABS
-        static let loadHalf: UInt8 = 0x28  // LD | H | ABS
-        static let loadByteIndirect: UInt8 = 0x50  // LD | B | IND
-        static let loadHalfIndirect: UInt8 = 0x48  // LD | H | IND
-        static let loadContext: UInt8 = 0x61  // LDX | W | MEM
-        static let store: UInt8 = 0x63  // STX | W | MEM
+        static let loadMap: UInt8 = 0x18  // LD | IMM | DW
+        static let loadByte: UInt8 = 0x71  // LDX | B | MEM
+        static let loadHalf: UInt8 = 0x69  // LDX | H | MEM
+        static let loadWord: UInt8 = 0x61  // LDX | W | MEM
+        static let loadLong: UInt8 = 0x79  // LDX | DW | MEM
+        static let storeWord: UInt8 = 0x63  // STX | W | MEM
+        static let storeHalf: UInt8 = 0x6b  // STX | H | MEM
+        static let storeLong: UInt8 = 0x7b  // STX | DW | MEM
+        static let storeImmediate: UInt8 = 0x62  // ST | W | MEM
         static let move: UInt8 = 0xbf  // ALU64 | MOV | X
         static let moveImmediate: UInt8 = 0xb7  // ALU64 | MOV | K
         static let add: UInt8 = 0x0f  // ALU64 | ADD | X
         static let addImmediate: UInt8 = 0x07  // ALU64 | ADD | K
+        static let subtract: UInt8 = 0x1f  // ALU64 | SUB | X
         static let shiftLeft: UInt8 = 0x67  // ALU64 | LSH | K
         static let and: UInt8 = 0x54  // ALU | AND | K
+        static let toBigEndian: UInt8 = 0xdc  // ALU | END | TO_BE
+        static let call: UInt8 = 0x85  // JMP | CALL
         static let jumpAlways: UInt8 = 0x05  // JMP | JA
+        static let jumpIfNull: UInt8 = 0x15  // JMP | JEQ | K
+        static let jumpUnlessNull: UInt8 = 0x55  // JMP | JNE | K
         static let jumpEqual: UInt8 = 0x16  // JMP32 | JEQ | K
         static let jumpNotEqual: UInt8 = 0x56  // JMP32 | JNE | K
+        static let jumpLess: UInt8 = 0xa6  // JMP32 | JLT | K
         static let jumpGreaterEqual: UInt8 = 0x36  // JMP32 | JGE | K
-        static let jumpGreaterEqualTo: UInt8 = 0x3e  // JMP32 | JGE | X
+        static let jumpGreater: UInt8 = 0x2e  // JMP32 | JGT | X
         static let exit: UInt8 = 0x95  // JMP | EXIT
     }
 
-    /// Offset from the network header (linux/filter.h `SKF_NET_OFF`).
-    private static let network: Int32 = -0x100000
-    // Stack slots of the addresses' words, from the frame pointer on.
-    private static let destinationSlot: Int16 = -16
-    private static let sourceSlot: Int16 = -32
+    /// Fields of linux/bpf.h `struct __sk_buff`.
+    private enum Context {
+        static let length: Int16 = 0
+        static let packetType: Int16 = 4
+        static let protocolNumber: Int16 = 16
+        static let hasTag: Int16 = 20
+        static let tag: Int16 = 24
+    }
 
-    init(_ rules: [ClaimRule], native: NativeClaimRule? = nil) {
-        // r6: context, as LD_ABS wants it; r0 takes what it loads, in host order.
+    // Places on the stack, from the frame pointer on.
+    private static let header: Int16 = -40
+    /// Eight bytes read behind the header.
+    private static let scratch: Int16 = -48
+    private static let linkLength: Int16 = -56
+    /// Of longest-prefix maps: the bits that count, then at most 20 bytes.
+    private static let key: Int16 = -80
+
+    private static let ethernet: Int32 = 14
+    /// Tags of VLAN 0 behind the one that the kernel took off; as `Limits.priorityTags`.
+    private static let tags = 8
+    /// Of IPv6, as `Limits.extensionHeaders` and `Limits.extensionBytes`.
+    private static let extensionHeaders = 8
+    private static let extensionBytes: Int32 = 256
+
+    /// Registers: r6 the context, r7 the ethertype or next header, r8 the offset of the network
+    /// header and then of the IPv6 header that comes next. r9 is the end of what IPv6 holds.
+    init(_ tables: ClaimTables) {
+        maps = ClaimMaps(tables)
         emit(Code.move, to: 6, from: 1)
-        emit(Code.loadContext, to: 0, from: 6, offset: 4)  // pkt_type
+        emit(Code.loadWord, to: 0, from: 6, offset: Context.packetType)
         jump(Code.jumpNotEqual, 0, Int32(PACKET_HOST), "next")
-        emit(Code.loadContext, to: 0, from: 6, offset: 20)  // vlan_present
-        jump(Code.jumpNotEqual, 0, 0, "next")
-        emit(Code.loadContext, to: 0, from: 6, offset: 16)  // protocol, network order
-        jump(Code.jumpEqual, 0, Int32(UInt16(0x0800).bigEndian), "ipv4")
-        jump(Code.jumpEqual, 0, Int32(UInt16(0x86dd).bigEndian), "ipv6")
+        emit(Code.moveImmediate, to: 8, value: Self.ethernet)
+        link()
         label("next")
-        neverJump("claim")
-        emit(Code.moveImmediate, to: 0, value: -1)  // TC_ACT_UNSPEC, TCX_NEXT
-        emit(Code.exit)
+        answer(-1)  // TC_ACT_UNSPEC, TCX_NEXT: other programs have their turn
         label("claim")
-        emit(Code.moveImmediate, to: 0, value: 2)  // TC_ACT_SHOT, TCX_DROP
-        emit(Code.exit)
-        ipv4(rules.filter { $0.local.bytes.count == 4 })
-        ipv6(rules.filter { $0.local.bytes.count == 16 }, hasNative: native != nil)
-        if let native { self.native(native) }
+        answer(2)  // TC_ACT_SHOT, TCX_DROP
+        ipv4()
+        ipv6(hasNative: tables.native != nil)
+        if tables.native != nil { native() }
         resolve()
     }
 
-    private mutating func ipv4(_ rules: [ClaimRule]) {
+    /// To "ipv4" or "ipv6", behind tags that only have a priority (IEEE 802.1Q §6.9: VLAN 0).
+    /// The first stands beside the frame, further ones in it (net/core/dev.c
+    /// `__netif_receive_skb_core`, at `check_vlan_id`).
+    private mutating func link() {
+        emit(Code.loadWord, to: 0, from: 6, offset: Context.hasTag)
+        jump(Code.jumpEqual, 0, 0, "untagged")
+        emit(Code.loadWord, to: 0, from: 6, offset: Context.tag)
+        emit(Code.and, to: 0, value: 0xfff)
+        jump(Code.jumpNotEqual, 0, 0, "next")
+        label("untagged")
+        emit(Code.loadWord, to: 7, from: 6, offset: Context.protocolNumber)
+        for number in 0...Self.tags {
+            jump(Code.jumpEqual, 7, Self.network(0x0800), "ipv4")
+            jump(Code.jumpEqual, 7, Self.network(0x86dd), "ipv6")
+            if number == Self.tags { return }
+            jump(Code.jumpEqual, 7, Self.network(0x8100), "tag \(number)")
+            jump(Code.jumpNotEqual, 7, Self.network(0x88a8), "next")
+            label("tag \(number)")
+            load(4, to: Self.scratch, orElse: "next")
+            emit(Code.loadHalf, to: 0, from: 10, offset: Self.scratch)
+            emit(Code.and, to: 0, value: Self.network(0x0fff))
+            jump(Code.jumpNotEqual, 0, 0, "next")
+            emit(Code.loadHalf, to: 7, from: 10, offset: Self.scratch + 2)
+            emit(Code.addImmediate, to: 8, value: 4)
+        }
+    }
+
+    private mutating func ipv4() {
         label("ipv4")
-        load(Code.loadByte, 9)
+        load(20, to: Self.header, orElse: "ipv4 short")
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.header + 9)
         jump(Code.jumpEqual, 0, 4, "ipv4 tunnel")
         jump(Code.jumpNotEqual, 0, 41, "next")
         label("ipv4 tunnel")
-        storeWords(16, Self.destinationSlot, count: 1)
-        storeWords(12, Self.sourceSlot, count: 1)
-        match(rules, "4")
+        match(addressBytes: 4, source: 12, destination: 16, .locals4, .endpoints4, .remotes4)
+        label("ipv4 short")
+        short(protocolAt: 9, [4, 41])
     }
 
-    /// Walks extension headers as the judge does: at most 8, at most 256 bytes, unrolled.
-    private mutating func ipv6(_ rules: [ClaimRule], hasNative: Bool) {
+    /// A frame that ends within its network header: ours where its protocol may be a tunnel's.
+    private mutating func short(protocolAt offset: Int32, _ numbers: [Int32]) {
+        emit(Code.addImmediate, to: 8, value: offset)
+        load(1, to: Self.scratch, orElse: "next")
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch)
+        for number in numbers { jump(Code.jumpEqual, 0, number, "claim") }
+        jump("next")
+    }
+
+    private mutating func ipv6(hasNative: Bool) {
         label("ipv6")
-        load(Code.loadByte, 6)
-        emit(Code.move, to: 7, from: 0)  // r7: next header
+        load(40, to: Self.header, orElse: "ipv6 short")
+        emit(Code.loadByte, to: 7, from: 10, offset: Self.header + 6)
         if hasNative {
             for number: Int32 in [6, 17, 58] { jump(Code.jumpEqual, 7, number, "native") }
         }
-        emit(Code.moveImmediate, to: 8, value: 40)  // r8: its offset
-        for step in 0..<8 {
-            jump(Code.jumpEqual, 7, 4, "ipv6 tunnel")
-            jump(Code.jumpEqual, 7, 41, "ipv6 tunnel")
-            jump(Code.jumpEqual, 7, 44, "fragment \(step)")
-            for walked: Int32 in [0, 43, 60] { jump(Code.jumpEqual, 7, walked, "header \(step)") }
-            jump("next")
-            label("header \(step)")
-            // Beyond the bound the chain may still lead to a tunnel: ours to refuse.
-            jump(Code.jumpGreaterEqual, 8, 40 + 256, "ipv6 tunnel")
-            loadIndirect(Code.loadByteIndirect, 0)
-            emit(Code.move, to: 7, from: 0)
-            loadIndirect(Code.loadByteIndirect, 1)
-            emit(Code.addImmediate, to: 0, value: 1)
-            emit(Code.shiftLeft, to: 0, value: 3)
-            emit(Code.add, to: 8, from: 0)
-            jump("step \(step)")
-            label("fragment \(step)")
-            jump(Code.jumpGreaterEqual, 8, 40 + 256, "ipv6 tunnel")
-            loadIndirect(Code.loadByteIndirect, 0)
-            emit(Code.move, to: 7, from: 0)
-            loadIndirect(Code.loadHalfIndirect, 2)
-            emit(Code.addImmediate, to: 8, value: 8)
-            emit(Code.and, to: 0, value: 0xfff8)
-            jump(Code.jumpEqual, 0, 0, "step \(step)")
-            // Behind a later fragment's header lies no header that could be walked.
-            jump(Code.jumpEqual, 7, 4, "ipv6 tunnel")
-            jump(Code.jumpEqual, 7, 41, "ipv6 tunnel")
-            jump("next")
-            label("step \(step)")
-        }
+        emit(Code.storeLong, to: 10, from: 8, offset: Self.linkLength)
+        payloadLength()
+        emit(Code.addImmediate, to: 8, value: 40)
+        emit(Code.add, to: 9, from: 8)
+        emit(Code.loadWord, to: 0, from: 6, offset: Context.length)
+        jump(Code.jumpGreater, 0, from: 9, "extension 0")
+        emit(Code.move, to: 9, from: 0)
+        for step in 0..<Self.extensionHeaders { extensionHeader(step) }
+        label("extension \(Self.extensionHeaders)")
         for number: Int32 in [4, 41, 0, 43, 44, 60] {
             jump(Code.jumpEqual, 7, number, "ipv6 tunnel")
         }
         jump("next")
         label("ipv6 tunnel")
-        storeWords(24, Self.destinationSlot, count: 4)
-        storeWords(8, Self.sourceSlot, count: 4)
-        match(rules, "6")
+        match(addressBytes: 16, source: 8, destination: 24, .locals6, .endpoints6, .remotes6)
+        label("ipv6 short")
+        short(protocolAt: 6, [4, 41, 0, 43, 44, 60])
     }
 
-    /// Exactly what the judge injects of native frames. `r7` holds the next header. Its answers
-    /// stand near: there may be thousands of targets, and a jump reaches 32767 instructions.
-    private mutating func native(_ rule: NativeClaimRule) {
+    /// Goes on as the judge does (`Outer.walkExtensionHeaders`). A chain that is cut or too long
+    /// may still lead to a tunnel: such a frame is ours to refuse.
+    private mutating func extensionHeader(_ step: Int) {
+        label("extension \(step)")
+        for number: Int32 in [4, 41] { jump(Code.jumpEqual, 7, number, "ipv6 tunnel") }
+        for number: Int32 in [0, 43, 44, 60] {
+            jump(Code.jumpEqual, 7, number, "header \(step)")
+        }
+        jump("next")
+        label("header \(step)")
+        emit(Code.loadLong, to: 1, from: 10, offset: Self.linkLength)
+        emit(Code.move, to: 0, from: 8)
+        emit(Code.subtract, to: 0, from: 1)
+        jump(Code.jumpGreaterEqual, 0, 40 + Self.extensionBytes, "ipv6 tunnel")
+        emit(Code.move, to: 0, from: 8)
+        emit(Code.addImmediate, to: 0, value: 8)
+        jump(Code.jumpGreater, 0, from: 9, "ipv6 tunnel")
+        load(8, to: Self.scratch, orElse: "ipv6 tunnel")
+        jump(Code.jumpEqual, 7, 44, "fragment \(step)")
+        emit(Code.loadByte, to: 7, from: 10, offset: Self.scratch)
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch + 1)
+        emit(Code.addImmediate, to: 0, value: 1)
+        emit(Code.shiftLeft, to: 0, value: 3)
+        emit(Code.add, to: 8, from: 0)
+        jump(Code.jumpGreater, 8, from: 9, "ipv6 tunnel")
+        jump("extension \(step + 1)")
+        label("fragment \(step)")
+        emit(Code.loadByte, to: 7, from: 10, offset: Self.scratch)
+        emit(Code.addImmediate, to: 8, value: 8)
+        emit(Code.loadHalf, to: 0, from: 10, offset: Self.scratch + 2)
+        emit(Code.and, to: 0, value: Self.network(0xfff8))
+        jump(Code.jumpEqual, 0, 0, "extension \(step + 1)")
+        // Behind a later fragment's header lies no header that could be walked.
+        for number: Int32 in [4, 41] { jump(Code.jumpEqual, 7, number, "ipv6 tunnel") }
+        jump("next")
+    }
+
+    /// Exactly what the judge injects of native frames. `r7` holds the next header.
+    private mutating func native() {
         label("native")
-        storeWords(8, Self.sourceSlot, count: 4)
-        storeWords(24, Self.destinationSlot, count: 4)
-        for (number, source) in rule.sources.enumerated() {
-            let miss = "source \(number)"
-            compare(.init(bytes: source, length: 128), Self.sourceSlot, miss)
-            jump("native source")
-            label(miss)
-        }
-        label("native pass")
-        answer(-1)
-        label("native source")
+        lookUp(.sources, at: Self.header + 8)
+        jump(Code.jumpIfNull, 0, 0, "next")
         nativeHeader()
-        for (number, network) in rule.excluded.enumerated() {
-            let miss = "excluded \(number)"
-            compare(network, Self.destinationSlot, miss)
-            jump("native pass")
-            label(miss)
-        }
-        for (number, target) in rule.targets.enumerated() {
-            let miss = "target \(number)"
-            compare(target.network, Self.destinationSlot, miss)
-            if let protocolNumber = target.protocolNumber {
-                jump(Code.jumpNotEqual, 7, Int32(protocolNumber), miss)
-            }
-            if !target.ports.isEmpty { ports(target.ports, "target \(number)", miss) }
-            answer(2)
-            label(miss)
-        }
-        answer(-1)
+        emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + 128)
+        emit(Code.storeWord, to: 10, from: 7, offset: Self.key + 4)
+        copyWords(4, from: Self.header + 24, to: Self.key + 8)
+        lookUp(.targets, at: Self.key)
+        jump(Code.jumpIfNull, 0, 0, "next")
+        emit(Code.loadWord, to: 9, from: 0)
+        jump(Code.jumpEqual, 9, Int32(ClaimMaps.never), "next")
+        jump(Code.jumpEqual, 9, Int32(ClaimMaps.anyPort), "claim")
+        emit(Code.addImmediate, to: 8, value: 42)
+        load(2, to: Self.scratch, orElse: "next")
+        emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + 16)
+        emit(Code.storeWord, to: 10, from: 9, offset: Self.key + 4)
+        emit(Code.loadHalf, to: 0, from: 10, offset: Self.scratch)
+        emit(Code.storeHalf, to: 10, from: 0, offset: Self.key + 8)
+        lookUp(.ports, at: Self.key)
+        jump(Code.jumpUnlessNull, 0, 0, "claim")
+        jump("next")
     }
 
     /// Goes on where a whole IPv6 header and an upper-layer one up to its checksum are there, and
     /// the packet is none of those that belong to one link.
     private mutating func nativeHeader() {
-        load(Code.loadByte, 0)
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.header)
         emit(Code.and, to: 0, value: 0xf0)
-        jump(Code.jumpNotEqual, 0, 0x60, "native pass")
-        load(Code.loadByte, 7)
-        jump(Code.jumpEqual, 0, 0, "native pass")
-        load(Code.loadHalf, 4)
-        emit(Code.move, to: 8, from: 0)  // r8: payload length
-        // What is there: the frame without its Ethernet and IPv6 headers.
-        emit(Code.loadContext, to: 0, from: 6, offset: 0)  // len
-        emit(Code.addImmediate, to: 0, value: -(14 + 40))
-        jump(Code.jumpGreaterEqualTo, 0, from: 8, "native whole")
-        jump("native pass")
-        label("native whole")
+        jump(Code.jumpNotEqual, 0, 0x60, "next")
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.header + 7)
+        jump(Code.jumpEqual, 0, 0, "next")
+        payloadLength()
+        emit(Code.loadWord, to: 0, from: 6, offset: Context.length)
+        emit(Code.subtract, to: 0, from: 8)
+        emit(Code.addImmediate, to: 0, value: -40)
+        jump(Code.jumpGreater, 9, from: 0, "next")
         jump(Code.jumpEqual, 7, 6, "native TCP")
         jump(Code.jumpEqual, 7, 17, "native UDP")
-        jump(Code.jumpGreaterEqual, 8, 4, "native ICMPv6")
-        jump("native pass")
-        label("native ICMPv6")
-        load(Code.loadByte, 40)
+        jump(Code.jumpLess, 9, 4, "next")
+        emit(Code.move, to: 9, from: 8)
+        emit(Code.addImmediate, to: 8, value: 40)
+        load(1, to: Self.scratch, orElse: "next")
+        emit(Code.move, to: 8, from: 9)
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch)
         // Multicast listener and neighbour discovery.
-        for type: Int32 in Array(130...137) + [143] {
-            jump(Code.jumpEqual, 0, type, "native pass")
-        }
+        for type: Int32 in Array(130...137) + [143] { jump(Code.jumpEqual, 0, type, "next") }
         jump("native upper")
         label("native TCP")
-        jump(Code.jumpGreaterEqual, 8, 18, "native upper")
-        jump("native pass")
+        jump(Code.jumpLess, 9, 18, "next")
+        jump("native upper")
         label("native UDP")
-        jump(Code.jumpGreaterEqual, 8, 8, "native upper")
-        jump("native pass")
+        jump(Code.jumpLess, 9, 8, "next")
         label("native upper")
     }
 
-    /// Goes on where the destination port is in one of the ranges; ICMPv6 has none.
-    private mutating func ports(
-        _ ranges: [ClosedRange<UInt16>], _ name: String, _ otherwise: String
+    /// The longest prefix that holds the destination decides, and where it has a set of remotes
+    /// the source.
+    private mutating func match(
+        addressBytes: Int32, source: Int16, destination: Int16, _ locals: ClaimMaps.Name,
+        _ endpoints: ClaimMaps.Name, _ remotes: ClaimMaps.Name
     ) {
-        jump(Code.jumpEqual, 7, 58, otherwise)
-        load(Code.loadHalf, 42)
-        for (number, range) in ranges.enumerated() {
-            let miss = "\(name) ports \(number)"
-            if range.upperBound < .max {
-                jump(Code.jumpGreaterEqual, 0, Int32(range.upperBound) + 1, miss)
-            }
-            jump(Code.jumpGreaterEqual, 0, Int32(range.lowerBound), "\(name) port")
-            label(miss)
+        guard !maps[locals].isEmpty else { return jump("next") }
+        let words = Int16(addressBytes / 4)
+        emit(Code.storeImmediate, to: 10, offset: Self.key, value: addressBytes * 8)
+        copyWords(words, from: Self.header + destination, to: Self.key + 4)
+        lookUp(locals, at: Self.key)
+        jump(Code.jumpIfNull, 0, 0, "next")
+        guard maps[locals].values.contains(where: { $0 != ClaimMaps.anyone }) else {
+            return jump("claim")
         }
-        jump(otherwise)
-        label("\(name) port")
+        emit(Code.loadWord, to: 7, from: 0)
+        jump(Code.jumpEqual, 7, Int32(ClaimMaps.anyone), "claim")
+        if !maps[endpoints].isEmpty {
+            lookUp(endpoints, at: Self.header + source)
+            jump(Code.jumpUnlessNull, 0, 0, "next")
+        }
+        if !maps[remotes].isEmpty {
+            emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + addressBytes * 8)
+            emit(Code.storeWord, to: 10, from: 7, offset: Self.key + 4)
+            copyWords(words, from: Self.header + source, to: Self.key + 8)
+            lookUp(remotes, at: Self.key)
+            jump(Code.jumpUnlessNull, 0, 0, "claim")
+        }
+        jump("next")
     }
+
+    // MARK: assembling
+
+    /// A number as a load finds it in a packet.
+    private static func network(_ number: UInt16) -> Int32 { Int32(number.bigEndian) }
 
     private mutating func answer(_ value: Int32) {
         emit(Code.moveImmediate, to: 0, value: value)
         emit(Code.exit)
     }
 
-    /// The first rule whose prefix holds the destination decides.
-    private mutating func match(_ rules: [ClaimRule], _ family: String) {
-        for (index, rule) in rules.enumerated() {
-            let otherwise = "rule \(family) \(index)"
-            compare(rule.local, Self.destinationSlot, otherwise)
-            if let remotes = rule.remotes {
-                for (number, own) in rule.excluded.enumerated() {
-                    let miss = "own \(family) \(index) \(number)"
-                    compare(own, Self.sourceSlot, miss)
-                    jump("next")
-                    label(miss)
-                }
-                for (number, remote) in remotes.enumerated() {
-                    let miss = "remote \(family) \(index) \(number)"
-                    compare(remote, Self.sourceSlot, miss)
-                    jump("claim")
-                    label(miss)
-                }
-                jump("next")
-            } else {
-                jump("claim")
-            }
-            label(otherwise)
-        }
-        jump("next")
+    /// Reads bytes of the frame at r8. A load that the frame's end is in the way of goes on at
+    /// `otherwise`; LD_ABS would leave with 0, TC_ACT_OK, and no later program would be asked.
+    private mutating func load(_ count: Int32, to place: Int16, orElse otherwise: String) {
+        emit(Code.move, to: 1, from: 6)
+        emit(Code.move, to: 2, from: 8)
+        emit(Code.move, to: 3, from: 10)
+        emit(Code.addImmediate, to: 3, value: Int32(place))
+        emit(Code.moveImmediate, to: 4, value: count)
+        emit(Code.call, value: 26)  // bpf_skb_load_bytes
+        jump(Code.jumpNotEqual, 0, 0, otherwise)
     }
 
-    /// Goes on when the address in the slot lies in the network; else jumps to `otherwise`.
-    private mutating func compare(
-        _ network: ClaimRule.Network, _ slot: Int16, _ otherwise: String
-    ) {
-        if network.length == 0 { neverJump(otherwise) }
-        for word in 0..<(network.bytes.count / 4) {
-            let bits = min(max(network.length - word * 32, 0), 32)
-            if bits == 0 { return }
-            let mask: UInt32 = bits == 32 ? .max : ~(UInt32.max >> UInt32(bits))
-            let value = network.bytes[(word * 4)..<(word * 4 + 4)].reduce(UInt32(0)) {
-                $0 << 8 | UInt32($1)
-            }
-            emit(Code.loadContext, to: 1, from: 10, offset: slot + Int16(word * 4))
-            if bits < 32 { emit(Code.and, to: 1, value: Int32(bitPattern: mask)) }
-            jump(Code.jumpNotEqual, 1, Int32(bitPattern: value & mask), otherwise)
-        }
+    /// r9 becomes the payload length that the IPv6 header tells.
+    private mutating func payloadLength() {
+        emit(Code.loadHalf, to: 9, from: 10, offset: Self.header + 4)
+        emit(Code.toBigEndian, to: 9, value: 16)
     }
 
-    private mutating func storeWords(_ offset: Int32, _ slot: Int16, count: Int) {
+    /// r0 becomes the address of the value, or null.
+    private mutating func lookUp(_ map: ClaimMaps.Name, at place: Int16) {
+        references.append((words.count, map))
+        emit(Code.loadMap, to: 1, from: 1)  // BPF_PSEUDO_MAP_FD
+        emit(0)
+        emit(Code.move, to: 2, from: 10)
+        emit(Code.addImmediate, to: 2, value: Int32(place))
+        emit(Code.call, value: 1)  // bpf_map_lookup_elem
+    }
+
+    private mutating func copyWords(_ count: Int16, from: Int16, to: Int16) {
         for word in 0..<count {
-            load(Code.loadWord, offset + Int32(word * 4))
-            emit(Code.store, to: 10, from: 0, offset: slot + Int16(word * 4))
+            emit(Code.loadWord, to: 0, from: 10, offset: from + word * 4)
+            emit(Code.storeWord, to: 10, from: 0, offset: to + word * 4)
         }
-    }
-
-    private mutating func load(_ code: UInt8, _ offset: Int32) {
-        emit(code, to: 0, value: Self.network + offset)
-    }
-
-    private mutating func loadIndirect(_ code: UInt8, _ offset: Int32) {
-        emit(code, to: 0, from: 8, value: Self.network + offset)
     }
 
     private mutating func emit(
@@ -352,64 +358,69 @@ struct ClaimProgram {
         emit(Code.jumpAlways)
     }
 
-    /// A jump that is never taken: the verifier refuses a program with code that none leads to.
-    private mutating func neverJump(_ target: String) {
-        emit(Code.moveImmediate, to: 1, value: 0)
-        jump(Code.jumpNotEqual, 1, 0, target)
-    }
-
     private mutating func label(_ name: String) { labels[name] = words.count }
 
+    /// A jump reaches 32,767 instructions; there are fewer than 1,000, whatever is claimed.
     private mutating func resolve() {
         for jump in jumps {
-            let distance = labels[jump.to]! - jump.at - 1
-            precondition(abs(distance) < 32_768, "too many claims for one program")
-            words[jump.at] |= UInt64(UInt16(bitPattern: Int16(distance))) << 16
+            guard let target = labels[jump.to] else { continue }
+            let distance = Int16(truncatingIfNeeded: target - jump.at - 1)
+            words[jump.at] |= UInt64(UInt16(bitPattern: distance)) << 16
         }
     }
 
-    /// Loads it as a traffic-control classifier. Needs CAP_BPF, or CAP_SYS_ADMIN before 5.8.
+    // MARK: loading
+
+    /// Makes the maps and loads the program as a traffic-control classifier. Its descriptor holds
+    /// the maps. Needs CAP_BPF and CAP_NET_ADMIN.
     func load(object: String) throws(SystemError) -> Descriptor {
-        try Self.load(
-            words, type: BPF_PROG_TYPE_SCHED_CLS, object: object,
-            mend: "grant CAP_BPF and CAP_NET_ADMIN, or set consume: socket")
+        var words = words
+        var descriptors: [ClaimMaps.Name: Descriptor] = [:]
+        for reference in references {
+            // Not by ??, whose closure forgets what is thrown.
+            let map: Descriptor
+            if let made = descriptors[reference.map] {
+                map = made
+            } else {
+                map = try maps[reference.map].make(object: object)
+                descriptors[reference.map] = map
+            }
+            words[reference.at] |= UInt64(UInt32(bitPattern: map.number)) << 32
+        }
+        defer { withExtendedLifetime(descriptors) {} }
+        return try Self.load(words, type: BPF_PROG_TYPE_SCHED_CLS, object: object)
     }
 
     /// Loads instructions as a program of a type.
     static func load(
-        _ words: [UInt64], type: bpf_prog_type, object: String, mend: String
+        _ words: [UInt64], type: bpf_prog_type, object: String, hint: String? = nil
     ) throws(SystemError) -> Descriptor {
         var attributes = bpf_attr()
         let license: StaticString = "Apache-2.0"
-        let result = words.withUnsafeBufferPointer { instructions in
+        return try words.withUnsafeBufferPointer { (instructions) throws(SystemError) in
             attributes.prog_type = UInt32(type.rawValue)
             attributes.insn_cnt = UInt32(instructions.count)
             attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
             attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
-            // A signal, or the kernel's own work for this thread, ends the verifier's with EAGAIN.
-            var result = -EAGAIN
-            for _ in 0..<5 where result == -EAGAIN {
-                result = clinux_bpf(
-                    Int32(BPF_PROG_LOAD.rawValue), &attributes, UInt32(MemoryLayout<bpf_attr>.size))
-            }
-            return result
+            return Descriptor(
+                try BPF.call(BPF_PROG_LOAD, &attributes, "bpf(BPF_PROG_LOAD)", object, hint: hint))
         }
-        return Descriptor(try checkNegative("bpf(BPF_PROG_LOAD)", object, mend: mend, result))
     }
 
-    /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`): its return value.
-    static func run(_ program: Descriptor, frame: [UInt8]) throws(SystemError) -> Int32 {
+    /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`).
+    /// - Returns: its answer, and the nanoseconds of one run.
+    static func run(
+        _ program: Descriptor, frame: [UInt8], times: UInt32 = 1
+    ) throws(SystemError) -> (answer: Int32, nanoseconds: UInt32) {
         var attributes = bpf_attr()
-        let result = frame.withUnsafeBufferPointer { bytes in
+        try frame.withUnsafeBufferPointer { (bytes) throws(SystemError) in
             attributes.test.prog_fd = UInt32(program.number)
             attributes.test.data_in = UInt64(UInt(bitPattern: bytes.baseAddress))
             attributes.test.data_size_in = UInt32(bytes.count)
-            attributes.test.repeat = 1
-            return clinux_bpf(
-                Int32(BPF_PROG_TEST_RUN.rawValue), &attributes,
-                UInt32(MemoryLayout<bpf_attr>.size))
+            attributes.test.repeat = times
+            try BPF.call(
+                BPF_PROG_TEST_RUN, &attributes, "bpf(BPF_PROG_TEST_RUN)", "claim program")
         }
-        try checkNegative("bpf(BPF_PROG_TEST_RUN)", "claim program", result)
-        return Int32(bitPattern: attributes.test.retval)
+        return (Int32(bitPattern: attributes.test.retval), attributes.test.duration)
     }
 }

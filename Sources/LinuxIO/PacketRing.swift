@@ -18,7 +18,7 @@ public struct Slot {
     public let linkLength: Int
     /// The whole frame did not fit and waits in the socket's queue: `PacketRing.receive`.
     public let isCopied: Bool
-    /// For this host (`sll_pkttype`), and without a VLAN tag.
+    /// For this host (`sll_pkttype`), and untagged or of VLAN 0.
     public let isForUs: Bool
 
     @inlinable @inline(__always)
@@ -83,7 +83,10 @@ public final class PacketRing: @unchecked Sendable {
     deinit { munmap(memory, byteCount) }
 
     private static let rawGrant =
-        "grant CAP_NET_RAW (setcap cap_net_raw,cap_net_admin+ep, or AmbientCapabilities= in the unit)"
+        """
+        grant CAP_NET_RAW (setcap cap_net_admin,cap_net_raw,cap_bpf+ep, or AmbientCapabilities= in \
+        the unit)
+        """
 
     private static func configure(
         _ descriptor: Descriptor, _ interface: String, _ slotSize: Int, _ slotCount: Int
@@ -203,8 +206,9 @@ public struct Slots: @unchecked Sendable, BitwiseCopyable {
             wireLength: Int(header.pointee.tp_len),
             linkLength: Int(header.pointee.tp_net) &- mac,
             isCopied: status & UInt32(TP_STATUS_COPY) != 0,
+            // Without a tag beside the frame the kernel writes 0. VLAN 0 is a priority alone.
             isForUs: packetType == UInt8(PACKET_HOST)
-                && status & UInt32(TP_STATUS_VLAN_VALID) == 0)
+                && header.pointee.tp_vlan_tci & 0x0fff == 0)
     }
 
     /// Asks for a slot's header and the frame's head ahead of the time they are read.

@@ -101,7 +101,7 @@ public final class TunDevice {
     private static func skipFlowTable(_ queue: Descriptor, _ name: String) {
         // r0 = 0; exit
         let program = try? ClaimProgram.load(
-            [0xb7, 0x95], type: BPF_PROG_TYPE_SOCKET_FILTER, object: name, mend: "grant CAP_BPF")
+            [0xb7, 0x95], type: BPF_PROG_TYPE_SOCKET_FILTER, object: name)
         guard let program else { return }
         var number = program.number
         _ = ioctl(queue.number, UInt(CLINUX_TUNSETSTEERINGEBPF), &number)

@@ -20,6 +20,7 @@ extension Loader {
 
     private func checkParts(of draft: TunnelDraft) {
         checkOwnAddress(draft, against: draft, isSame: true)
+        checkClaim(draft)
         for remote in draft.remotes where remote.content.length == 0 {
             reader.report.warning(
                 remote.position,
@@ -45,6 +46,17 @@ extension Loader {
                 "\(remote.path): \(remote.content.text) holds \(own.content.address.text) of "
                     + "\(own.path), so other nodes as well; IP-in-IP between nodes (an overlay such "
                     + "as Calico's) would be taken for the balancers'; write the balancers' prefixes")
+        }
+    }
+
+    /// A raw socket is bound to one address, and without a claim the kernel forwards the frames.
+    private func checkClaim(_ draft: TunnelDraft) {
+        guard configuration.consume == .socket, configuration.mode == .active else { return }
+        for local in draft.local where !local.content.isHost {
+            reader.report.error(
+                local.position,
+                "\(local.path): consume: socket claims single addresses only, and "
+                    + "\(local.content.text) is none; list its addresses, or write consume: bpf")
         }
     }
 

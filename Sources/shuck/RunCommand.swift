@@ -10,7 +10,14 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup var file: ConfigurationOption
 
+    @Flag(
+        help: """
+            Exit with 3 rather than start on a fallback: raw sockets instead of a claim by a \
+            program, segments that the kernel does not take joined, probes not claimed.
+            """)
+    var strict = false
+
     func run() throws {
-        throw ExitCode(Supervisor.run(configurationPath: file.config))
+        throw ExitCode(Supervisor.run(configurationPath: file.config, isStrict: strict))
     }
 }

@@ -115,14 +115,16 @@ func judge(
     if !isIntact { Issue.record("the judge wrote to the frame") }
     switch verdict.kind {
     case .inject:
-        let end = Int(verdict.offset) + Int(verdict.length)
+        // The judge steps over tags of VLAN 0.
+        let start = frame.network - UnsafeRawPointer(block) + Int(verdict.offset)
+        let end = start + Int(verdict.length)
         guard end <= packet.count, verdict.headLength <= verdict.length, verdict.reason == .none
         else {
             Issue.record("an injected packet reaches beyond its frame: \(verdict)")
             return Judged(verdict: verdict, outcome: .other)
         }
         let rewritten = UnsafeRawBufferPointer(start: head, count: Int(verdict.headLength))
-        let rest = packet[(Int(verdict.offset) + Int(verdict.headLength))..<end]
+        let rest = packet[(start + Int(verdict.headLength))..<end]
         return Judged(verdict: verdict, outcome: .inject(Array(rewritten) + rest))
     case .pass:
         return Judged(verdict: verdict, outcome: verdict.reason == .none ? .pass : .other)

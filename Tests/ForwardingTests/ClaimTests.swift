@@ -38,16 +38,14 @@ struct ClaimTests {
         return policy
     }
 
-    static func isOurs(_ claims: [Policy.Claim], source: Address, destination: Address) -> Bool {
-        guard let claim = claims.first(where: { $0.local.contains(destination) }) else {
+    static func isOurs(_ claims: Policy.Claims, source: Address, destination: Address) -> Bool {
+        let holding = claims.locals.filter { $0.prefix.contains(destination) }
+        guard let local = holding.max(by: { $0.prefix.length < $1.prefix.length }) else {
             return false
         }
-        switch claim.sources {
-        case .all: return true
-        case .only(let remotes, let excluded):
-            return remotes.contains { $0.contains(source) }
-                && !excluded.contains { $0.contains(source) }
-        }
+        guard let set = local.remotes else { return true }
+        return claims.remotes[set].contains { $0.contains(source) }
+            && !claims.endpoints.contains(source)
     }
 
     @Test("claims and verdicts agree", arguments: 1...8)
@@ -87,13 +85,25 @@ struct ClaimTests {
         #expect(ours > 400 && ours < 3_600)
     }
 
-    @Test("the longest prefix stands first")
-    func order() {
+    @Test("a prefix of several tunnels is there once")
+    func noPrefixTwice() {
         var random = Random(77)
         for _ in 0..<50 {
-            let lengths = Self.policy(&random).claims(interface: 0).map(\.local.length)
-            #expect(lengths == lengths.sorted(by: >))
+            let prefixes = Self.policy(&random).claims(interface: 0).locals.map(\.prefix)
+            #expect(Set(prefixes).count == prefixes.count)
         }
+    }
+
+    @Test("tunnels with the same remotes share a set of them")
+    func sharedSets() {
+        var policy = Policy.usual
+        policy.tunnels[0].passOtherRemotes = true
+        policy.tunnels[0].interfaces = [0]
+        policy.tunnels[0].local = (0..<1000).map { Prefix(host: Address(ipv4: 0x0a00_0000 + $0)) }
+        let claims = policy.claims(interface: 0)
+        #expect(claims.locals.count == 1000)
+        #expect(claims.remotes.count == 1)
+        #expect(claims.endpoints.count == 1000)
     }
 
     @Test("what a shared address claims")
@@ -101,15 +111,16 @@ struct ClaimTests {
         var policy = Policy.usual
         policy.tunnels[0].passOtherRemotes = true
         policy.tunnels[0].interfaces = [1]
-        #expect(policy.claims(interface: 0).isEmpty)
+        #expect(policy.claims(interface: 0).locals.isEmpty)
         let claims = policy.claims(interface: 1)
-        #expect(claims.count == 2)
-        #expect(
-            claims.contains(
-                .init(
-                    local: prefix("192.0.2.2"),
-                    sources: .only([prefix("198.51.100.0/24")], excluding: [prefix("192.0.2.2")]))))
+        #expect(claims.locals.count == 2)
+        #expect(claims.locals.contains(.init(prefix: prefix("192.0.2.2"), remotes: 0)))
+        #expect(claims.remotes.count == 1)
+        #expect(claims.remotes[0].contains(prefix("198.51.100.0/24")))
+        #expect(claims.endpoints.contains(prefix("192.0.2.2").address))
         policy.tunnels[0].passOtherRemotes = false
-        #expect(policy.claims(interface: 1).allSatisfy { $0.sources == .all })
+        let all = policy.claims(interface: 1)
+        #expect(all.locals.allSatisfy { $0.remotes == nil })
+        #expect(all.remotes.isEmpty && all.endpoints.isEmpty)
     }
 }

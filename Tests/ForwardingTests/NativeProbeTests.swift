@@ -196,20 +196,28 @@ struct NativeProbeTests {
     @Test("what is claimed")
     func claims() {
         var policy = Probe.world().policy.policy
-        let claim = policy.nativeClaim(interface: 0)
+        let claim = policy.claims(interface: 0).native
         #expect(claim?.sources == policy.rewrites.map(\.from))
-        #expect(claim?.targets.map(\.prefix) == [.allIPv6])
-        #expect(policy.nativeClaim(interface: 1) == nil)
+        // Of each protocol: anywhere, but never to what belongs to one link.
+        let targets = claim?.targets ?? []
+        for number: UInt8 in [6, 17, 58] {
+            let own = targets.filter { $0.protocolNumber == number }
+            #expect(own.filter { $0.ports == .any }.map(\.prefix) == [.allIPv6])
+            #expect(own.filter { $0.ports == .never }.count == Martians.unroutable.count)
+        }
+        #expect(policy.claims(interface: 1).native == nil)
         policy.tunnels[0].destinations = [
             Policy.Destination(prefix: prefix("10.0.0.0/8")),
             Policy.Destination(prefix: prefix("2001:db8::/64"), protocolNumber: 132),
         ]
-        #expect(policy.nativeClaim(interface: 0) == nil)
+        #expect(policy.claims(interface: 0).native == nil)
         policy.tunnels[0].destinations += [
             Policy.Destination(prefix: prefix("2001:db8::/64"), protocolNumber: 6, ports: [80...81]),
             Policy.Destination(
                 prefix: prefix("2001:db8::/64"), protocolNumber: 6, ports: [80...81], mss: .off),
         ]
-        #expect(policy.nativeClaim(interface: 0)?.targets.count == 1)
+        let native = policy.claims(interface: 0).native
+        #expect(native?.targets.filter { $0.ports != .never }.map(\.ports) == [.set(0)])
+        #expect(native?.portSets == [[80...81]])
     }
 }

@@ -119,6 +119,46 @@ struct OuterTests {
         #expect(outcome(elsewhere, in: world, Arrival(cut: 10)) == .pass)
     }
 
+    @Test("O3 tags of VLAN 0 are none", arguments: Mode.allCases, [UInt16(0x8100), 0x88a8])
+    func priorityTags(mode: Mode, tag: UInt16) {
+        let type: UInt16 = mode.outerIsIPv4 ? 0x0800 : 0x86dd
+        let packet = Encapsulated(mode).packet
+        func tagged(_ count: Int, control: UInt16 = 0xe000) -> [UInt8] {
+            (0..<count).flatMap { number -> [UInt8] in
+                let next = number + 1 < count ? tag : type
+                return [control, next].flatMap { [UInt8($0 >> 8), UInt8($0 & 255)] }
+            } + packet
+        }
+        // Offsets of a checksum to be finished count from the link layer's first byte.
+        func arrival(_ tags: Int) -> Arrival {
+            Arrival(
+                vnet: VirtioHeader(
+                    flags: VirtioHeader.needsChecksum,
+                    checksumStart: UInt16(14 + 4 * tags + packet.count - 8 - 20),
+                    checksumOffset: 6))
+        }
+        let plain = judge(packet, etherType: type, in: world)
+        let unfinished = judge(packet, etherType: type, in: world, arrival(0))
+        #expect(plain.outcome.isInject)
+        for count in 1...8 {
+            let same = judge(tagged(count), etherType: tag, in: world)
+            #expect(same.outcome == plain.outcome)
+            let other = judge(tagged(count), etherType: tag, in: world, arrival(count))
+            #expect(other.outcome == unfinished.outcome)
+            for vlan: UInt16 in [1, 0x0100, 0x0fff, 0xe001] {
+                let named = tagged(count, control: vlan)
+                #expect(judge(named, etherType: tag, in: world).outcome == .pass)
+            }
+        }
+        #expect(judge(tagged(9), etherType: tag, in: world).outcome == .pass)
+        for length in 0..<4 {
+            let cut = Array(tagged(1)[..<length])
+            #expect(judge(cut, etherType: tag, in: world).outcome == .pass)
+        }
+        #expect(
+            judge(tagged(1), etherType: tag, in: world, Arrival(isForUs: false)).outcome == .pass)
+    }
+
     @Test("O3 other protocols than 4 and 41", arguments: Mode.allCases)
     func otherProtocols(mode: Mode) {
         for number in UInt8.min...UInt8.max where number != 4 && number != 41 {

@@ -24,14 +24,10 @@ extension OnHost {
             Frames.ipv4(
                 47, from: Frames.four(1), to: Frames.four(2), [UInt8](repeating: 1, count: 40)))
 
-        private static let rules = [
-            ClaimRule(
-                local: ClaimRule.Network(bytes: Frames.four(2), length: 32), remotes: nil,
-                excluded: []),
-            ClaimRule(
-                local: ClaimRule.Network(bytes: Frames.six(2), length: 128), remotes: nil,
-                excluded: []),
-        ]
+        private static let rules = ClaimTables(locals: [
+            .init(network: .init(bytes: Frames.four(2), length: 32), remotes: nil),
+            .init(network: .init(bytes: Frames.six(2), length: 128), remotes: nil),
+        ])
 
         private static func with(_ body: (Network) throws -> Void) throws {
             try Network.with { network in
@@ -120,6 +116,42 @@ extension OnHost {
                 filter.remove()
                 #expect(try Network.run("tc filter show dev near ingress") == "")
                 #expect(try Network.run("tc qdisc show dev near").contains("clsact"))
+            }
+        }
+
+        /// IEEE 802.1Q §6.9: VLAN 0 is a priority alone, and the kernel takes the frame for its own;
+        /// the tag may stand beside the frame or in it.
+        @Test func framesWithAPriorityAreClaimed() throws {
+            func tagged(_ frame: [UInt8], _ tags: [(type: Int, tag: Int)]) -> [UInt8] {
+                let bytes = tags.flatMap { Frames.word($0.type) + Frames.word($0.tag) }
+                return Array(frame[..<12]) + bytes + frame[12...]
+            }
+            try Self.with { network in
+                let frames = [Self.tunnel4, Self.tunnel6].flatMap { frame in
+                    [
+                        tagged(frame, [(0x8100, 0xa000)]), tagged(frame, [(0x8100, 0)]),
+                        tagged(frame, [(0x88a8, 0x2000)]),
+                        tagged(frame, [(0x8100, 0), (0x8100, 0x6000)]),
+                        tagged(frame, [(0x88a8, 0), (0x8100, 0)]),
+                    ]
+                }
+                try Self.expectRefusals(10, network, frames)
+                let ring = try PacketRing(
+                    interface: "near", index: network.near, slotSize: 2048, slotCount: 256,
+                    fanout: nil)
+                try ring.startReceiving()
+                let claim = try Claim.byProgram(
+                    Self.rules, interface: "near", index: network.near, allowClsact: false)
+                try Self.expectRefusals(0, network, frames)
+                for number in frames.indices {
+                    let slot = ring.slots.slot(at: number)
+                    #expect(slot?.isForUs == true, "frame \(number)")
+                }
+                // Another VLAN's are neither the kernel's nor ours.
+                try Self.expectRefusals(
+                    0, network, [Self.tunnel4, Self.tunnel6].map { tagged($0, [(0x8100, 7)]) })
+                #expect(ring.slots.slot(at: frames.count) == nil)
+                withExtendedLifetime(claim) {}
             }
         }
 

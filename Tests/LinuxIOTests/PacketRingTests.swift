@@ -123,6 +123,29 @@ extension OnHost {
             }
         }
 
+        /// More sources than a socket filter has instructions for.
+        @Test func thousandsOfSourcesOfNativeFramesAreLetIn() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network)
+                let blocks = Array(Frames.six(0)[..<14])
+                func frame(_ source: [UInt8]) -> [UInt8] {
+                    Frames.ethernet(
+                        Network.nearAddress, 0x86dd,
+                        Frames.ipv6(
+                            6, from: source, to: Frames.six(200), [UInt8](repeating: 0, count: 40)))
+                }
+                let sources = (0..<10_000).map { blocks + Frames.word($0) }
+                #expect(SocketFilter.prefixes(of: sources).count <= SocketFilter.nativesMax)
+                try ring.startReceiving(natives: sources)
+                let far = frame([0xfe, 0x80] + [UInt8](repeating: 0, count: 14))
+                let wanted = [0, 1, 255, 256, 5000, 9999].map { frame(sources[$0]) }
+                try network.send([far] + wanted)
+                for (index, frame) in wanted.enumerated() {
+                    #expect(Self.bytes(try Self.next(ring.slots, index)) == frame)
+                }
+            }
+        }
+
         @Test func aFrameBeyondItsSlotComesByTheSocket() throws {
             try Network.with(mtu: 9000) { network in
                 let ring = try Self.ring(network)

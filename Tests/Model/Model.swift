@@ -84,7 +84,8 @@ public struct Model {
     public var failures: Reassembler.Failures { reassembly?.failures ?? .init() }
 
     /// - Parameter now: nanoseconds of a clock that does not go back.
-    public mutating func answer(_ frame: Arrival, now: UInt64 = 0) -> Answer {
+    public mutating func answer(_ arrival: Arrival, now: UInt64 = 0) -> Answer {
+        let frame = Self.untagged(arrival)
         reassembly?.expire(now: now)
         let (answer, fragment) = answerAlone(frame)
         guard let fragment, !fragment.isDamaged, frame.cut == 0 else { return answer }
@@ -110,6 +111,19 @@ public struct Model {
 
     /// Gives up all that is held.
     public mutating func expire() { reassembly?.expire(now: .max) }
+
+    /// O3: a tag of VLAN 0 says nothing but a priority. At most eight are looked behind.
+    private static func untagged(_ arrival: Arrival) -> Arrival {
+        var frame = arrival
+        for _ in 0..<8 where [0x8100, 0x88a8].contains(frame.etherType) && frame.bytes.count >= 4 {
+            let tag = frame.bytes[..<4]
+            guard tag[0] & 15 == 0, tag[1] == 0 else { return arrival }
+            frame.etherType = UInt16(tag[2]) << 8 | UInt16(tag[3])
+            frame.bytes.removeFirst(4)
+            frame.linkLength += 4
+        }
+        return frame
+    }
 
     private func answerAlone(_ frame: Arrival) -> (answer: Answer, fragment: OuterFragment?) {
         // O3: other hosts' frames, VLANs and protocols are the kernel's.
@@ -196,7 +210,8 @@ public struct Model {
     }
 
     /// The tunnel that takes frames with this outer header, were they otherwise right.
-    public func matchedTunnel(_ frame: Arrival) -> Int? {
+    public func matchedTunnel(_ arrival: Arrival) -> Int? {
+        let frame = Self.untagged(arrival)
         let bytes = frame.bytes
         let isIPv4 = frame.etherType == 0x0800
         guard frame.isForUs, isIPv4 || frame.etherType == 0x86dd, bytes.count >= (isIPv4 ? 20 : 40)

@@ -45,8 +45,26 @@ public struct PacketGenerator {
         var isPseudo = false
     }
 
-    /// At times a packet comes in fragments, between others.
+    /// At times with tags, most of VLAN 0.
     public mutating func next() -> Arrival {
+        var arrival = nextUntagged()
+        guard random.percent(3) else { return arrival }
+        let count = random.percent(60) ? 1 : 1 + random.below(10)
+        for _ in 0..<count {
+            let vlan = random.percent(95) ? 0 : random.pick([1, 256, 4095])
+            let tag = UInt16(random.below(16)) << 12 | UInt16(vlan)
+            let type = arrival.etherType
+            arrival.bytes = [tag, type].flatMap { [UInt8($0 >> 8), UInt8($0 & 255)] } + arrival.bytes
+            arrival.etherType = random.pick([0x8100, 0x88a8])
+            arrival.vnet.checksumStart &+= 4
+            arrival.vnet.headerLength &+= 4
+        }
+        if random.percent(2) { arrival.bytes.removeLast(random.below(arrival.bytes.count)) }
+        return arrival
+    }
+
+    /// At times a packet comes in fragments, between others.
+    private mutating func nextUntagged() -> Arrival {
         if !waiting.isEmpty && (waiting.count > 100 || random.percent(60)) { return nextFragment() }
         let arrival = nextWhole()
         if random.percent(5) {

@@ -61,7 +61,10 @@ public final class FrameTarget: FuzzTarget {
         if let base = packet.baseAddress { memcpy(block, base, packet.count) }
         frame.network = UnsafeRawPointer(block)
         frame.head = cached.head
-        if let tunnel = matchedTunnel(input, place) { cache.insert(&frame, tunnel: tunnel) }
+        if let tunnel = matchedTunnel(input, place) {
+            var untagged = frame
+            if untagged.dropPriorityTags() { cache.insert(&untagged, tunnel: tunnel) }
+        }
         try judge(frame, cached, place, packet, cache: cache)
         try compareSides()
         guard input.reduce(UInt8(0), { ($0 &* 31) &+ $1 }) & 7 == 0 else { return }
