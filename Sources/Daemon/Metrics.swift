@@ -194,6 +194,10 @@ enum MetricsPage {
             "Lines of the log that standard error did not take."
         ),
         ("shuck_mss_clamped_total", "counter", "SYN segments whose MSS was lowered."),
+        (
+            "shuck_mss_replies_bytes", "gauge",
+            "Lowest MSS that the kernel lets pods answer with, by tunnel and inner family."
+        ),
         ("shuck_mss_unclamped_total", "counter", "SYN segments whose options do not parse."),
         ("shuck_interface_up", "gauge", "1 if the interface is there, up, and received from."),
         ("shuck_passed_packets_total", "counter", "Frames that are not ours: left to the kernel."),

@@ -226,6 +226,14 @@ struct Snapshot: @unchecked Sendable {
             gauges[Series("shuck_device_up", ["device": device.name])] =
                 device.state == "up" ? 1 : 0
         }
+        if plumbing.replyTable != nil {
+            let mtus = Dictionary(links.map { ($0.name, $0.mtu) }, uniquingKeysWith: { $1 })
+            for bound in ReplyRules.lowest(configuration, mtu: { mtus[$0] }) {
+                let family = bound.isIPv4 ? "ipv4" : "ipv6"
+                let labels: KeyValuePairs = ["tunnel": bound.tunnel, "family": family]
+                gauges[Series("shuck_mss_replies_bytes", labels)] = Double(bound.bytes)
+            }
+        }
         let short = Set(degradations().map(\.what))
         for what in Degradation.What.allCases {
             gauges[Series("shuck_degraded", ["what": what.rawValue])] = short.contains(what) ? 1 : 0

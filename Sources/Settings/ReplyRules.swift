@@ -18,9 +18,7 @@ public enum ReplyRules {
         var rules: [[String]] = []
         var sizes: Set<Int> = []
         for tunnel in configuration.tunnels {
-            let links = tunnel.interfaces.isEmpty ? configuration.interfaces : tunnel.interfaces
-            // The narrowest: any of them may carry the connection.
-            let limits = Limits(tunnel, mss: configuration.mss, mtu: links.compactMap(mtu).min())
+            let limits = Limits(tunnel, configuration, mtu: mtu)
             rules.append(limits.rules)
             sizes.formUnion(limits.sizes)
         }
@@ -41,6 +39,19 @@ public enum ReplyRules {
         return (clamps + tunnels + [hook]).joined()
     }
 
+    /// The lowest MSS, in bytes, that answers of a tunnel's destinations are clamped to, by tunnel and
+    /// inner family; families that nothing bounds are left out.
+    /// - Parameter mtu: as `chains` takes it.
+    public static func lowest(
+        _ configuration: Configuration, mtu: (String) -> Int?
+    ) -> [(tunnel: String, isIPv4: Bool, bytes: Int)] {
+        configuration.tunnels.flatMap { tunnel in
+            Limits(tunnel, configuration, mtu: mtu).lowest.sorted { $0.value > $1.value }.map {
+                (tunnel: tunnel.name, isIPv4: $0.key, bytes: $0.value)
+            }
+        }
+    }
+
     private static func chain(_ name: String, _ lines: [String]) -> String {
         "chain \(name) {\n" + lines.map { "    \($0)\n" }.joined() + "}\n"
     }
@@ -50,14 +61,20 @@ public enum ReplyRules {
 private struct Limits {
     private(set) var rules: [String] = []
     private(set) var sizes: Set<Int> = []
+    /// By whether the inner packet is IPv4.
+    private(set) var lowest: [Bool: Int] = [:]
     private let tunnel: Configuration.Tunnel
     private let mss: Configuration.MSS
     private let mtu: Int?
 
-    init(_ tunnel: Configuration.Tunnel, mss: Configuration.MSS, mtu: Int?) {
+    init(
+        _ tunnel: Configuration.Tunnel, _ configuration: Configuration, mtu: (String) -> Int?
+    ) {
         self.tunnel = tunnel
-        self.mss = mss
-        self.mtu = mtu
+        mss = configuration.mss
+        let links = tunnel.interfaces.isEmpty ? configuration.interfaces : tunnel.interfaces
+        // The narrowest: any of them may carry the connection.
+        self.mtu = links.compactMap(mtu).min()
         for destination in tunnel.destinations
         where destination.protocolNumber == nil || destination.protocolNumber == 6 {
             add(destination)
@@ -82,6 +99,7 @@ private struct Limits {
             return
         }
         sizes.insert(size)
+        lowest[isIPv4] = min(lowest[isIPv4] ?? size, size)
         rules.append("\(match) goto mss-\(size)")
     }
 

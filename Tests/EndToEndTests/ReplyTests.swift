@@ -53,6 +53,15 @@ extension EndToEnd {
                 let replies = try daemon.status().mssReplies
                 #expect(replies.asked == "nft" && replies.active == "nft")
                 #expect(try rig.tables() == ["inet \(replies.table ?? "")"])
+                let metrics = try daemon.metrics()
+                for mode in Mode.allCases {
+                    let (tunnel, family) = (
+                        mode.outerIsIPv4 ? "outer4" : "outer6", mode.innerIsIPv4 ? "ipv4" : "ipv6"
+                    )
+                    let series =
+                        "shuck_mss_replies_bytes{tunnel=\"\(tunnel)\",family=\"\(family)\"}"
+                    #expect(metrics.values[series] == Double(mode.clampedMSS), "\(mode)")
+                }
                 // Not an answer of a destination.
                 #expect(try answers.size(Rig.pod4) == 1460)
                 // The link's MTU is followed.

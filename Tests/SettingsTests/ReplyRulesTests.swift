@@ -49,6 +49,24 @@ import Testing
                 """)
     }
 
+    @Test("the lowest bound of each tunnel and family, and nothing where nothing bounds")
+    func theLowest() throws {
+        let text = """
+            interfaces: [eth0]
+            mss: {replies: nft, ipv6: off}
+            tunnels:
+              - \(both) destinations: [
+                  {prefix: 203.0.113.4}, {prefix: 203.0.113.5, mss: 1300}, {prefix: "2001:db8:f::4"}]}
+
+            """
+        let configuration = try #require(Configuration.load(files: [("f", text)]).configuration)
+        let lowest = ReplyRules.lowest(configuration, mtu: { _ in 1500 })
+        #expect(lowest.map(\.tunnel) == ["a"])
+        #expect(lowest.map(\.isIPv4) == [true])
+        #expect(lowest.map(\.bytes) == [1300])
+        #expect(ReplyRules.lowest(configuration, mtu: { _ in nil }).map(\.bytes) == [1300])
+    }
+
     @Test(arguments: [
         ("ipip", 1440), ("ipip6", 1420), ("ip6ip", 1420), ("ip6ip6", 1400),
         ("ipip, ipip6", 1420), ("ip6ip, ip6ip6", 1400),
