@@ -138,17 +138,28 @@ extension Control {
     /// A worker refused what others may have taken: all go back to what was before.
     private func goBack(to before: Snapshot) {
         let refused = snapshot
+        // What was to go stays, and has lost nothing that its own counters do not hold.
+        replaced.removeLast()
+        snapshot.retiredRingDrops = before.retiredRingDrops
         snapshot.configuration = before.configuration
         snapshot.plumbing = before.plumbing
         snapshot.worlds = before.worlds
         snapshot.warnings = before.warnings
         try? before.plumbing.changeDevices(unlike: refused.plumbing)
-        let links = snapshot.links
-        try? snapshot.plumbing.clampReplies(
-            before.configuration, links: links, unlike: refused.plumbing)
+        if let table = before.plumbing.replyTable, table === refused.plumbing.replyTable,
+            before.plumbing.replyChains != refused.plumbing.replyChains
+        {
+            do {
+                try table.replace(chains: before.plumbing.replyChains)
+            } catch {
+                snapshot.plumbing.replyFailure = "\(error)"
+            }
+        }
         let counters = before.workers.map(\.counters)
         snapshot.replacedCounters.removeAll { old in counters.contains { $0 === old.counters } }
         exchangeCounters(counters, before.workers.map(\.examples), of: refused.configuration)
         publish(replacing: refused.plumbing)
+        _ = awaitWorkers(nanoseconds: Timing.reloadNanoseconds)
+        letGo()
     }
 }

@@ -272,14 +272,17 @@ final class Worker {
                 to: Port(
                     slots: port.ring.slots, ring: ring,
                     descriptor: port.ring.descriptor.number, interface: port.interface,
-                    cursor: known?.cursor ?? 0, isPolled: known?.isPolled ?? false))
+                    cursor: known?.cursor ?? port.ring.cursor, isPolled: known?.isPolled ?? false))
         }
         portCount = next.count
-        for port in old where port.isPolled {
+        for port in old {
             let stays = next.contains {
                 Unmanaged.passUnretained($0.ring).toOpaque() == port.ring.toOpaque()
             }
             guard !stays else { continue }
+            // A change that is taken back brings it again.
+            port.ring._withUnsafeGuaranteedRef { $0.cursor = port.cursor }
+            guard port.isPolled else { continue }
             try makeSpace()
             queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag)
         }

@@ -45,6 +45,8 @@ public final class PacketRing: @unchecked Sendable {
     public let slotSize: Int
     private let memory: UnsafeMutableRawPointer
     private let byteCount: Int
+    /// The slot that the kernel fills next, as the worker that left the ring last knew it.
+    public var cursor = 0
     private let statistics = Mutex<UInt64>(0)
 
     /// Bytes that hold the largest frame that GRO makes (64 KiB and headers), and its header.

@@ -125,13 +125,17 @@ extension EndToEnd {
                 try daemon.waitUntilReady()
                 let devices = (1...110).map { "{name: pod\($0), netns: /run/netns/\(rig.name)-none\($0)}" }
                 let names = ["{name: shuck0, mtu: 1400}"] + devices
+                // Its ring would have gone, too.
                 try daemon.configure(
-                    Setup(workers: 2, more: ["devices: [\(names.joined(separator: ", "))]"]))
+                    Setup(
+                        interfaces: ["cali0"], workers: 2,
+                        more: ["devices: [\(names.joined(separator: ", "))]"]))
                 for _ in 1...2 {
                     let answer = try daemon.reload()
                     #expect(answer.status == 409 && answer.body.contains("worker 0"), "\(answer)")
                 }
                 #expect(try daemon.status().devices.map(\.name) == ["shuck0"])
+                #expect(try daemon.status().interfaces.map(\.name) == ["eth0"])
                 let link = try rig.run(.node, "ip", "link", "show", "shuck0")
                 #expect(link.contains("mtu 1500"), "\(link)")
                 #expect(daemon.isReady)
