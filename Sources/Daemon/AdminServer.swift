@@ -52,40 +52,114 @@ final class AdminState: Sendable {
 }
 
 final class AdminServer {
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    private var channels: [Channel] = []
-    private let socketPath: String
+    /// What a connection may cost.
+    struct Bounds: Sendable {
+        /// Connections of each listener at a time.
+        var connections = 64
+        /// Until the whole request has come.
+        var request = TimeAmount.seconds(5)
+        /// Until the client has taken the whole answer.
+        var answer = TimeAmount.seconds(10)
+        /// Bytes of a request.
+        var bytes = 16 << 10
+    }
 
-    init(_ admin: Configuration.Admin, state: AdminState) throws {
-        socketPath = admin.socket
-        let bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.configureHTTPServerPipeline()
-                    try channel.pipeline.syncOperations.addHandler(AdminHandler(state))
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private(set) var channels: [Channel] = []
+    private let file: AdminSocket
+
+    init(_ admin: Configuration.Admin, state: AdminState, bounds: Bounds = Bounds()) throws {
+        file = try AdminSocket(admin)
+        // Accepting backs off for a second when there are no descriptors (NIO's AcceptBackoffHandler).
+        func bootstrap(_ access: AdminAccess) -> ServerBootstrap {
+            let connections = Connections(limit: bounds.connections)
+            return ServerBootstrap(group: group)
+                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                .childChannelInitializer { channel in
+                    connections.add(channel)
+                    return channel.eventLoop.makeCompletedFuture {
+                        let pipeline = channel.pipeline.syncOperations
+                        try pipeline.addHandler(RequestLimit(bounds.bytes))
+                        try pipeline.configureHTTPServerPipeline()
+                        try pipeline.addHandler(AdminHandler(state, access, bounds))
+                    }
                 }
-            }
-        do {
-            channels.append(try bootstrap.bind(unixDomainSocketPath: admin.socket).wait())
-        } catch {
-            throw HostProblem(
-                description: "admin.socket \(admin.socket): \(error); choose another path")
         }
+        let local = AdminAccess(listen: nil, showsStatus: true)
+        channels.append(try bootstrap(local).withBoundSocket(file.descriptor).wait())
         guard let listen = admin.listen else { return }
+        let remote = AdminAccess(listen: listen, showsStatus: admin.listenStatus)
         do {
             channels.append(
-                try bootstrap.bind(host: listen.host, port: Int(listen.port)).wait())
+                try bootstrap(remote).bind(host: listen.host, port: Int(listen.port)).wait())
         } catch {
             throw HostProblem(
-                description: "admin.listen \(listen.text): \(error); choose another address")
+                description: "admin.listen \(listen.text): \(Self.cause(error, listen))")
+        }
+    }
+
+    private static func cause(_ error: any Error, _ listen: Configuration.Listen) -> String {
+        guard let error = error as? IOError else {
+            return "the name \(listen.host) leads to no address: write an address of this host"
+        }
+        let cause = String(cString: strerror(error.errnoCode))
+        return switch error.errnoCode {
+        case EADDRINUSE:
+            """
+            \(cause): choose another port, or stop what listens there (ss -ltnp 'sport = \
+            :\(listen.port)')
+            """
+        case EADDRNOTAVAIL: "\(cause): no interface of this host has it (ip address)"
+        case EACCES: "\(cause): choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+        default: "\(cause): choose another address"
         }
     }
 
     func stop() {
         for channel in channels { try? channel.close().wait() }
         try? group.syncShutdownGracefully()
-        unlink(socketPath)
+        file.remove()
+    }
+}
+
+/// The connections of a listener, the oldest first. One more than there may be ends the oldest: whoever
+/// holds connections without asking keeps nobody else from an answer.
+private final class Connections: Sendable {
+    private let limit: Int
+    private let open = Mutex<[Channel]>([])
+
+    init(limit: Int) { self.limit = limit }
+
+    func add(_ channel: Channel) {
+        let oldest = open.withLock { open in
+            open.append(channel)
+            return open.count > limit ? open.removeFirst() : nil
+        }
+        oldest?.close(promise: nil)
+        channel.closeFuture.whenComplete { [self] _ in
+            open.withLock { $0.removeAll { $0 === channel } }
+        }
+    }
+}
+
+/// Ends a connection that sends more than a request can be.
+private final class RequestLimit: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private var left: Int
+
+    init(_ bytes: Int) { left = bytes }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard left >= 0 else { return }
+        left -= unwrapInboundIn(data).readableBytes
+        if left >= 0 { return context.fireChannelRead(data) }
+        let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        let channel = context.channel
+        context.writeAndFlush(wrapOutboundOut(channel.allocator.buffer(string: answer)))
+            .whenComplete { _ in channel.close(promise: nil) }
     }
 }
 
@@ -94,23 +168,47 @@ private final class AdminHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let state: AdminState
+    private let access: AdminAccess
+    private let bounds: AdminServer.Bounds
     private var request: HTTPRequestHead?
+    /// Ends the connection when its request or its answer takes too long.
+    private var patience: Scheduled<Void>?
+    /// A connection is for one request.
+    private var isAsked = false
 
-    init(_ state: AdminState) { self.state = state }
+    init(_ state: AdminState, _ access: AdminAccess, _ bounds: AdminServer.Bounds) {
+        self.state = state
+        self.access = access
+        self.bounds = bounds
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) { close(context.channel, after: bounds.request) }
+
+    func handlerRemoved(context: ChannelHandlerContext) { patience?.cancel() }
+
+    private func close(_ channel: Channel, after time: TimeAmount) {
+        patience?.cancel()
+        patience = channel.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
         case .head(let head): request = head
         case .body: break
         case .end:
-            guard let request else { return }
-            self.request = nil
+            guard let request, !isAsked else { return }
+            isAsked = true
+            // The control thread takes what time it needs.
+            patience?.cancel()
             answer(request, context)
         }
     }
 
     private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let path = request.uri.split(separator: "?", maxSplits: 1).first.map(String.init) ?? "/"
+        if let refusal = access.refusal(request.method, path, request.headers) {
+            return send(context, refusal.status, "text/plain", refusal.text)
+        }
         switch (request.method, path) {
         case (.GET, "/metrics"):
             withSnapshot(context) {
@@ -204,6 +302,7 @@ private final class AdminHandler: ChannelInboundHandler {
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         let channel = context.channel
+        close(channel, after: bounds.answer)
         context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
             channel.close(promise: nil)
         }

@@ -92,7 +92,7 @@ final class Control {
         self.path = path
         let warnings = try Preflight.check(configuration)
         for warning in warnings { log.warning("\(warning)") }
-        lock = try InstanceLock(socket: configuration.admin.socket)
+        lock = try InstanceLock(configuration.admin)
         cpus = try configuration.workerCPUs()
         nodes = try WorkerNodes(cpus: cpus)
         // Subscribed before the first dump: nothing that changes in between is missed.

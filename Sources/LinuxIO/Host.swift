@@ -21,6 +21,11 @@ public enum Host {
         return String(decoding: text, as: UTF8.self)
     }
 
+    /// A file itself, neither read nor followed where it is a symbolic link; number -1 when it is missing.
+    public static func openPath(_ path: String) -> Descriptor {
+        Descriptor(open(path, Int32(CLINUX_O_PATH) | O_NOFOLLOW | O_CLOEXEC))
+    }
+
     /// The names in a folder; none when it cannot be read.
     public static func entries(_ path: String) -> [String] {
         guard let folder = opendir(path) else { return [] }

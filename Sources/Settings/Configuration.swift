@@ -205,8 +205,14 @@ extension Configuration {
     public struct Admin: Sendable, Equatable {
         /// Path of the unix socket.
         public var socket = "/run/shuck/shuck.sock"
+        /// Permission bits of the socket.
+        public var mode: UInt32 = 0o600
+        /// Name or number of the socket's group; nil: that of the process.
+        public var group: String?
         /// nil: no TCP.
         public var listen: Listen?
+        /// Whether `/status` is served on TCP.
+        public var listenStatus = false
         public init() {}
     }
 
@@ -218,6 +224,13 @@ extension Configuration {
         public init(host: String, port: UInt16) {
             self.host = host
             self.port = port
+        }
+
+        /// Whether only this host reaches it.
+        public var isLoopback: Bool {
+            let address = Address(host)
+            return host.lowercased() == "localhost" || address == Address("::1")
+                || address.map { Prefix(Address(ipv4: 0x7f00_0000), length: 8)!.contains($0) } ?? false
         }
 
         /// `HOST:PORT`, an IPv6 host in brackets.

@@ -105,7 +105,10 @@ extension Configuration {
             ("probes", .rows([])),
             ("admin", .mapping([
                 ("socket", .scalar(Self.quoted(admin.socket))),
+                ("mode", .scalar("\"\(Words.permissionsText(admin.mode))\"")),
+                ("group", .scalar(admin.group.map(Self.quoted) ?? "null")),
                 ("listen", .scalar(admin.listen.map { Self.quoted($0.text) } ?? "null")),
+                ("listenStatus", .scalar(admin.listenStatus ? "on" : "off")),
             ])),
             ("log", .mapping([
                 ("level", .scalar(log.level.rawValue)), ("format", .scalar(log.format.rawValue)),

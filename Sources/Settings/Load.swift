@@ -15,11 +15,13 @@ extension Configuration {
     ///   - files: the name of each, as messages shall show it, and its text in YAML.
     ///   - hostHas: whether this host has an interface of that name; one that it lacks is a
     ///     warning. nil: not looked at, as it may come yet.
+    ///   - hostProblems: what this host's links make wrong with interfaces, by their names.
     /// - Returns: every problem found, each at the line and column of the file where the value
     ///   stands, in the order of files and lines; and a configuration unless one of them is an
     ///   error. Where a text is not YAML, what it may hold is not reported as missing.
     public static func load(
-        files: [(name: String, text: String)], hostHas: ((String) -> Bool)? = nil
+        files: [(name: String, text: String)], hostHas: ((String) -> Bool)? = nil,
+        hostProblems: ((Configuration) -> [(name: String, text: String)])? = nil
     ) -> (configuration: Configuration?, problems: [Problem]) {
         guard let main = files.first else {
             let problem = Problem(
@@ -50,6 +52,10 @@ extension Configuration {
         var loader = Loader(reader: Reader(report: report))
         loader.hostHas = hostHas
         loader.load(merged)
+        for problem in hostProblems?(loader.configuration) ?? [] {
+            guard let position = loader.interfacePositions[problem.name] else { continue }
+            report.error(position, "interfaces: \(problem.text)")
+        }
         return (report.hasErrors ? nil : loader.configuration, report.problems)
     }
 }
@@ -63,6 +69,7 @@ struct Loader {
     var knowsInterfaces = false
     var knowsDevices = true
     var hostHas: ((String) -> Bool)?
+    var interfacePositions: [String: Position] = [:]
 
     private static let keys = [
         "interfaces", "tunnels", "devices", "reversePath", "mss", "outer", "inner", "icmp",
@@ -115,6 +122,7 @@ struct Loader {
                 reader.error(item, "\"\(name)\" is listed twice; remove one")
             } else {
                 configuration.interfaces.append(name)
+                interfacePositions[name] = item.position
                 if let hostHas, !hostHas(name) {
                     reader.warning(item, "this host has no \"\(name)\"; shuck run waits for it")
                 }
@@ -328,19 +336,51 @@ struct Loader {
     }
 
     private mutating func loadAdmin(_ top: Section) {
-        guard let section = section("admin", of: top, keys: ["socket", "listen"]) else { return }
+        guard let section = section(
+            "admin", of: top, keys: ["socket", "mode", "group", "listen", "listenStatus"])
+        else { return }
         reader.read("socket", of: section, into: &configuration.admin.socket) {
             // sockaddr_un's 108 bytes, with the NUL at the end.
             reader.absolutePath($0, bytesMax: 107)
+        }
+        reader.read("mode", of: section, into: &configuration.admin.mode) { field -> UInt32? in
+            guard let mode = field.text.flatMap(Words.permissions) else {
+                return reader.wrong(
+                    field, "is not a mode; write three octal digits, as \"0600\" or \"0660\"")
+            }
+            if mode & 0o002 != 0 {
+                reader.warning(field, "every local user may reload shuck; write 0660 and admin.group")
+            }
+            return mode
+        }
+        reader.read("group", of: section, into: &configuration.admin.group) { field -> String?? in
+            if field.isNull { return .some(nil) }
+            guard let group = field.text, Words.isGroup(group) else {
+                return reader.wrong(field, "is not a group; write null, a name or a number")
+            }
+            return .some(group)
         }
         reader.read("listen", of: section, into: &configuration.admin.listen) {
             field -> Listen?? in
             if field.isNull { return .some(nil) }
             guard let listen = field.text.flatMap(Listen.init(_:)) else {
                 return reader.wrong(
-                    field, "is not HOST:PORT; write null, or one such as \"127.0.0.1:9100\"")
+                    field, "is not HOST:PORT; write null, or one such as \"127.0.0.1:10441\"")
+            }
+            if !listen.isLoopback {
+                reader.warning(
+                    field,
+                    "other hosts may reach it, and whoever does reads the metrics; write 127.0.0.1, "
+                        + "or let a firewall guard the port")
             }
             return .some(listen)
+        }
+        reader.read(
+            "listenStatus", of: section, into: &configuration.admin.listenStatus, as: reader.onOff)
+        if configuration.admin.listenStatus, configuration.admin.listen == nil,
+            let field = section["listenStatus"]
+        {
+            reader.warning(field, "has no effect without admin.listen; set that, too")
         }
     }
 

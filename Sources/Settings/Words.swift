@@ -184,4 +184,29 @@ enum Words {
         }
         return rows[a.count][b.count]
     }
+
+    // MARK: Files
+
+    /// Permission bits as chmod(1) takes them: three octal digits, a 0 before them or not.
+    static func permissions(_ text: String) -> UInt32? {
+        let digits = text.utf8.count == 4 && text.hasPrefix("0") ? text.dropFirst() : text[...]
+        guard digits.utf8.count == 3, digits.utf8.allSatisfy({ (0x30...0x37).contains($0) }) else {
+            return nil
+        }
+        return UInt32(digits, radix: 8)
+    }
+
+    static func permissionsText(_ mode: UInt32) -> String {
+        let text = String(mode, radix: 8)
+        return String(repeating: "0", count: max(4 - text.utf8.count, 0)) + text
+    }
+
+    /// A group's name as groupadd(8) permits it, or its number.
+    static func isGroup(_ text: String) -> Bool {
+        (1...32).contains(text.utf8.count)
+            && text.utf8.allSatisfy {
+                (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
+                    || "_.-".utf8.contains($0)
+            } && !text.hasPrefix("-")
+    }
 }

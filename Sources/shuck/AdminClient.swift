@@ -55,7 +55,7 @@ struct AdminClient {
         case EACCES, EPERM:
             throw Failure(
                 code: .notHere,
-                message: "\(socketPath) may not be opened by this user: run as root")
+                message: "\(socketPath) may not be opened by this user: run as root, or see admin.group")
         default: throw Failure(message: "connect to \(socketPath): \(systemMessage())")
         }
     }

@@ -51,7 +51,7 @@ static const unsigned long CLINUX_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long CLINUX_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
 static const unsigned long CLINUX_TUNSETSTEERINGEBPF = TUNSETSTEERINGEBPF;
 
-// Newer than Debian 12's headers (Linux 6.1).
+// Newer than Debian 12's headers (Linux 6.1), or hidden without _GNU_SOURCE.
 enum {
     CLINUX_TUN_F_USO4 = 0x20,
     CLINUX_TUN_F_USO6 = 0x40,
@@ -59,6 +59,7 @@ enum {
     CLINUX_IOSQE_FIXED_FILE = 1 << IOSQE_FIXED_FILE_BIT,
     CLINUX_SO_BINDTOIFINDEX = 62,
     CLINUX_CLONE_NEWNET = 0x40000000,
+    CLINUX_O_PATH = 010000000,
     CLINUX_IPV4_DEVCONF_RP_FILTER = 8,
     CLINUX_TC_H_CLSACT = 0xfffffff1,
     CLINUX_TC_H_MIN_INGRESS_PARENT = 0xfffffff2,
