@@ -1,5 +1,6 @@
 // What could not be opened, why, and when it is tried again: each part of a plumbing by itself.
 
+import Glibc
 import LinuxIO
 
 /// A part of a plumbing that is opened by itself.
@@ -9,11 +10,14 @@ enum Part: Hashable, Sendable {
     case claims
     case answers
     case replyTable
+
+    var isInterface: Bool { if case .interface = self { true } else { false } }
 }
 
 /// Why a plumbing is made; it decides what becomes of a part that cannot be opened.
 enum Occasion {
-    /// Missing permission ends the start, for no retry mends it. Other failures are tried again.
+    /// Missing permission ends the start, for no retry mends it, and so does an interface that another
+    /// shuck has. Other failures are tried again.
     case start
     /// A part that fails and was there before, or is new, refuses the configuration.
     case reload
@@ -78,7 +82,8 @@ extension Plumbing {
             try open(&next)
         } catch {
             switch occasion {
-            case .start where error.isPermission: throw error
+            case .start where error.isPermission || part.isInterface && error.errno == EBUSY:
+                throw error
             case .reload where known == nil: throw error
             default:
                 let old = known?.index == index ? known : nil

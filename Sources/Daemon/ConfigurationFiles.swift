@@ -1,6 +1,7 @@
 // The configuration as it lies on disk: the file, and the drop-ins beside it.
 
 import Foundation
+import LinuxIO
 import Settings
 
 public enum ConfigurationFiles {
@@ -8,9 +9,10 @@ public enum ConfigurationFiles {
 
     /// Reads `path`, then `*.yaml` of the directory of the same name with `.d` for its
     /// extension, in order of name (`/etc/shuck/shuck.yaml`, `/etc/shuck/shuck.d/`).
-    /// - Parameter hostHas: as `Configuration.load` takes it.
+    /// - Parameters: as `Configuration.load` takes them.
     public static func load(
-        _ path: String, hostHas: ((String) -> Bool)? = nil
+        _ path: String, hostHas: ((String) -> Bool)? = nil,
+        hostProblems: ((Configuration) -> [(name: String, text: String)])? = nil
     ) -> (configuration: Configuration?, problems: [Problem]) {
         var files: [(name: String, text: String)] = []
         for name in [path] + dropIns(of: path) {
@@ -22,7 +24,7 @@ public enum ConfigurationFiles {
                 return (nil, [problem])
             }
         }
-        return Configuration.load(files: files, hostHas: hostHas)
+        return Configuration.load(files: files, hostHas: hostHas, hostProblems: hostProblems)
     }
 
     private struct Unreadable: Error { let message: String }
@@ -62,5 +64,14 @@ public enum ConfigurationFiles {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
         return names.filter { $0.hasSuffix(".yaml") && !$0.hasPrefix(".") }.sorted()
             .map { directory + "/" + $0 }
+    }
+
+    /// `load`, with what this host's links say of the interfaces.
+    public static func loadForHost(
+        _ path: String
+    ) -> (configuration: Configuration?, problems: [Problem]) {
+        guard let links = try? NetlinkSocket().links() else { return load(path) }
+        let names = Set(links.map(\.name) + links.flatMap(\.otherNames))
+        return load(path, hostHas: names.contains) { $0.doubleInterfaces(links) }
     }
 }

@@ -30,6 +30,8 @@ struct Plumbing {
     }
 
     var interfaces: [String: OpenInterface] = [:]
+    /// What keeps a second shuck off the interfaces, by ifindex.
+    var guards: [Int32: InterfaceGuard] = [:]
     var devices: [String: TunDevice] = [:]
     /// What could not be opened.
     var absences: [Part: Absence] = [:]
@@ -74,15 +76,30 @@ struct Plumbing {
         }
         for name in configuration.interfaces {
             guard let link = links.first(where: { $0.name == name }) else { continue }
-            if let old = interfaces[name], old.link.index == link.index,
-                old.rings.count == cpus.count
-            {
-                next.interfaces[name] = old
+            // A shadow injects nothing: it may stand beside another one.
+            let isAlone = configuration.mode == .active
+            let held = isAlone ? guards[link.index] : nil
+            let kept = interfaces[name].flatMap {
+                $0.link.index == link.index && $0.rings.count == cpus.count ? $0 : nil
+            }
+            if let kept, held != nil || !isAlone {
+                next.interfaces[name] = kept
+                next.guards[link.index] = held
                 continue
             }
             try attempt(.interface(name), index: link.index, occasion, into: &next) {
                 (next) throws(SystemError) in
-                next.interfaces[name] = try Self.open(link, cpus: cpus)
+                var mine = held
+                if isAlone, mine == nil {
+                    mine = try InterfaceGuard(
+                        interface: name, index: link.index, holder: Host.identity())
+                }
+                if let kept {
+                    next.interfaces[name] = kept
+                } else {
+                    next.interfaces[name] = try Self.open(link, cpus: cpus)
+                }
+                next.guards[link.index] = mine
             }
         }
         try next.refuseStartWithNothing(occasion)

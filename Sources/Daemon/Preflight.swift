@@ -21,6 +21,9 @@ enum Preflight {
                     AmbientCapabilities= in the unit
                     """)
         }
+        if let double = configuration.doubleInterfaces(try NetlinkSocket().links()).first {
+            throw HostProblem(description: "interfaces: \(double.text)")
+        }
         // Made, tried and closed again: a refusal is known before a device exists.
         _ = try SubmissionRing(entries: 8, files: Worker.filePlaces)
         let overlays = configuration.overlayWarnings(try NetlinkSocket().links())

@@ -263,6 +263,14 @@ struct Snapshot: @unchecked Sendable {
         absentInterfaces() + absentDevices() + plumbing.degradations
             + plumbing.claimGaps + refusedOffloads()
             + lateMirror() + staleReplies() + lostClaims() + hinderedWorkers() + lostLogLines()
+            + doubleInterfaces()
+    }
+
+    /// Links that were stacked while shuck ran: traffic goes on, but each packet arrives twice.
+    private func doubleInterfaces() -> [Degradation] {
+        configuration.doubleInterfaces(links).map {
+            Degradation(what: .interface, subject: $0.name, text: $0.text, isBlocking: true)
+        }
     }
 
     private func lostLogLines() -> [Degradation] {

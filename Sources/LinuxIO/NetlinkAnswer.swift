@@ -48,10 +48,12 @@ package enum NetlinkAnswer {
             index: info.ifi_index, name: "", mtu: 0, isUp: info.ifi_flags & UInt32(IFF_UP) != 0,
             hardwareType: info.ifi_type)
         link.state.flags = info.ifi_flags & LinkState.flagsMask
+        var lower: Int32 = 0
+        var isElsewhere = false
         attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
             switch Int(type) {
             case Int(IFLA_IFNAME):
-                link.name = String(decoding: value.prefix { $0 != 0 }, as: UTF8.self)
+                link.name = text(value)
             case Int(IFLA_MTU) where value.count >= 4:
                 link.mtu = Int(value.loadUnaligned(as: UInt32.self))
             case Int(IFLA_GROUP) where value.count >= 4:
@@ -62,10 +64,20 @@ package enum NetlinkAnswer {
             case Int(IFLA_OPERSTATE) where value.count >= 1: link.state.operational = value[0]
             case Int(IFLA_CARRIER_CHANGES) where value.count >= 4:
                 link.state.carrierChanges = value.loadUnaligned(as: UInt32.self)
-            case Int(IFLA_LINKINFO): link.vrfTable = vrfTable(value)
+            case Int(IFLA_LINK) where value.count >= 4:
+                lower = value.loadUnaligned(as: Int32.self)
+            // It stands on a link of another namespace, whose index says nothing here.
+            case Int(IFLA_LINK_NETNSID): isElsewhere = true
+            case Int(IFLA_LINKINFO): information(value, of: &link)
+            case Int(IFLA_PROP_LIST):
+                attributes(value, from: 0) { type, value in
+                    guard Int(type) == Int(IFLA_ALT_IFNAME) else { return }
+                    link.otherNames.append(text(value))
+                }
             default: break
             }
         }
+        if !isElsewhere { link.lower = lower }
         return link
     }
 
@@ -96,23 +108,31 @@ package enum NetlinkAnswer {
         return told
     }
 
-    /// Of `IFLA_LINKINFO`: the table of a device of kind vrf, else 0.
-    private static func vrfTable(_ info: UnsafeRawBufferPointer) -> UInt32 {
-        var isVRF = false
-        var table: UInt32 = 0
+    /// Of `IFLA_LINKINFO`: the kind, a VRF's table, a VLAN's ID.
+    private static func information(_ info: UnsafeRawBufferPointer, of link: inout Link) {
+        var (table, vlan): (UInt32, UInt16?) = (0, nil)
         attributes(info, from: 0) { type, value in
             switch Int(type) {
-            case Int(IFLA_INFO_KIND): isVRF = value.starts(with: "vrf\0".utf8)
+            case Int(IFLA_INFO_KIND): link.kind = text(value)
             case Int(IFLA_INFO_DATA):
                 attributes(value, from: 0) { type, value in
+                    // The same number means another thing in each kind.
                     if Int(type) == Int(IFLA_VRF_TABLE), value.count >= 4 {
                         table = value.loadUnaligned(as: UInt32.self)
+                    }
+                    if Int(type) == Int(IFLA_VLAN_ID), value.count >= 2 {
+                        vlan = value.loadUnaligned(as: UInt16.self)
                     }
                 }
             default: break
             }
         }
-        return isVRF ? table : 0
+        if link.kind == "vrf" { link.vrfTable = table }
+        if link.kind == "vlan" { link.vlanID = vlan }
+    }
+
+    private static func text(_ value: UnsafeRawBufferPointer) -> String {
+        String(decoding: value.prefix { $0 != 0 }, as: UTF8.self)
     }
 
     /// nil for a cached clone, another family, or a message too short to describe a route.

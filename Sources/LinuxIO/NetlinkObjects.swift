@@ -18,6 +18,14 @@ public struct Link: Sendable, Equatable {
     /// Of a VRF its table, else 0.
     public var vrfTable: UInt32 = 0
     public var state = LinkState()
+    /// ifindex of the link of this namespace that it stands on, as a VLAN does; 0: none.
+    public var lower: Int32 = 0
+    /// As `ip -d link` has it: `vlan`, `bond`, `macvlan`; empty for hardware.
+    public var kind = ""
+    /// Of a VLAN its ID, else nil.
+    public var vlanID: UInt16?
+    /// Further names of the same link (`ip link property add altname`).
+    public var otherNames: [String] = []
 }
 
 /// What decides whether routes through a link live. When any of it changes, the kernel removes, kills

@@ -58,9 +58,8 @@ public final class TunDevice {
         self.namespace = namespace?.identity
         var queues: [Descriptor] = []
         for number in 0..<count {
-            // Never somebody else's device into a pod: the first queue must make it.
-            let isExclusive = namespace != nil && number == 0
-            queues.append(try Self.open(name, isExclusive: isExclusive))
+            // Never somebody else's device: the first queue must make it.
+            queues.append(try Self.open(name, isExclusive: number == 0))
         }
         self.queues = queues
         let offloads = Self.negotiate(queues[0])

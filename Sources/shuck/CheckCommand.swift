@@ -62,8 +62,8 @@ struct CheckCommand: ParsableCommand {
     }
 
     func run() throws {
-        let hostHas: ((String) -> Bool)? = noHost ? nil : { if_nametoindex($0) != 0 }
-        let (configuration, problems) = ConfigurationFiles.load(file.config, hostHas: hostHas)
+        let (configuration, problems) = noHost
+            ? ConfigurationFiles.load(file.config) : ConfigurationFiles.loadForHost(file.config)
         var report = Report(
             problems: problems.map {
                 Report.Entry(
