@@ -155,6 +155,9 @@ class Finder:
                 closed.add(index)
             elif token.text == "import" or (token.text == "func" and self.tokens[index + 1].kind == "operator"):
                 closed.update((index, index + 1))
+            elif token.first and self.is_step(token):
+                closed.update(
+                    place for place, other in enumerate(self.tokens[:index + 12]) if other.line == token.line)
             elif token.first and UNSEEN.match(self.lines[token.line - 1].strip()):
                 depth, brace = token.depth, token.brace
                 closed.add(index)
@@ -165,6 +168,12 @@ class Finder:
                     closed.add(index)
             index += 1
         return closed
+
+    def is_step(self, token):
+        """Whether a loop waits for it: without it there is no end, which costs minutes and tells nothing."""
+        step = re.fullmatch(r"(\w+) (&?[+-]=) (\w+|\(.*\))", self.lines[token.line - 1].strip())
+        around = self.lines[max(0, token.line - 40):token.line]
+        return bool(step) and any(re.search(rf"\bwhile\b.*\b{step[1]}\b", line) for line in around)
 
     def close_case(self, index, closed):
         case = self.tokens[index]

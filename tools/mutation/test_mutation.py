@@ -57,6 +57,8 @@ class PlacesTests(unittest.TestCase):
         # Raw values, what an initializer must set, and what only stops a wrong program.
         self.assertFalse(lines & {1, 3, 9, 13})
         self.assertNotIn((18, "7 → 8"), changes(PROGRAM))
+        loop = "func f() {\n    while index < 9 {\n        index += 1\n        count += 1\n    }\n}\n"
+        self.assertEqual({line for line, _ in changes(loop)}, {2, 4})
         self.assertEqual(changes('let text = "1 + 2 \\(a + 3)"  // 4 < 5\n'), [])
 
     def test_names_of_mutants_survive_moves(self):
