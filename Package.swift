@@ -66,7 +66,7 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "Captures", "Forwarding", "Routing", "Settings",
+                "Daemon", "Captures", "Forwarding", "LinuxIO", "Routing", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

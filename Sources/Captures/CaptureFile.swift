@@ -1,4 +1,4 @@
-// Captures on disk, through libpcap: read as they came, written as IP packets without a link layer.
+// Captures on disk: read as they came, pcap through libpcap, and written as IP packets without a link layer.
 
 import CPcap
 import Foundation
@@ -15,53 +15,99 @@ public struct CaptureError: Error {
     }
 }
 
-/// A packet of a capture. `bytes` is libpcap's and valid until the next one is read.
+/// A packet of a capture. `bytes` is the reader's and valid until the next one is read.
 public struct CapturedPacket {
-    /// `tv_usec` counts nanoseconds where the capture has them.
+    /// As the capture has it: `tv_usec` counts nanoseconds where it has them.
     public var time: timeval
+    /// Since 1970, as near as 64 bits come to it.
+    public var nanoseconds: UInt64
     public var bytes: UnsafeRawBufferPointer
     /// Bytes that were on the wire.
     public var wireLength: Int
+    /// How the capture tells what it came in by, if it does: cooked v2 by ifindex alone.
+    public var interface: CaptureInterface
+    public var interfaceIndex: Int32?
+}
+
+extension LinkType {
+    static func unsupported(_ name: String) -> String {
+        """
+        link type \(name) is not supported; there are Ethernet, RAW, IPV4, IPV6, LINUX_SLL and \
+        LINUX_SLL2
+        """
+    }
 }
 
 /// A capture in pcap or pcapng; `-` is standard input.
 public final class CaptureReader {
-    public let link: LinkType
+    private enum Source {
+        case libpcap(OpaquePointer, CaptureInterface)
+        case blocks(CaptureBlocks)
+    }
+
     /// Finer than microseconds.
     public let isNanosecond: Bool
     private let path: String
-    private let capture: OpaquePointer
+    private let source: Source
+    /// The packet that was read last, where no library holds it.
+    private var memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 8)
     /// Packets read so far.
     private var count = 0
 
     public init(path: String) throws(CaptureError) {
         self.path = path
         isNanosecond = CapturePrecision.isNanosecond(path)
+        guard let file = path == "-" ? fdopen(dup(STDIN_FILENO), "r") : fopen(path, "re") else {
+            throw CaptureError(message: "\(path): \(String(cString: strerror(errno)))")
+        }
+        // Of a pcapng file alone the first byte is this; one can always be put back.
+        let first = getc(file)
+        ungetc(first, file)
+        if first == 0x0a {
+            let blocks = CaptureBlocks(file)
+            do throws(CaptureError) {
+                try blocks.readInterfaces()
+            } catch {
+                memory.deallocate()
+                throw CaptureError(message: "\(path): \(error.message)")
+            }
+            source = .blocks(blocks)
+        } else {
+            do throws(CaptureError) {
+                source = try Self.open(file, path, isNanosecond: isNanosecond)
+            } catch {
+                memory.deallocate()
+                throw error
+            }
+        }
+    }
+
+    deinit {
+        if case .libpcap(let capture, _) = source { pcap_close(capture) }
+        memory.deallocate()
+    }
+
+    /// A file of libpcap's own kind. Takes `file`.
+    private static func open(
+        _ file: UnsafeMutablePointer<FILE>, _ path: String, isNanosecond: Bool
+    ) throws(CaptureError) -> Source {
         let message = UnsafeMutablePointer<CChar>.allocate(capacity: Int(PCAP_ERRBUF_SIZE))
         defer { message.deallocate() }
         let precision = isNanosecond ? PCAP_TSTAMP_PRECISION_NANO : PCAP_TSTAMP_PRECISION_MICRO
         guard
-            let capture = pcap_open_offline_with_tstamp_precision(
-                path, UInt32(precision), message)
+            let capture = pcap_fopen_offline_with_tstamp_precision(file, UInt32(precision), message)
         else {
-            let said = String(cString: message)
-            throw CaptureError(message: said.hasPrefix(path) ? said : "\(path): \(said)")
+            fclose(file)
+            throw CaptureError(message: "\(path): \(String(cString: message))")
         }
         let number = pcap_datalink(capture)
-        guard let link = Self.link(number) else {
+        guard let link = link(number) else {
             let name = pcap_datalink_val_to_name(number).map { String(cString: $0) } ?? "unknown"
             pcap_close(capture)
-            throw CaptureError(
-                message: """
-                    \(path): link type \(name) (\(number)) is not supported; there are Ethernet, \
-                    RAW, IPV4, IPV6, LINUX_SLL and LINUX_SLL2
-                    """)
+            throw CaptureError(message: "\(path): " + LinkType.unsupported("\(name) (\(number))"))
         }
-        self.capture = capture
-        self.link = link
+        return .libpcap(capture, CaptureInterface(name: nil, link: link, snapLength: 0))
     }
-
-    deinit { pcap_close(capture) }
 
     /// From libpcap's DLT_ numbers, which for RAW are not those of files.
     private static func link(_ number: Int32) -> LinkType? {
@@ -76,20 +122,86 @@ public final class CaptureReader {
 
     /// nil at the end of the file.
     public func next() throws(CaptureError) -> CapturedPacket? {
-        var header: UnsafeMutablePointer<pcap_pkthdr>?
-        var bytes: UnsafePointer<UInt8>?
-        switch pcap_next_ex(capture, &header, &bytes) {
-        case 1:
+        do throws(CaptureError) {
+            guard var packet = try read() else { return nil }
             count += 1
-            let header = header!.pointee
-            return CapturedPacket(
-                time: header.ts,
-                bytes: UnsafeRawBufferPointer(start: bytes, count: Int(header.caplen)),
-                wireLength: Int(header.len))
-        case PCAP_ERROR_BREAK: return nil
-        default:
-            throw CaptureError(
-                message: "\(path): packet \(count): \(String(cString: pcap_geterr(capture)))")
+            packet.interfaceIndex = packet.interface.link.interfaceIndex(packet.bytes)
+            return packet
+        } catch {
+            throw CaptureError(message: "\(path): packet \(count): \(error.message)")
+        }
+    }
+
+    private func read() throws(CaptureError) -> CapturedPacket? {
+        switch source {
+        case .blocks(let blocks):
+            guard let packet = try blocks.next() else { return nil }
+            return take(packet, blocks)
+        case .libpcap(let capture, let interface):
+            var header: UnsafeMutablePointer<pcap_pkthdr>?
+            var bytes: UnsafePointer<UInt8>?
+            switch pcap_next_ex(capture, &header, &bytes) {
+            case 1:
+                guard let header = header?.pointee else { return nil }
+                return CapturedPacket(
+                    time: header.ts,
+                    nanoseconds: Self.nanoseconds(header.ts, isNanosecond: isNanosecond),
+                    bytes: UnsafeRawBufferPointer(start: bytes, count: Int(header.caplen)),
+                    wireLength: Int(header.len), interface: interface)
+            case PCAP_ERROR_BREAK: return nil
+            default: throw CaptureError(message: String(cString: pcap_geterr(capture)))
+            }
+        }
+    }
+
+    private func take(_ packet: CaptureBlocks.Packet, _ blocks: CaptureBlocks) -> CapturedPacket {
+        if packet.bytes.count > memory.count {
+            memory.deallocate()
+            memory = .allocate(byteCount: packet.bytes.count, alignment: 8)
+        }
+        memory.copyBytes(from: blocks.bytes(packet))
+        let (seconds, fraction) = packet.nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
+        return CapturedPacket(
+            // The seconds of a pcap file have 32 bits.
+            time: timeval(
+                tv_sec: Int(min(seconds, UInt64(UInt32.max))),
+                tv_usec: Int(isNanosecond ? fraction : fraction / 1000)),
+            nanoseconds: packet.nanoseconds,
+            bytes: UnsafeRawBufferPointer(rebasing: memory[..<packet.bytes.count]),
+            wireLength: packet.wireLength, interface: blocks.interfaces[packet.interface])
+    }
+
+    /// A damaged file may hold any seconds, and any number of microseconds beside them.
+    private static func nanoseconds(_ time: timeval, isNanosecond: Bool) -> UInt64 {
+        let seconds = UInt64(max(time.tv_sec, 0)).multipliedReportingOverflow(by: 1_000_000_000)
+        let rest = UInt64(max(time.tv_usec, 0)).multipliedReportingOverflow(
+            by: isNanosecond ? 1 : 1000)
+        let sum = seconds.partialValue.addingReportingOverflow(rest.partialValue)
+        return seconds.overflow || rest.overflow || sum.overflow ? .max : sum.partialValue
+    }
+}
+
+/// A clock made of a capture's times, which may jump in a damaged file and go back in a merged one.
+public struct CaptureClock {
+    /// Nanoseconds that one step counts at most: the longest `outer.fragments.timeout`.
+    public static let stepMax: UInt64 = 300_000_000_000
+
+    /// Nanoseconds; never goes back. Far from both ends of its range.
+    public private(set) var now: UInt64 = 1 << 60
+    private var reference: UInt64?
+
+    public init() {}
+
+    /// A step forward counts as what it is, but no more than `stepMax`; one back counts as none, and
+    /// when it is longer than that, what follows is counted from there.
+    public mutating func advance(to time: UInt64) {
+        defer { reference = reference ?? time }
+        guard let last = reference else { return }
+        if time >= last {
+            now &+= min(time &- last, Self.stepMax)
+            reference = time
+        } else if last &- time > Self.stepMax {
+            reference = time
         }
     }
 }

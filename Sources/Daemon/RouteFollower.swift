@@ -162,7 +162,7 @@ struct RouteFollower {
     var patience: Int32? {
         guard due != nil else { return nil }
         let now = Host.monotonicNanoseconds()
-        return now >= dueNanoseconds ? 0 : Int32((dueNanoseconds - now) / 1_000_000 + 1)
+        return now >= dueNanoseconds ? 0 : Int32(clamping: (dueNanoseconds - now) / 1_000_000 + 1)
     }
 }
 
@@ -197,7 +197,7 @@ struct RouteStatus: Sendable {
 
 extension RouteEntry {
     /// nil for routes that no lookup finds: dead ones, and kinds that the kernel never answers with.
-    init?(_ route: KernelRoute, nexthops: [UInt32: [Int32]] = [:]) {
+    package init?(_ route: KernelRoute, nexthops: [UInt32: [Int32]] = [:]) {
         let bytes = route.destination.isEmpty
             ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
         guard !route.isDead, !route.isSourceSpecific, let kind = RouteKind(rawValue: route.type),

@@ -142,6 +142,13 @@ public enum LinkType: UInt32, Sendable {
     case linuxCooked = 113
     case linuxCooked2 = 276
 
+    /// The interface that a frame came in by, by its number on the host; nil where the link layer
+    /// does not tell, and where the frame is too short.
+    public func interfaceIndex(_ frame: UnsafeRawBufferPointer) -> Int32? {
+        guard self == .linuxCooked2, frame.count >= 8 else { return nil }
+        return Int32(bigEndian: frame.loadUnaligned(fromByteOffset: 4, as: Int32.self))
+    }
+
     /// Splits the link layer off.
     /// - Returns: its length, the ethertype, and whether the frame is for this host; nil when
     ///   the frame is too short to have one.

@@ -283,10 +283,7 @@ public final class NetlinkSocket {
                 if let one = NetlinkAnswer.nexthop(message) { objects[one.id] = one }
             }
         }
-        return objects.mapValues { one in
-            (one.members.isEmpty ? [one] : one.members.compactMap { objects[$0] })
-                .compactMap(\.interface)
-        }
+        return KernelNexthop.interfaces(objects)
     }
 
     /// Takes notices that are there, without waiting, at most about `limit` of routes.

@@ -158,7 +158,7 @@ package enum NetlinkAnswer {
                 route.metric = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_OIF.rawValue) where value.count >= 4:
                 route.interfaces.append(value.loadUnaligned(as: Int32.self))
-            case Int(RTA_MULTIPATH.rawValue): nexthops(value, of: &route)
+            case Int(RTA_MULTIPATH.rawValue): route.take(nexthops(value))
             case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
                 gateway = KernelRoute.hash(value)
             case Int(RTA_NH_ID.rawValue) where value.count >= 4:
@@ -174,34 +174,28 @@ package enum NetlinkAnswer {
         return route
     }
 
-    /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes. IPv4
-    /// accepts what comes in by a dead nexthop of a route that lives (`fib_info_nh_uses_dev`); IPv6
-    /// passes it over (`rt6_multipath_rebalance`).
-    private static func nexthops(_ bytes: UnsafeRawBufferPointer, of route: inout KernelRoute) {
+    /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
+    private static func nexthops(_ bytes: UnsafeRawBufferPointer) -> [KernelRoute.Hop] {
+        var hops: [KernelRoute.Hop] = []
         var offset = 0
-        var (all, dead) = (0, 0)
-        defer { route.isDead = all > 0 && dead == all }
         while offset + 8 <= bytes.count {
             let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
             guard length >= 8, offset + length <= bytes.count else { break }
-            let isDead = bytes[offset + 2] & UInt8(RTNH_F_DEAD) != 0
-            all += 1
-            dead += isDead ? 1 : 0
-            defer { offset += (length + 3) & ~3 }
-            if isDead && !route.isIPv4 { continue }
-            route.interfaces.append(
-                bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self))
-            var gateway: UInt32 = 0
-            let hop = UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length])
-            attributes(hop, from: 0) { type, value in
+            var hop = KernelRoute.Hop(
+                interface: bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self),
+                isDead: bytes[offset + 2] & UInt8(RTNH_F_DEAD) != 0)
+            attributes(UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length]), from: 0) {
+                type, value in
                 switch Int(type) {
                 case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
-                    gateway = KernelRoute.hash(value)
+                    hop.gateway = KernelRoute.hash(value)
                 default: break
                 }
             }
-            route.gateways.append(gateway)
+            hops.append(hop)
+            offset += (length + 3) & ~3
         }
+        return hops
     }
 
     /// nil for another family than IPv4 and IPv6, and when it is too short to describe a rule.

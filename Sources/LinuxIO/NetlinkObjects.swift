@@ -73,6 +73,42 @@ public struct KernelRoute: Sendable, Equatable {
     /// A hash of each nexthop's gateway, 0 where it has none; as many as `interfaces`.
     public var gateways: [UInt32] = []
 
+    package init(
+        isIPv4: Bool, destination: [UInt8], length: Int, table: UInt32, type: UInt8, metric: UInt32,
+        tos: UInt8, interfaces: [Int32]
+    ) {
+        self.isIPv4 = isIPv4
+        self.destination = destination
+        self.length = length
+        self.table = table
+        self.type = type
+        self.metric = metric
+        self.tos = tos
+        self.interfaces = interfaces
+    }
+
+    package struct Hop {
+        package var interface: Int32
+        package var gateway: UInt32
+        package var isDead: Bool
+
+        package init(interface: Int32, gateway: UInt32 = 0, isDead: Bool) {
+            self.interface = interface
+            self.gateway = gateway
+            self.isDead = isDead
+        }
+    }
+
+    /// Several nexthops. IPv4 accepts what comes in by a dead nexthop of a route that lives
+    /// (`fib_info_nh_uses_dev`); IPv6 passes it over (`rt6_multipath_rebalance`).
+    package mutating func take(_ hops: [Hop]) {
+        isDead = !hops.isEmpty && hops.allSatisfy(\.isDead)
+        for hop in hops where isIPv4 || !hop.isDead {
+            interfaces.append(hop.interface)
+            gateways.append(hop.gateway)
+        }
+    }
+
     /// FNV-1a.
     static func hash(_ gateway: UnsafeRawBufferPointer) -> UInt32 {
         gateway.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
@@ -84,6 +120,16 @@ package struct KernelNexthop: Sendable, Equatable {
     package var id: UInt32 = 0
     package var interface: Int32?
     package var members: [UInt32] = []
+
+    package init() {}
+
+    /// By number, the interfaces that each of these comes to.
+    package static func interfaces(_ objects: [UInt32: KernelNexthop]) -> [UInt32: [Int32]] {
+        objects.mapValues { one in
+            (one.members.isEmpty ? [one] : one.members.compactMap { objects[$0] })
+                .compactMap(\.interface)
+        }
+    }
 }
 
 /// A policy rule as the kernel lists it; numbers as in linux/fib_rules.h.

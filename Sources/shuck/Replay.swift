@@ -34,11 +34,63 @@ struct ReplayCounts: Encodable {
     }
 }
 
+/// Which configured interface each frame came in by.
+struct Arrivals {
+    private let configured: [String: UInt16]
+    /// `--interface`, which counts for all frames; else the first, for those of which nothing is told.
+    private let isGiven: Bool
+    private let standard: UInt16
+    /// Names by the host's own numbers.
+    private let names: [Int32: String]
+    private var unknownNames: Set<String> = []
+    private var unnamed: Set<Int32> = []
+
+    init(_ policy: Policy, given: Int?, names: [Int32: String]) {
+        configured = Dictionary(
+            policy.interfaces.enumerated().map { ($1.name, UInt16($0)) }, uniquingKeysWith: { $1 })
+        isGiven = given != nil
+        standard = UInt16(given ?? 0)
+        self.names = names
+    }
+
+    mutating func interface(of packet: CapturedPacket) -> UInt16 {
+        if isGiven { return standard }
+        let named = packet.interfaceIndex.flatMap { names[$0] }
+        if let index = packet.interfaceIndex, named == nil { unnamed.insert(index) }
+        guard let name = named ?? packet.interface.name, name != "any" else { return standard }
+        if let known = configured[name] { return known }
+        unknownNames.insert(name)
+        return standard
+    }
+
+    /// What the answers had to do without.
+    func notes(_ policy: Policy) -> [String] {
+        let first = policy.interfaces[Int(standard)].name
+        var notes: [String] = []
+        if !unknownNames.isEmpty {
+            notes.append(
+                """
+                the capture names interfaces that are not configured, \
+                \(unknownNames.sorted().joined(separator: ", ")): their frames are taken as \(first)'s; \
+                --interface says what all came in by
+                """)
+        }
+        if unnamed.count > 1 {
+            notes.append(
+                """
+                the capture's frames came in by \(unnamed.count) interfaces without names, and are \
+                taken as \(first)'s: add the output of `ip -j -d link` to --routes
+                """)
+        }
+        return notes
+    }
+}
+
 final class Replay {
     private(set) var counts = ReplayCounts()
     private let world: World
-    private let interface: UInt16
-    private let link: LinkType
+    private(set) var arrivals: Arrivals
+    private var clock = CaptureClock()
     private let output: CaptureWriter
     private let replies: CaptureWriter?
     private let rate: ReplyRate?
@@ -47,7 +99,6 @@ final class Replay {
     private let verdictLines: VerdictLines?
 
     private let reassembler: Reassembler?
-    private let nanosecondsPerTick: UInt64
     private let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
     private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
     private let message = UnsafeMutableRawPointer.allocate(
@@ -55,22 +106,18 @@ final class Replay {
     private let head = UnsafeMutableRawPointer.allocate(
         byteCount: Limits.headBytes, alignment: 64)
 
-    /// - Parameter isNanosecond: what the capture's times count behind the seconds.
     init(
-        world: World, configuration: Configuration, interface: Int, link: LinkType,
-        isNanosecond: Bool, output: CaptureWriter, replies: CaptureWriter?,
-        verdictLines: VerdictLines?
+        world: World, configuration: Configuration, arrivals: Arrivals, output: CaptureWriter,
+        replies: CaptureWriter?, verdictLines: VerdictLines?
     ) {
         self.world = world
-        self.interface = UInt16(interface)
-        self.link = link
+        self.arrivals = arrivals
         self.output = output
         self.replies = replies
         rate = ReplyRate(configuration.icmp)
         sources = ReplySources(configuration)
         self.verdictLines = verdictLines
         let fragments = configuration.outer.fragments
-        nanosecondsPerTick = isNanosecond ? 1 : 1000
         reassembler = fragments.memory == 0
             ? nil
             : Reassembler(
@@ -86,7 +133,7 @@ final class Replay {
 
     func take(_ packet: CapturedPacket) {
         // Too short for its link layer: as a frame of a protocol that is not ours.
-        let parsed = link.parse(packet.bytes) ?? (packet.bytes.count, 0, false)
+        let parsed = packet.interface.link.parse(packet.bytes) ?? (packet.bytes.count, 0, false)
         // A packet of no bytes has no address.
         let base = packet.bytes.baseAddress ?? UnsafeRawPointer(head)
         frame.initialize(
@@ -94,10 +141,10 @@ final class Replay {
                 network: base + parsed.length, head: head,
                 length: packet.bytes.count - parsed.length,
                 wireLength: packet.wireLength - parsed.length, linkLength: parsed.length,
-                etherType: parsed.etherType, interface: interface, isForUs: parsed.isForUs))
-        let seconds = UInt64(max(packet.time.tv_sec, 0))
-        let now = seconds * 1_000_000_000
-            + UInt64(max(packet.time.tv_usec, 0)) * nanosecondsPerTick
+                etherType: parsed.etherType, interface: arrivals.interface(of: packet),
+                isForUs: parsed.isForUs))
+        clock.advance(to: packet.nanoseconds)
+        let now = clock.now
         Judge.judge(
             frame, into: verdict, count: 1, world: world.view, reassembler: reassembler, now: now)
         if verdict.pointee.kind == .reply { reply(at: packet.time, now) }

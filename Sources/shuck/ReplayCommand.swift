@@ -50,7 +50,7 @@ struct ReplayCommand: ParsableCommand {
         parsing: .upToNextOption,
         help: ArgumentHelp(
             "Files of `ip -j route show table all`, `ip -j -6 route show table all`, for the "
-                + "reverse path.",
+                + "reverse path; also of `ip -j nexthop`, `ip -j -d link`.",
             valueName: "json"))
     var routes: [String] = []
 
@@ -95,7 +95,7 @@ struct ReplayCommand: ParsableCommand {
         let configuration = try load()
         let policy = configuration.policy
         let place = try place(in: policy)
-        let world = try world(policy)
+        let (world, names) = try world(policy)
         // Opened before anything is written, so that a wrong name costs no older result.
         let reader = try CaptureReader(path: input)
         let writer = try CaptureWriter(path: output, isNanosecond: reader.isNanosecond)
@@ -104,9 +104,9 @@ struct ReplayCommand: ParsableCommand {
         }
         let lines = try verdicts.map { try VerdictLines(LineFile(path: $0), policy: policy) }
         let replay = Replay(
-            world: world, configuration: configuration, interface: place, link: reader.link,
-            isNanosecond: reader.isNanosecond, output: writer, replies: answers,
-            verdictLines: lines)
+            world: world, configuration: configuration,
+            arrivals: Arrivals(policy, given: place, names: names), output: writer,
+            replies: answers, verdictLines: lines)
         var damage: CaptureError?
         do throws(CaptureError) {
             while let packet = try reader.next() { replay.take(packet) }
@@ -117,6 +117,7 @@ struct ReplayCommand: ParsableCommand {
         try writer.flush()
         try answers?.flush()
         try lines?.close()
+        for note in replay.arrivals.notes(policy) { Output.error("shuck: \(note)") }
         let counts = replay.counts
         Output.error(format.json ? try Output.jsonText(counts) : counts.text)
         guard counts.isConserved, counts.injected == writer.count else {
@@ -132,8 +133,8 @@ struct ReplayCommand: ParsableCommand {
         return configuration
     }
 
-    private func place(in policy: Policy) throws -> Int {
-        guard let interface else { return 0 }
+    private func place(in policy: Policy) throws -> Int? {
+        guard let interface else { return nil }
         let names = policy.interfaces.map(\.name)
         guard let place = names.firstIndex(of: interface) else {
             let known = names.joined(separator: ", ")
@@ -143,29 +144,33 @@ struct ReplayCommand: ParsableCommand {
         return place
     }
 
-    private func world(_ policy: Policy) throws -> World {
+    private func world(_ policy: Policy) throws -> (World, names: [Int32: String]) {
         var numbers = InterfaceNumbers(policy.interfaces.map(\.name))
         var tables = TableNumbers()
-        let entries = try routes.flatMap { path throws(Failure) in
-            try RouteFile.load(path, &numbers, &tables)
-        }
-        let walked = try loadRules(&tables)
+        let facts = try HostFacts(routes, &numbers, &tables)
+        let walked = try loadRules(&tables, facts)
+        for note in facts.notes { Output.error("shuck: \(note)") }
         if routes.isEmpty {
             Output.error("shuck: the reverse path is not checked: there are no --routes")
         } else {
-            warnOfMissingRoutes(entries, policy)
+            warnOfMissingRoutes(facts.entries, policy)
         }
-        return World(
-            policy: PolicyTables(policy),
-            routes: routes.isEmpty ? nil : RouteTable(entries, rules: walked),
+        let mirror = RouteMirror()
+        mirror.load(facts.entries, rules: walked, groups: facts.groups, vrfs: facts.vrfs)
+        let world = World(
+            policy: PolicyTables(policy), routes: routes.isEmpty ? nil : mirror.generation(),
             interfaces: policy.interfaces.map {
                 InterfaceState(
-                    index: numbers.number($0.name), mtu: 1500, reversePath: $0.reversePath)
+                    index: numbers.number($0.name), mtu: 1500, reversePath: $0.reversePath,
+                    vrf: facts.vrfOfInterface[$0.name] ?? 0)
             })
+        return (world, facts.names)
     }
 
     /// The kernel's own rules for a family of which there is no file.
-    private func loadRules(_ tables: inout TableNumbers) throws -> [RuleEntry] {
+    private func loadRules(
+        _ tables: inout TableNumbers, _ facts: HostFacts
+    ) throws -> [RuleEntry] {
         var found: [Bool: [RuleEntry]] = [:]
         for path in rules {
             let (isIPv4, list) = try RuleFile.load(path, &tables)
@@ -174,12 +179,16 @@ struct ReplayCommand: ParsableCommand {
                     message: "\(path) is a second list of \(isIPv4 ? "IPv4" : "IPv6") rules")
             }
         }
-        if found.values.joined().contains(where: \.isL3mdev) {
-            Output.error("shuck: l3mdev rules match nothing: no file tells of VRFs")
+        let remedy = "add the output of `ip -j -d link` to --routes"
+        if facts.names.isEmpty, found.values.joined().contains(where: \.isL3mdev) {
+            Output.error("shuck: l3mdev rules match nothing: no file tells of VRFs; \(remedy)")
         }
-        if found.values.joined().contains(where: { $0.suppressGroup != nil }) {
+        if facts.names.isEmpty, found.values.joined().contains(where: { $0.suppressGroup != nil }) {
             Output.error(
-                "shuck: suppress_ifgroup: no file tells of groups, so every interface is in group 0")
+                """
+                shuck: suppress_ifgroup: no file tells of groups, so every interface is in group 0; \
+                \(remedy)
+                """)
         }
         for isIPv4 in [true, false] where !rules.isEmpty && found[isIPv4] == nil {
             Output.error(

@@ -1,6 +1,8 @@
-// Routes from files of `ip -j route show table all`, as the daemon would read them from the kernel.
+// Routes, nexthop objects and links from files of `ip -j`, as the daemon would read them from the kernel.
 
+import Daemon
 import Foundation
+import LinuxIO
 import Routing
 import Settings
 
@@ -21,11 +23,49 @@ struct InterfaceNumbers {
     }
 }
 
+/// An address of a family that is not the route's: `via inet6 …`.
+private struct Via: Decodable {
+    var host: String?
+}
+
+/// One object of `ip -j nexthop`, or what `ip -j -d route` says of one.
+private struct NexthopObject: Decodable {
+    struct Member: Decodable {
+        var id: UInt32
+    }
+    var id: UInt32
+    var dev: String?
+    var gateway: String?
+    var group: [Member]?
+}
+
+/// One object of `ip -j link`; with `-d` also of a VRF its table.
+private struct LinkObject: Decodable {
+    struct Info: Decodable {
+        struct Details: Decodable {
+            var table: NumberOrName?
+        }
+        var info_kind: String?
+        var info_data: Details?
+    }
+    var ifindex: Int32
+    var ifname: String
+    var group: NumberOrName?
+    var master: String?
+    var linkinfo: Info?
+
+    var vrfTable: NumberOrName? {
+        linkinfo?.info_kind == "vrf" ? linkinfo?.info_data?.table : nil
+    }
+}
+
 /// One object of `ip -j route`: of its keys those that the reverse path depends on.
 private struct RouteObject: Decodable {
     struct Hop: Decodable {
         var dev: String?
         var gateway: String?
+        var via: Via?
+        var flags: [String]?
     }
     var dst: String
     var type: String?
@@ -33,6 +73,10 @@ private struct RouteObject: Decodable {
     var gateway: String?
     var prefsrc: String?
     var nexthops: [Hop]?
+    var nhid: UInt32?
+    var nh_info: NexthopObject?
+    var from: String?
+    var flags: [String]?
     var table: NumberOrName?
     var metric: UInt32?
     /// `0x10`; only written when there is one.
@@ -50,43 +94,172 @@ private struct RouteObject: Decodable {
     }
 }
 
-enum RouteFile {
-    static func load(
-        _ path: String, _ interfaces: inout InterfaceNumbers, _ tables: inout TableNumbers
-    ) throws(Failure) -> [RouteEntry] {
-        let data = try contents(path)
-        let objects: [RouteObject]
+/// What the files hold: each object is of one of these kinds.
+private enum HostObject: Decodable {
+    case route(RouteObject)
+    case nexthop(NexthopObject)
+    case link(LinkObject)
+
+    private enum Key: String, CodingKey {
+        case dst, id, ifname
+    }
+
+    init(from decoder: any Decoder) throws {
+        let keys = try decoder.container(keyedBy: Key.self)
+        if keys.contains(.ifname) {
+            self = .link(try LinkObject(from: decoder))
+        } else if keys.contains(.id), !keys.contains(.dst) {
+            self = .nexthop(try NexthopObject(from: decoder))
+        } else {
+            self = .route(try RouteObject(from: decoder))
+        }
+    }
+}
+
+/// What files tell of a host, as the daemon would have it from the kernel.
+struct HostFacts {
+    private(set) var entries: [RouteEntry] = []
+    /// By the numbers of `InterfaceNumbers`.
+    private(set) var groups: [Int32: UInt32] = [:]
+    private(set) var vrfs: [UInt32] = []
+    /// Tables of the VRFs that interfaces are in, by name.
+    private(set) var vrfOfInterface: [String: UInt32] = [:]
+    /// Names by the host's own numbers.
+    private(set) var names: [Int32: String] = [:]
+    /// What is missing, or is not taken into account.
+    private(set) var notes: [String] = []
+
+    private var nexthops: [UInt32: KernelNexthop] = [:]
+    private var routes: [KernelRoute] = []
+
+    init(
+        _ paths: [String], _ interfaces: inout InterfaceNumbers, _ tables: inout TableNumbers
+    ) throws(Failure) {
+        var links: [LinkObject] = []
+        for path in paths { try load(path, &links, &interfaces, &tables) }
+        let known = KernelNexthop.interfaces(nexthops)
+        entries = routes.compactMap { RouteEntry($0, nexthops: known) }
+        take(links, &interfaces, &tables)
+        noteRoutes()
+    }
+
+    private mutating func noteRoutes() {
+        let unknown = routes.filter {
+            $0.nexthop != 0 && $0.interfaces.isEmpty && $0.type == RouteKind.unicast.rawValue
+                && isUnknown($0.nexthop)
+        }
+        if let first = unknown.first {
+            notes.append(
+                """
+                \(unknown.count) routes use nexthop objects that no file holds, as nhid \
+                \(first.nexthop), and lead nowhere here: add the output of `ip -j nexthop` to --routes
+                """)
+        }
+        let bySource = routes.count { $0.isSourceSpecific }
+        if bySource > 0 {
+            notes.append(
+                "\(bySource) IPv6 routes with a source prefix are not followed, as by the daemon")
+        }
+    }
+
+    private func isUnknown(_ id: UInt32) -> Bool {
+        guard let object = nexthops[id] else { return true }
+        return object.members.contains { nexthops[$0] == nil }
+    }
+
+    private mutating func take(
+        _ links: [LinkObject], _ interfaces: inout InterfaceNumbers, _ tables: inout TableNumbers
+    ) {
+        var tableOfVRF: [String: UInt32] = [:]
+        for link in links {
+            names[link.ifindex] = link.ifname
+            let group = link.group?.text ?? "default"
+            groups[interfaces.number(link.ifname)] = group == "default" ? 0 : UInt32(group) ?? 0
+            if let table = link.vrfTable { tableOfVRF[link.ifname] = tables.number(table.text) }
+        }
+        for link in links {
+            if let table = link.master.flatMap({ tableOfVRF[$0] }) { vrfOfInterface[link.ifname] = table }
+        }
+        vrfs = tableOfVRF.values.sorted()
+    }
+
+    private mutating func load(
+        _ path: String, _ links: inout [LinkObject], _ interfaces: inout InterfaceNumbers,
+        _ tables: inout TableNumbers
+    ) throws(Failure) {
+        let data = try RouteFile.contents(path)
+        let objects: [HostObject]
         do {
-            objects = try JSONDecoder().decode([RouteObject].self, from: data)
+            objects = try JSONDecoder().decode([HostObject].self, from: data)
         } catch {
             throw Failure(
                 message: """
-                    \(path) is not what `ip -j route show table all` prints: \(reason(error, "route"))
+                    \(path) is not what `ip -j route show table all` prints: \
+                    \(RouteFile.reason(error, "route"))
                     """)
         }
-        // A default that says nothing else is of the family of the rest; `ip route` without
-        // a family is IPv4's.
-        let families = objects.compactMap(\.isIPv6)
-        let isIPv6 = !families.isEmpty && families.allSatisfy { $0 }
-        var entries: [RouteEntry] = []
-        for (index, object) in objects.enumerated() {
-            guard let prefix = prefix(object, defaultIsIPv6: isIPv6) else {
-                if object.dst.lowercased().hasPrefix("::ffff:") { continue }
-                throw Failure(
-                    message: "\(path): route \(index): \"\(object.dst)\" is not a destination")
-            }
-            guard let kind = kind(object.type) else { continue }
-            let names = [object.dev].compactMap { $0 } + (object.nexthops ?? []).compactMap(\.dev)
-            entries.append(
-                RouteEntry(
-                    prefix: prefix,
-                    table: object.table.map { tables.number($0.text) } ?? RouteEntry.tableMain,
-                    kind: kind, metric: object.metric ?? 0, tos: tos(object.tos),
-                    interfaces: names.map { interfaces.number($0) }))
+        // A default that says nothing else is IPv4's where others have a preference, and else of
+        // the family of the rest; `ip route` without a family is IPv4's.
+        let routes = objects.compactMap { object -> RouteObject? in
+            if case .route(let route) = object { route } else { nil }
         }
-        return entries
+        let families = routes.compactMap(\.isIPv6)
+        let isIPv6 = !families.isEmpty && families.allSatisfy { $0 }
+            && !routes.contains { $0.pref != nil }
+        for (index, object) in objects.enumerated() {
+            switch object {
+            case .link(let link): links.append(link)
+            case .nexthop(let nexthop): take(nexthop, &interfaces)
+            case .route(let route):
+                if let info = route.nh_info, nexthops[info.id] == nil { take(info, &interfaces) }
+                guard let prefix = RouteFile.prefix(route, defaultIsIPv6: isIPv6) else {
+                    if route.dst.lowercased().hasPrefix("::ffff:") { continue }
+                    throw Failure(
+                        message: "\(path): route \(index): \"\(route.dst)\" is not a destination")
+                }
+                take(route, prefix, &interfaces, &tables)
+            }
+        }
     }
 
+    private mutating func take(_ object: NexthopObject, _ interfaces: inout InterfaceNumbers) {
+        var nexthop = KernelNexthop()
+        nexthop.id = object.id
+        nexthop.interface = object.dev.map { interfaces.number($0) }
+        nexthop.members = (object.group ?? []).map(\.id)
+        nexthops[object.id] = nexthop
+    }
+
+    /// In the form that the kernel's own messages have, so that one code reads both.
+    private mutating func take(
+        _ object: RouteObject, _ prefix: Prefix, _ interfaces: inout InterfaceNumbers,
+        _ tables: inout TableNumbers
+    ) {
+        guard let kind = RouteFile.kind(object.type) else { return }
+        var route = KernelRoute(
+            isIPv4: prefix.isIPv4, destination: prefix.address.bytes, length: prefix.length,
+            table: object.table.map { tables.number($0.text) } ?? RouteEntry.tableMain,
+            type: kind.rawValue, metric: object.metric ?? 0, tos: RouteFile.tos(object.tos),
+            interfaces: object.dev.map { [interfaces.number($0)] } ?? [])
+        route.isDead = object.flags?.contains("dead") ?? false
+        route.isSourceSpecific = object.from != nil
+        route.nexthop = object.nhid ?? 0
+        if let hops = object.nexthops, !hops.isEmpty {
+            route.take(
+                hops.compactMap { hop in
+                    hop.dev.map {
+                        KernelRoute.Hop(
+                            interface: interfaces.number($0),
+                            isDead: hop.flags?.contains("dead") ?? false)
+                    }
+                })
+        }
+        route.gateways = []
+        routes.append(route)
+    }
+}
+
+enum RouteFile {
     /// Also of a pipe, as the shell makes one of `<(ip -j route)`.
     static func contents(_ path: String) throws(Failure) -> Data {
         guard let file = fopen(path, "re") else {
@@ -106,13 +279,13 @@ enum RouteFile {
         return data
     }
 
-    private static func prefix(_ object: RouteObject, defaultIsIPv6: Bool) -> Prefix? {
+    fileprivate static func prefix(_ object: RouteObject, defaultIsIPv6: Bool) -> Prefix? {
         if object.dst != "default" { return Prefix(object.dst) }
         return object.isIPv6 ?? defaultIsIPv6 ? .allIPv6 : .allIPv4
     }
 
     /// nil for kinds that the kernel never answers a lookup with, as `nat`.
-    private static func kind(_ type: String?) -> RouteKind? {
+    static func kind(_ type: String?) -> RouteKind? {
         switch type {
         case nil, "unicast": .unicast
         case "local": .local
@@ -128,7 +301,7 @@ enum RouteFile {
     }
 
     /// A name is that of a TOS other than 0, and which does not matter.
-    private static func tos(_ text: String?) -> UInt8 {
+    static func tos(_ text: String?) -> UInt8 {
         guard let text else { return 0 }
         let digits = text.hasPrefix("0x") ? text.dropFirst(2) : text[...]
         return UInt8(digits, radix: 16) ?? 1

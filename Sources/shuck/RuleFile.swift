@@ -14,8 +14,8 @@ struct TableNumbers {
     /// iproute2 writes a name of /etc/iproute2/rt_tables where it knows one, and else the number.
     mutating func number(_ text: String) -> UInt32 {
         if let number = UInt32(text) ?? numbers[text] { return number }
-        // Far from what people choose.
-        let new = 0xffff_0000 + UInt32(numbers.count)
+        // Far from what people choose, and from the kernel's own.
+        let new = 0xff00_0000 | UInt32(truncatingIfNeeded: numbers.count)
         numbers[text] = new
         return new
     }
@@ -216,7 +216,9 @@ enum RuleFile {
     /// A DS field: its number, or a name of RFC 2474, 2597, 3246, 5865 and 8622.
     private static func field(_ value: NumberOrName) throws(Failure) -> UInt8 {
         if let number = value.number.flatMap({ UInt8(exactly: $0) }) { return number }
-        let digits = value.text.dropFirst(2).compactMap { $0.wholeNumberValue.map(UInt8.init) }
+        let digits = value.text.dropFirst(2).compactMap {
+            $0.wholeNumberValue.flatMap(UInt8.init(exactly:))
+        }
         switch (value.text.prefix(2).uppercased(), digits.count, value.text) {
         case ("CS", 1, _) where digits[0] < 8: return digits[0] << 5
         case ("AF", 2, _) where (1...4).contains(digits[0]) && (1...3).contains(digits[1]):

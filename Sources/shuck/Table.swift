@@ -73,11 +73,16 @@ enum Figure {
         return text
     }
 
-    static func count(_ value: Double) -> String { count(UInt64(max(value, 0).rounded())) }
+    static func count(_ value: Double) -> String { count(whole(value.rounded())) }
+
+    /// What an answer says may be any number, and none.
+    private static func whole(_ value: Double) -> UInt64 {
+        value > 0 ? UInt64(exactly: value.rounded(.down)) ?? .max : 0
+    }
 
     /// `3 d 4 h`, `4 h 5 min`, `5 min 6 s`, `6 s`
     static func duration(_ seconds: Double) -> String {
-        let whole = Int(max(seconds, 0))
+        let whole = whole(seconds)
         let parts = [
             (whole / 86400, "d"), (whole / 3600 % 24, "h"), (whole / 60 % 60, "min"),
             (whole % 60, "s"),

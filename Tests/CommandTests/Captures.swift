@@ -147,6 +147,37 @@ enum CaptureText {
         pcap(records, link: 101, isNanosecond: isNanosecond, snapLength: 262_144)
     }
 
+    /// One section with several interfaces; `times` count microseconds.
+    static func pcapng(
+        interfaces: [(link: Int, name: String?)],
+        packets: [(interface: Int, time: UInt64, bytes: [UInt8])]
+    ) -> [UInt8] {
+        func padded(_ bytes: [UInt8]) -> [UInt8] {
+            bytes + [UInt8](repeating: 0, count: (4 - bytes.count % 4) % 4)
+        }
+        func block(_ kind: Int, _ body: [UInt8]) -> [UInt8] {
+            let whole = padded(body)
+            return le32(kind) + le32(whole.count + 12) + whole + le32(whole.count + 12)
+        }
+        var bytes = block(
+            0x0a0d_0d0a,
+            le32(0x1a2b_3c4d) + le16(1) + le16(0) + [UInt8](repeating: 0xff, count: 8))
+        for (number, interface) in interfaces.enumerated() {
+            let name = Array((interface.name ?? "").utf8)
+            let option = name.isEmpty ? [] : le16(2) + le16(name.count) + padded(name) + le32(0)
+            // Each with a length of its own.
+            bytes += block(1, le16(interface.link) + le16(0) + le32(65535 - number) + option)
+        }
+        for packet in packets {
+            bytes += block(
+                6,
+                le32(packet.interface) + le32(Int(packet.time >> 32))
+                    + le32(Int(packet.time & 0xffff_ffff)) + le32(packet.bytes.count)
+                    + le32(packet.bytes.count) + packet.bytes)
+        }
+        return bytes
+    }
+
     /// One section, one interface; `resolution`: the option if_tsresol, absent for microseconds.
     static func pcapng(_ records: [Record], link: Int, resolution: UInt8? = nil) -> [UInt8] {
         func block(_ kind: Int, _ body: [UInt8]) -> [UInt8] {

@@ -111,6 +111,109 @@ import Testing
                     Record.numbered(Sample.allInner), isNanosecond: resolution == 9))
     }
 
+    /// A flipped bit in a timestamp, and what no 64 bits of nanoseconds hold.
+    @Test func wildTimesEndNothing() throws {
+        let usual: UInt64 = 1_700_000_000_000_000
+        let times = [
+            usual, usual | 1 << 62, usual + 1, .max, 0, usual + 2, usual & ~(1 << 50), usual + 3,
+        ]
+        let packets = times.enumerated().map { number, time in
+            (interface: 0, time: time, bytes: Sample.allModes[number % 4])
+        }
+        let shell = try shell(CaptureText.pcapng(interfaces: [(101, nil)], packets: packets))
+        let outcome = try replay(shell)
+        #expect(outcome.code == 0)
+        #expect(outcome.error.contains("8 frames: 8 injected"), "\(outcome.error)")
+        let records = times.enumerated().map { number, time in
+            Record(
+                bytes: Sample.allInner[number % 4],
+                // What 64 bits of nanoseconds do not hold is their last moment; what 32 bits of seconds do
+                // not hold is the last of these.
+                seconds: Int(min(min(time / 1_000_000, .max / 1_000_000_000), 0xffff_ffff)),
+                fraction: time / 1_000_000 >= .max / 1_000_000_000
+                    ? Int(UInt64.max % 1_000_000_000 / 1000) : Int(time % 1_000_000))
+        }
+        #expect(try shell.read("out.pcap") == CaptureText.output(records))
+        // In pcap the microseconds can be anything.
+        var wild = Record(bytes: Sample.allModes[0], seconds: 0xffff_ffff, fraction: 0xffff_ffff)
+        try shell.write("in.pcap", CaptureText.pcap([wild, wild], link: 101))
+        #expect(try replay(shell).code == 0)
+        wild.bytes = Sample.inner4
+        #expect(try shell.read("out.pcap") == CaptureText.output([wild, wild]))
+    }
+
+    /// One wild time gives up what is held, and no more: the clock goes on from the next frame.
+    @Test func aWildTimeIsOneStep() throws {
+        func piece(_ id: Int, isFirst: Bool) -> [UInt8] {
+            let inner = isFirst ? Array(Sample.inner4.prefix(16)) : Array(Sample.inner4.dropFirst(16))
+            var packet = ipv4(Sample.balancer, Sample.node, 4, inner)
+            packet.replaceSubrange(4..<8, with: be16(id) + be16(isFirst ? 0x2000 : 2))
+            packet.replaceSubrange(10..<12, with: [0, 0])
+            packet.replaceSubrange(10..<12, with: be16(checksum(Array(packet.prefix(20)))))
+            return packet
+        }
+        let usual: UInt64 = 1_700_000_000_000_000
+        let packets: [(interface: Int, time: UInt64, bytes: [UInt8])] = [
+            (0, usual, piece(1, isFirst: true)), (0, usual | 1 << 62, Sample.allModes[1]),
+            (0, usual + 1, piece(1, isFirst: false)),
+            // 29 s apart, and 31: the timeout is 30.
+            (0, usual + 2, piece(2, isFirst: true)),
+            (0, usual + 29_000_000, piece(2, isFirst: false)),
+            (0, usual + 29_000_001, piece(3, isFirst: true)),
+            (0, usual + 60_000_002, piece(3, isFirst: false)),
+        ]
+        let shell = try shell(CaptureText.pcapng(interfaces: [(101, nil)], packets: packets))
+        try shell.write("c.yaml", Sample.configuration.replacing("memory: 0", with: "memory: 4MiB"))
+        #expect(try replay(shell).code == 0)
+        let verdicts = try shell.lines("v.jsonl").map { line in
+            ["hold", "inject", "drop"].first { line.contains("\"\($0)\"") }
+        }
+        #expect(verdicts == ["hold", "inject", "hold", "hold", "inject", "hold", "hold"])
+    }
+
+    /// Each packet of pcapng has the link type of its interface, whose lengths may differ too.
+    @Test func pcapngOfSeveralInterfaces() throws {
+        let packets: [(interface: Int, time: UInt64, bytes: [UInt8])] = [
+            (0, 1_700_000_000_000_000, Sample.allModes[0]),
+            (1, 1_700_000_000_000_001, Link.ethernet.frame(Sample.allModes[1])),
+            (2, 1_700_000_000_000_002, Link.cooked2.frame(Sample.allModes[2])),
+        ]
+        let shell = try shell(
+            CaptureText.pcapng(
+                interfaces: [(101, "eth1"), (1, "eth0"), (276, "other")], packets: packets))
+        let outcome = try replay(shell)
+        #expect(outcome.code == 0)
+        #expect(outcome.error.contains("3 frames: 3 injected"), "\(outcome.error)")
+        #expect(
+            outcome.error.contains(
+                "interfaces that are not configured, other: their frames are taken as eth0's"))
+    }
+
+    @Test func damagedPcapngGivesWhatCameBefore() throws {
+        let good = CaptureText.pcapng(
+            interfaces: [(101, "eth0")],
+            packets: [(0, 1, Sample.allModes[0]), (0, 2, Sample.allModes[0])])
+        let last = good.count - Sample.allModes[0].count - 32
+        for (offset, byte, message) in [
+            (last + 8, 7, "a packet of interface 7, which is not described"),
+            (last + 4, 3, "a block of "), (last + 20, 0xff, "a packet of "),
+            (good.count - 4, 0, "a block with two lengths"),
+        ] as [(Int, UInt8, String)] {
+            var bad = good
+            bad[offset] = byte
+            let shell = try shell(bad)
+            let outcome = try replay(shell)
+            #expect(outcome.code == 1)
+            #expect(
+                outcome.error.contains("shuck: in.pcap: packet 1: the file is damaged: \(message)"),
+                "\(outcome.error)")
+            #expect(try shell.lines("v.jsonl").count == 1)
+        }
+        let shell = try shell(CaptureText.pcapng(interfaces: [(0, nil)], packets: []))
+        let outcome = try replay(shell)
+        #expect(outcome.error.contains("shuck: in.pcap: link type 0 is not supported"))
+    }
+
     @Test func nanosecondsStayNanoseconds() throws {
         var record = Record(bytes: Sample.allModes[0], fraction: 999_999_999)
         let shell = try shell(CaptureText.pcap([record], link: 101, isNanosecond: true))

@@ -107,6 +107,144 @@ import Testing
                 == all)
     }
 
+    /// As `ip -j route` prints routes that FRR installs, without and with -d, and `ip -j nexthop`.
+    @Test func nexthopObjects() throws {
+        let routes = """
+            [{"dst":"default","nhid":20,"flags":[]},
+             {"dst":"default","nhid":12,"metric":1024,"flags":[],"pref":"medium"}]
+            """
+        func nexthops(_ device: String) -> String {
+            """
+            [{"id":10,"gateway":"192.0.2.1","dev":"eth1","scope":"link","flags":[]},
+             {"id":11,"gateway":"192.0.3.1","dev":"\(device)","scope":"link","flags":[]},
+             {"id":12,"gateway":"2001:db8:1::1","dev":"\(device)","scope":"link","flags":[]},
+             {"id":13,"blackhole":null,"flags":[]},
+             {"id":20,"group":[{"id":10},{"id":11,"weight":2}],"flags":[]}]
+            """
+        }
+        let none = [String](repeating: "ip_rpfilter", count: 4)
+        #expect(try reasons([routes, nexthops("eth0")]).reasons == all)
+        #expect(try reasons([nexthops("eth0"), routes]).error.contains("nhid") == false)
+        #expect(try reasons([nexthops("eth7"), routes]).reasons == none)
+        let (found, error) = try reasons([routes])
+        #expect(found == none)
+        #expect(
+            error.contains(
+                """
+                shuck: 2 routes use nexthop objects that no file holds, as nhid 20, and lead nowhere here: \
+                add the output of `ip -j nexthop` to --routes
+                """), "\(error)")
+        // -d tells of single ones, and of a group its members' numbers.
+        let detailed = """
+            [{"type":"unicast","dst":"default","nhid":12,"table":"main","protocol":"boot","metric":1024,
+              "flags":[],"pref":"medium","nh_info":{"id":12,"gateway":"2001:db8:1::1","dev":"eth0"}},
+             {"type":"blackhole","dst":"198.51.100.0/24","nhid":13,"table":"main","flags":[],
+              "nh_info":{"id":13,"scope":"global","blackhole":null}},
+             {"type":"unicast","dst":"default","dev":"eth0","table":"main","flags":[]}]
+            """
+        #expect(try reasons([detailed]).reasons == noIPv4)
+        // Where the kernel says both, as nexthop_compat_mode has it.
+        let both = """
+            [{"dst":"default","nhid":20,"flags":[],"nexthops":[{"dev":"eth0","flags":[]}]},
+             {"dst":"default","nhid":12,"dev":"eth0","metric":1024,"pref":"medium"}]
+            """
+        #expect(try reasons([both]).reasons == all)
+        #expect(try reasons([both]).error.isEmpty == false)
+    }
+
+    /// What the kernel does not answer with, the daemon does not have.
+    @Test func deadRoutesAndSourcePrefixes() throws {
+        let dead = """
+            [{"dst":"default","dev":"eth0","flags":["dead","linkdown"]},
+             {"dst":"::/0","dev":"eth0","metric":1,"flags":["dead"],"pref":"medium"},
+             {"dst":"0.0.0.0/0","dev":"eth1","metric":9,"flags":[]},
+             {"dst":"::/0","dev":"eth1","metric":9,"flags":["linkdown"],"pref":"medium"}]
+            """
+        #expect(try reasons([dead], interface: "eth1").reasons == all)
+        // Of several nexthops IPv4 counts the dead, IPv6 does not; when all are dead none does.
+        func hops(_ other: String) -> String {
+            """
+            [{"dst":"default","flags":[],"nexthops":[{"dev":"eth0","flags":["dead"]},
+              {"via":{"family":"inet6","host":"fe80::1"},"dev":"eth1","flags":[\(other)]}]},
+             {"dst":"::/0","flags":[],"pref":"medium","nexthops":[{"dev":"eth0","flags":["dead"]},
+              {"dev":"eth1","flags":[\(other)]}]}]
+            """
+        }
+        #expect(try reasons([hops("")]).reasons == noIPv6)
+        let none = [String](repeating: "ip_rpfilter", count: 4)
+        #expect(try reasons([hops(#""dead""#)]).reasons == none)
+        let specific = """
+            [{"dst":"0.0.0.0/0","dev":"eth0"},
+             {"dst":"::/0","from":"2001:db8:7::/64","dev":"eth0","metric":1,"pref":"medium"}]
+            """
+        let (found, error) = try reasons([specific])
+        #expect(found == noIPv6)
+        #expect(error.contains("shuck: 1 IPv6 routes with a source prefix are not followed"))
+    }
+
+    /// Groups and VRFs, and of cooked v2 captures the interfaces' names.
+    @Test func links() throws {
+        let links = """
+            [{"ifindex":7,"ifname":"eth0","flags":["UP"],"group":"7","master":"red","mtu":1500},
+             {"ifindex":9,"ifname":"eth1","flags":["UP"],"group":"default","mtu":1500},
+             {"ifindex":8,"ifname":"red","group":"default",
+              "linkinfo":{"info_kind":"vrf","info_data":{"table":100}}}]
+            """
+        let routes = #"""
+            [{"dst":"0.0.0.0/0","dev":"eth0","table":100},{"dst":"::/0","dev":"eth0","table":100}]
+            """#
+        let vrf = """
+            [{"priority":0,"src":"all","table":"local"},
+             {"priority":1000,"src":"all","l3mdev":null},
+             {"priority":32766,"src":"all","table":"main"}]
+            """
+        let (found, error) = try reasons([routes, links], rules: [vrf])
+        #expect(found == noIPv4, "\(error)")
+        let missing = try reasons([routes], rules: [vrf]).error
+        #expect(missing.contains("no file tells of VRFs; add the output of"))
+        let main = #"[{"dst":"0.0.0.0/0","dev":"eth0"},{"dst":"::/0","dev":"eth0"}]"#
+        let group = four(#""src":"all","table":"main","suppress_ifgroup":"7""#)
+            .replacing(#"{"priority":32766,"src":"all","table":"main"},"#, with: "")
+        #expect(try reasons([main, links], rules: [group]).reasons == noIPv4)
+        #expect(try reasons([main], rules: [group]).reasons == all)
+    }
+
+    @Test func eachPacketsOwnInterface() throws {
+        let shell = try Shell()
+        try shell.write("c.yaml", Sample.configuration)
+        let packets = [0, 1].map {
+            (interface: $0, time: UInt64(1), bytes: Link.ethernet.frame(Sample.allModes[0]))
+        }
+        let routes = #"[{"dst":"0.0.0.0/0","dev":"eth1"},{"dst":"::/0","dev":"eth1"}]"#
+        let links = #"[{"ifindex":3,"ifname":"eth0"},{"ifindex":4,"ifname":"eth1"}]"#
+        try shell.write("r.json", routes)
+        try shell.write("l.json", links)
+        let named = CaptureText.pcapng(interfaces: [(1, "eth0"), (1, "eth1")], packets: packets)
+        let frames = [3, 4].map { index -> Record in
+            var bytes = Link.cooked2.frame(Sample.allModes[0])
+            bytes.replaceSubrange(4..<8, with: be32(index))
+            return Record(bytes: bytes)
+        }
+        let cooked = CaptureText.pcap(frames, link: 276)
+        func verdicts(_ capture: [UInt8], _ more: [String]) throws -> ([String], String) {
+            try shell.write("in.pcap", capture)
+            let outcome = try shell.run(
+                ["replay", "--config", "c.yaml", "--in", "in.pcap", "--out", "out.pcap",
+                    "--verdicts", "-"] + more)
+            let lines = outcome.output.split(separator: "\n")
+            return (lines.map { $0.contains("inject") ? "inject" : "drop" }, outcome.error)
+        }
+        #expect(try verdicts(named, ["--routes", "r.json"]).0 == ["drop", "inject"])
+        #expect(try verdicts(cooked, ["--routes", "r.json", "l.json"]).0 == ["drop", "inject"])
+        let (unnamed, error) = try verdicts(cooked, ["--routes", "r.json"])
+        #expect(unnamed == ["drop", "drop"])
+        #expect(error.contains("2 interfaces without names, and are taken as eth0's: add the output of"))
+        // What is said on the command line counts for all.
+        #expect(
+            try verdicts(named, ["--interface", "eth1", "--routes", "r.json"]).0
+                == ["inject", "inject"])
+    }
+
     @Test func tables() throws {
         func routes(_ table: String) -> String {
             """
@@ -211,6 +349,7 @@ import Testing
             (#"[{"priority":1,"src":"10.0.0.1","dst":"::1"}]"#, "not a prefix of the file's family"),
             (#"[{"priority":"x"}]"#, #"rule 0: "priority" is "x", not a number"#),
             (#"[{"priority":1,"tos":"mine"}]"#, #"the TOS "mine" is not known"#),
+            (#"[{"priority":1,"tos":"AF万1"}]"#, #"the TOS "AF万1" is not known"#),
             (#"[{"priority":1,"ipproto":"mine"}]"#, #"the protocol "mine" is not known"#),
             (#"[{"priority":1,"action":"nat"}]"#, #"the action "nat" is not known"#),
         ]

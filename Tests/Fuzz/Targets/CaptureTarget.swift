@@ -25,6 +25,7 @@ public final class CaptureTarget: FuzzTarget {
         var packets = 0
         var total = 0
         var sum: UInt8 = 0
+        var clock = CaptureClock()
         do throws(CaptureError) {
             let reader = try CaptureReader(path: path)
             while let packet = try reader.next() {
@@ -32,8 +33,15 @@ public final class CaptureTarget: FuzzTarget {
                 total += packet.bytes.count
                 // Every byte must be there, for AddressSanitizer to see.
                 for byte in packet.bytes { sum ^= byte }
-                if let link = reader.link.parse(packet.bytes), link.length > packet.bytes.count {
+                if let link = packet.interface.link.parse(packet.bytes),
+                    link.length > packet.bytes.count
+                {
                     throw CaptureError(message: "a link layer longer than its frame")
+                }
+                let before = clock.now
+                clock.advance(to: packet.nanoseconds)
+                guard clock.now >= before, clock.now - before <= CaptureClock.stepMax else {
+                    throw CaptureError(message: "a link layer whose clock jumps")
                 }
             }
         } catch {
@@ -73,6 +81,28 @@ public final class CaptureTarget: FuzzTarget {
             let description = block(1, le16(101) + le16(0) + le32(0) + resolution)
             return section + description
                 + block(6, le32(0) + le32(1) + le32(2) + le32(20) + le32(20) + packet)
+        case 6, 7, 8:
+            // Two interfaces of two kinds and lengths, with names; times that a flipped bit or a
+            // resolution takes out of any range.
+            let section = block(
+                0x0a0d_0d0a, le32(0x1a2b_3c4d) + le16(1) + le16(0) + le32(-1) + le32(-1))
+            let name: [UInt8] = [2, 0, 4, 0] + Array("eth0".utf8)
+            let scale: [UInt8] = [9, 0, 1, 0, number == 7 ? 0 : 0x83, 0, 0, 0]
+            let offset = number == 8 ? le32(-1) + le32(0x7fff_ffff) : le32(1) + le32(0)
+            let shift: [UInt8] = [14, 0, 8, 0] + offset
+            let one = block(1, le16(1) + le16(0) + le32(65535) + name + scale + shift + le32(0))
+            let other = block(1, le16(101) + le16(0) + le32(96))
+            func enhanced(_ interface: Int, _ high: Int, _ frame: [UInt8]) -> [UInt8] {
+                let padded = frame + [UInt8](repeating: 0, count: (4 - frame.count % 4) % 4)
+                return block(
+                    6, le32(interface) + le32(high) + le32(2) + le32(frame.count)
+                        + le32(frame.count) + padded)
+            }
+            let frame = zeros + [8, 0] + packet
+            return section + one + other + enhanced(1, 0x000a_0000, packet)
+                + enhanced(0, 0x800a_0000, frame) + enhanced(1, -1, packet)
+                + block(3, le32(packet.count) + packet)
+                + block(2, le16(1) + le16(0) + le32(5) + le32(2) + le32(20) + le32(20) + packet)
         default: return nil
         }
     }
