@@ -5,21 +5,35 @@ import Routing
 
 extension Loader {
     func checkTogether(_ tunnels: [TunnelDraft]) {
+        let indices = tunnels.map { tunnel in
+            let local = tunnel.local.map(\.content)
+            return Indices(
+                local: PrefixIndex(local), hosts: PrefixIndex(local, where: \.isHost),
+                remotes: PrefixIndex(tunnel.tunnel.remotes))
+        }
         for (index, tunnel) in tunnels.enumerated() {
-            checkParts(of: tunnel)
+            checkParts(of: tunnel, indices[index])
             for (other, earlier) in tunnels.enumerated() where other != index {
-                checkOwnAddress(tunnel, against: earlier, isSame: false)
+                checkOwnAddress(tunnel, against: earlier, indices[other].hosts)
                 // Equal names are a problem of their own.
                 guard other < index, earlier.tunnel.name != tunnel.tunnel.name else { continue }
-                checkOverlap(tunnel, earlier: earlier)
+                checkOverlap(tunnel, indices[index], earlier: earlier, indices[other])
             }
         }
     }
 
+    /// Of one tunnel, in the order of its lists.
+    private struct Indices {
+        let local: PrefixIndex
+        /// Of `local`, single addresses.
+        let hosts: PrefixIndex
+        let remotes: PrefixIndex
+    }
+
     // MARK: One tunnel
 
-    private func checkParts(of draft: TunnelDraft) {
-        checkOwnAddress(draft, against: draft, isSame: true)
+    private func checkParts(of draft: TunnelDraft, _ indices: Indices) {
+        checkOwnAddress(draft, against: draft, indices.local)
         checkClaim(draft)
         for remote in draft.remotes where remote.content.length == 0 {
             reader.report.warning(
@@ -35,12 +49,16 @@ extension Loader {
 
     /// A prefix around an address of this node is the network of the nodes, not of the balancers.
     private func warnOfNeighbours(_ draft: TunnelDraft) {
-        for remote in draft.remotes where remote.content.length > 0 && !remote.content.isHost {
-            guard
-                let own = draft.local.first(where: {
-                    $0.content.isHost && remote.content.covers($0.content)
-                })
-            else { continue }
+        let around = PrefixIndex(draft.remotes.map(\.content)) { $0.length > 0 && !$0.isHost }
+        var held: [Prefix: Placed<Prefix>] = [:]
+        for local in draft.local where local.content.isHost {
+            for place in around.covering(local.content) {
+                let remote = draft.remotes[place].content
+                held[remote] = held[remote] ?? local
+            }
+        }
+        for remote in draft.remotes {
+            guard let own = held[remote.content] else { continue }
             reader.report.warning(
                 remote.position,
                 "\(remote.path): \(remote.content.text) holds \(own.content.address.text) of "
@@ -74,13 +92,13 @@ extension Loader {
     }
 
     /// An own address as outer source is refused (RFC 2473 §4.1.2), so as a remote it is a slip.
-    private func checkOwnAddress(_ draft: TunnelDraft, against other: TunnelDraft, isSame: Bool) {
+    /// - Parameter index: of the other's `local`.
+    private func checkOwnAddress(
+        _ draft: TunnelDraft, against other: TunnelDraft, _ index: PrefixIndex
+    ) {
         for remote in draft.remotes where remote.content.isHost {
-            guard
-                let own = other.local.first(where: {
-                    (isSame || $0.content.isHost) && $0.content.contains(remote.content.address)
-                })
-            else { continue }
+            guard let place = index.covering(remote.content).min() else { continue }
+            let own = other.local[place]
             reader.report.error(
                 remote.position,
                 "\(remote.path): \(remote.content.address.text) is in \(own.path), and an own "
@@ -90,10 +108,15 @@ extension Loader {
 
     // MARK: Two tunnels
 
-    private func checkOverlap(_ draft: TunnelDraft, earlier: TunnelDraft) {
+    private func checkOverlap(
+        _ draft: TunnelDraft, _ own: Indices, earlier: TunnelDraft, _ others: Indices
+    ) {
         let (tunnel, first) = (draft.tunnel, earlier.tunnel)
+        func sharedLocal(_ isMeant: (Prefix) -> Bool) -> Prefix? {
+            overlap((tunnel.local, own.local), (first.local, others.local), where: isMeant)
+        }
         guard let name = tunnel.interfaces.first(where: first.interfaces.contains),
-            let local = overlap(tunnel.local, first.local, where: { _ in true })
+            let local = sharedLocal({ _ in true })
         else { return }
         if tunnel.otherRemotes != first.otherRemotes {
             reader.report.error(
@@ -104,8 +127,10 @@ extension Loader {
         }
         for mode in Mode.allCases where tunnel.modes.contains(mode) && first.modes.contains(mode) {
             let isFamily = { (prefix: Prefix) in prefix.isIPv4 == mode.outerIsIPv4 }
-            guard let local = overlap(tunnel.local, first.local, where: isFamily),
-                let remote = overlap(tunnel.remotes, first.remotes, where: isFamily)
+            guard let local = sharedLocal(isFamily),
+                let remote = overlap(
+                    (tunnel.remotes, own.remotes), (first.remotes, others.remotes),
+                    where: isFamily)
             else { continue }
             reader.report.error(
                 draft.position,
@@ -116,15 +141,12 @@ extension Loader {
         }
     }
 
-    /// The narrower of the first two prefixes that overlap.
+    /// The narrower of two prefixes that overlap.
     private func overlap(
-        _ left: [Prefix], _ right: [Prefix], where isMeant: (Prefix) -> Bool
+        _ left: (prefixes: [Prefix], index: PrefixIndex),
+        _ right: (prefixes: [Prefix], index: PrefixIndex), where isMeant: (Prefix) -> Bool
     ) -> Prefix? {
-        for one in left where isMeant(one) {
-            for other in right where one.overlaps(other) {
-                return one.length >= other.length ? one : other
-            }
-        }
-        return nil
+        left.prefixes.first { isMeant($0) && !right.index.covering($0).isEmpty }
+            ?? right.prefixes.first { isMeant($0) && !left.index.covering($0).isEmpty }
     }
 }

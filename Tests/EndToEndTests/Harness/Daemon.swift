@@ -94,16 +94,17 @@ final class Daemon {
 
     /// - Parameters:
     ///   - wrapper: a command that runs it.
+    ///   - options: of `run`.
     ///   - name: for a second one beside the first.
     init(
         _ rig: Rig, _ configuration: Setup = Setup(), wrapper: [String] = [],
-        name: String = "shuck", place: Place = .node
+        options: [String] = [], name: String = "shuck", place: Place = .node
     ) throws {
         socket = "\(rig.directory)/\(name).sock"
         configurationPath = "\(rig.directory)/\(name).yaml"
         try Self.write(configuration.text(socket: socket), configurationPath)
         process = try rig.start(
-            place, wrapper + [Tools.shuck, "run", "--config", configurationPath])
+            place, wrapper + [Tools.shuck, "run", "--config", configurationPath] + options)
     }
 
     private static func write(_ text: String, _ path: String) throws {
