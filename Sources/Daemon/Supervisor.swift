@@ -18,17 +18,21 @@ public enum Supervisor {
         // A reader of standard error that is gone costs a line, not the process.
         signal(SIGPIPE, SIG_IGN)
         defer { LogSink.standardError.finish(seconds: 0.5) }
+        LoggingSystem.bootstrap { _ in LineLogHandler() }
         do {
             let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
             let (configuration, problems) = ConfigurationFiles.load(path)
-            for problem in problems { LogSink.standardError.write("\(problem)") }
-            guard let configuration else { return 1 }
+            guard let configuration else {
+                // As `check` has them, for what the log is to look like is not known.
+                for problem in problems { LogSink.standardError.write("\(problem)") }
+                return 1
+            }
             LogSettings.apply(configuration.log)
-            LoggingSystem.bootstrap { _ in LineLogHandler() }
+            for problem in problems { Logger(label: "shuck").warning("\(problem)") }
             let control = try Control(configuration, path: path, isStrict: isStrict)
             return control.loop(signals)
         } catch {
-            LogSink.standardError.write("shuck: \(error)")
+            Logger(label: "shuck").critical("\(error)")
             return 3
         }
     }

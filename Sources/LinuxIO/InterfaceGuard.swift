@@ -91,7 +91,7 @@ public final class InterfaceGuard: Sendable {
             "receive", interface, errno: EBUSY,
             mend: """
                 another shuck takes its frames: \(who); each packet would arrive twice: stop that one, or \
-                leave \(interface) out of one's interfaces
+                leave \(interface) out of interfaces here
                 """)
     }
 
@@ -147,10 +147,10 @@ extension Host {
         return nil
     }
 
-    /// `cri-containerd-`, 64 digits and `.scope` come to twelve of the digits, as ps of the runtime has them.
+    /// Twelve of a container's many digits, as ps of the runtime has them.
     private static func shortened(_ name: Substring) -> String {
         let parts = name.split { $0 == "-" || $0 == "." }
-        guard let digits = parts.first(where: { $0.utf8.count == 64 && isHexadecimal($0) }) else {
+        guard let digits = parts.first(where: { $0.utf8.count >= 32 && isHexadecimal($0) }) else {
             return String(name)
         }
         return String(name.replacing(digits, with: digits.prefix(12)))

@@ -212,6 +212,28 @@ struct AdminServerTests {
         }
     }
 
+    @Test("a client that does not take its answer loses it")
+    func slowReaders() throws {
+        try withServer(bounds: .init(answer: .milliseconds(100))) { place, _, state in
+            let connection = try connectUnix(place.socket)
+            let bytes = Array(request("POST", "/reload").utf8)
+            send(connection.number, bytes, bytes.count, 0)
+            var asked: [EventLoopPromise<ReloadOutcome>] = []
+            try Network.eventually("the reload to be asked for") {
+                asked += state.takeReloads()
+                return !asked.isEmpty
+            }
+            let long = String(repeating: "x", count: 32 << 20)
+            for promise in asked { promise.succeed(ReloadOutcome(isApplied: true, lines: [long])) }
+            // More than the sockets hold, and nobody reads: hung up.
+            try Network.eventually("the end of the connection") {
+                var polled = pollfd(fd: connection.number, events: 0, revents: 0)
+                return poll(&polled, 1, 10) == 1 && polled.revents & Int16(POLLHUP) != 0
+            }
+            #expect(answer("", on: connection).utf8.count < long.utf8.count)
+        }
+    }
+
     @Test("a port that is taken is said in words, with what to type")
     func takenPort() throws {
         try withServer { _, port, _ in

@@ -26,7 +26,7 @@ struct InterfaceGuardTests {
                 let text = "\(error)"
                 return text.hasPrefix("receive on near: ")
                     && text.contains("process \(getpid()), unit a.service, host b;")
-                    && text.contains("leave near out of")
+                    && text.contains("leave near out of interfaces here")
             }
             // Another interface is another one's business.
             _ = try open(network.far)
@@ -212,6 +212,36 @@ struct InterfaceGuardTests {
         // Two ports get different frames; links in a circle end.
         let ports = [link(1, "p", master: 3), link(2, "q", master: 3), link(3, "b", "bond", lower: 3)]
         #expect(try texts("p, q", ports) == [])
+    }
+
+    /// An attribute of rtnetlink: length, type, value, padding.
+    private func attribute(_ type: Int, _ value: [UInt8]) -> [UInt8] {
+        let length = UInt16(4 + value.count)
+        return bytes(length) + bytes(UInt16(type)) + value
+            + [UInt8](repeating: 0, count: (4 - value.count % 4) % 4)
+    }
+
+    private func bytes(_ value: some FixedWidthInteger) -> [UInt8] {
+        withUnsafeBytes(of: value) { Array($0) }
+    }
+
+    @Test("a VLAN's ID and parent are read, unless the parent stands in another namespace")
+    func vlanMessage() throws {
+        for (kind, isElsewhere, lower, vlan) in [
+            ("vlan", false, Int32(3), UInt16(5)), ("vlan", true, 0, 5), ("bridge", false, 3, nil),
+        ] {
+            let data = attribute(Int(IFLA_VLAN_ID), bytes(UInt16(5)))
+            let information = attribute(Int(IFLA_INFO_KIND), Array(kind.utf8) + [0])
+                + attribute(Int(IFLA_INFO_DATA), data)
+            let attributes = attribute(Int(IFLA_IFNAME), Array("v5".utf8) + [0])
+                + attribute(Int(IFLA_LINK), bytes(Int32(3)))
+                + (isElsewhere ? attribute(Int(IFLA_LINK_NETNSID), bytes(Int32(0))) : [])
+                + attribute(Int(IFLA_LINKINFO), information)
+            let header = [UInt8](repeating: 0, count: 32)
+            let link = (header + attributes).withUnsafeBytes { NetlinkAnswer.link($0) }
+            #expect(link?.name == "v5" && link?.kind == kind)
+            #expect(link?.lower == lower && link?.vlanID == vlan)
+        }
     }
 
     @Test("rtnetlink tells all of it: bridges, macvlans, VLANs and other names")
