@@ -8,6 +8,8 @@ enum Part: Hashable, Sendable {
     case interface(String)
     case device(String)
     case claims
+    /// The program of one interface, where raw sockets stand in for it.
+    case claim(String)
     case answers
     case replyTable
 

@@ -35,6 +35,13 @@ extension Plumbing {
             } catch {
                 guard configuration.consume == .auto else { throw error }
                 socketInterfaces.append(number)
+                // A fallback for want of descriptors or memory is no choice for good.
+                if error.mayPass {
+                    let part = Part.claim(interface.name)
+                    absences[part] = Absence(
+                        error, index: open.link.index, after: old.absences[part],
+                        now: Host.monotonicNanoseconds())
+                }
                 degradations.append(
                     Degradation(
                         what: .claim, subject: interface.name,

@@ -33,6 +33,11 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
         return "\(operation) on \(object): \(cause)" + (mend.map { "; \($0)" } ?? "")
     }
 
+    /// The host has too little of something now; the same request may succeed later.
+    public var mayPass: Bool {
+        [EMFILE, ENFILE, ENOMEM, ENOBUFS, EAGAIN].contains(errno)
+    }
+
     /// Missing permission rather than a wrong request.
     public var isPermission: Bool { errno == EPERM || errno == EACCES }
 }

@@ -76,6 +76,46 @@ extension EndToEnd {
             }
         }
 
+        /// Whatever of a ring, what goes with it, raw sockets and a program there was no room for: once there
+        /// is room, all of it is there.
+        @Test(arguments: 1...3)
+        func whatHadNoDescriptorIsTriedAgain(descriptors: Int) throws {
+            try Rig.with { rig in
+                // One address: two raw sockets.
+                let tunnel = Setup.Tunnel(
+                    local: [Rig.node4], remotes: [Rig.balancer4], destinations: [Mode.ipip.vip])
+                let daemon = try Daemon.ready(rig, Setup(tunnels: [tunnel]))
+                let process = try daemon.status().processID
+                try rig.run(.node, "ip", "link", "delete", "eth0")
+                try eventually("its absence") {
+                    try daemon.status().interfaces[0].state == "absent"
+                }
+                // What it stood on goes a moment later; then no number is taken or given back any more.
+                var used: Set<Int> = []
+                try eventually("the end of what it stood on") {
+                    usleep(50_000)
+                    let before = used
+                    let open = try FileManager.default.contentsOfDirectory(
+                        atPath: "/proc/\(process)/fd")
+                    used = Set(open.compactMap { Int($0) })
+                    return used == before
+                }
+                let free = (0...).lazy.filter { !used.contains($0) }.prefix(descriptors + 1)
+                try rig.run(
+                    .node, "prlimit", "--pid", "\(process)", "--nofile=\(Array(free)[descriptors]):4096")
+                try rig.makeNodeLink()
+                try eventually("its line in the log") {
+                    daemon.process.errors.contains("Too many open files")
+                }
+                try rig.run(.node, "prlimit", "--pid", "\(process)", "--nofile=4096:4096")
+                try daemon.waitUntilReady()
+                try eventually("the program", 15) {
+                    try daemon.status().interfaces[0].claimActive == "tcx"
+                }
+                #expect(try daemon.status().notes.isEmpty)
+            }
+        }
+
         @Test func aDeviceWhoseNameIsTakenInThePodComesWhenItIsFree() throws {
             try Rig.with { rig in
                 try rig.serve(.pod, "echo")
