@@ -11,30 +11,41 @@
 
 #include "CLinux.h"
 
-int clinux_pin_self(int cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+// A cpu_set_t ends at 1024; the kernel's own bound on CONFIG_NR_CPUS is 8192.
+enum { MAX_CPUS = 8192 };
+
+static int allow(const int *cpus, int count) {
+    cpu_set_t *set = CPU_ALLOC(MAX_CPUS);
+    size_t size = CPU_ALLOC_SIZE(MAX_CPUS);
+    if (!set) return -ENOMEM;
+    CPU_ZERO_S(size, set);
+    for (int i = 0; i < count; i++) CPU_SET_S((size_t)cpus[i], size, set);
+    int result = sched_setaffinity(0, size, set) < 0 ? -errno : 0;
+    CPU_FREE(set);
+    return result;
 }
+
+int clinux_pin_self(int cpu) { return allow(&cpu, 1); }
 
 void clinux_timer_slack(unsigned long nanoseconds) { prctl(PR_SET_TIMERSLACK, nanoseconds); }
 
 int clinux_allowed_cpus(int *cpus, int capacity) {
-    cpu_set_t set;
+    cpu_set_t *set = CPU_ALLOC(MAX_CPUS);
+    size_t size = CPU_ALLOC_SIZE(MAX_CPUS);
     int count = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return -errno;
-    for (int cpu = 0; cpu < CPU_SETSIZE && count < capacity; cpu++)
-        if (CPU_ISSET(cpu, &set)) cpus[count++] = cpu;
+    if (!set) return -ENOMEM;
+    if (sched_getaffinity(0, size, set) != 0) {
+        int error = errno;
+        CPU_FREE(set);
+        return -error;
+    }
+    for (int cpu = 0; cpu < MAX_CPUS && count < capacity; cpu++)
+        if (CPU_ISSET_S((size_t)cpu, size, set)) cpus[count++] = cpu;
+    CPU_FREE(set);
     return count;
 }
 
-int clinux_allow_cpus(const int *cpus, int count) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (int i = 0; i < count; i++) CPU_SET(cpus[i], &set);
-    return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
-}
+int clinux_allow_cpus(const int *cpus, int count) { return allow(cpus, count); }
 
 int clinux_memfd(const char *name) {
     int fd = memfd_create(name, MFD_CLOEXEC);

@@ -20,6 +20,21 @@ final class OpenInterface {
     }
 }
 
+extension OpenInterface {
+    /// Where the kernel lets fewer bytes of large frames wait than a ring is meant to have.
+    var shortQueue: Degradation? {
+        guard let ring = rings.first, ring.queueBytes < ring.byteCount else { return nil }
+        return Degradation(
+            what: .host, subject: "net.core.rmem_max",
+            text: """
+                \(link.name): of frames larger than a slot, which GRO makes, only \
+                \(ring.queueBytes >> 10) KiB may wait and the rest is lost: \
+                sysctl -w net.core.rmem_max=\(ring.byteCount)
+                """,
+            isBlocking: false)
+    }
+}
+
 /// The descriptors of one configuration. Copies share them; what no copy holds is closed. While
 /// an old and a new one both live, both their claims hold.
 struct Plumbing {
@@ -57,9 +72,20 @@ struct Plumbing {
     /// What could not be had as asked.
     var degradations: [Degradation] = []
 
-    /// Bytes of each ring. By time rather than by bytes: at half a million small packets a
-    /// second, 8192 slots hold what comes in 16 ms.
-    static let ringBytes = 16 << 20
+    /// Bytes that all rings share, and bounds of each. A ring is sized by time: at half a million
+    /// small packets a second, the 8192 slots of 16 MiB hold what comes in 16 ms, the 512 of 1 MiB
+    /// what comes in one.
+    static let ringBudget = 256 << 20
+    static let ringBytesMin = 1 << 20
+    static let ringBytesMax = 16 << 20
+
+    /// Bytes of each of so many rings: an equal share of the budget within the bounds, and a power
+    /// of two, as the worker's index into the slots needs.
+    static func ringBytes(rings: Int) -> Int {
+        var bytes = ringBytesMax
+        while bytes > ringBytesMin && bytes * rings > ringBudget { bytes /= 2 }
+        return bytes
+    }
 
     /// What this configuration needs on these links: keeps what fits, opens what is new.
     /// Changes nothing that the receiver's old copy uses.
@@ -87,6 +113,7 @@ struct Plumbing {
                 next.guards[link.index] = held
                 continue
             }
+            let rings = cpus.count * configuration.interfaces.count
             try attempt(.interface(name), index: link.index, occasion, into: &next) {
                 (next) throws(SystemError) in
                 var mine = held
@@ -97,7 +124,8 @@ struct Plumbing {
                 if let kept {
                     next.interfaces[name] = kept
                 } else {
-                    next.interfaces[name] = try Self.open(link, cpus: cpus)
+                    next.interfaces[name] = try Self.open(
+                        link, cpus: cpus, ringBytes: Self.ringBytes(rings: rings))
                 }
                 next.guards[link.index] = mine
             }
@@ -110,11 +138,14 @@ struct Plumbing {
                 text: "\(device.name): the kernel takes no TCP segments from it; large packets fail",
                 isBlocking: false)
         }
+        next.degradations += next.interfaces.values.compactMap(\.shortQueue)
         try reconcileAnswers(of: configuration, links: links, occasion, into: &next)
         return next
     }
 
-    private static func open(_ link: Link, cpus: [Int]) throws(SystemError) -> OpenInterface {
+    private static func open(
+        _ link: Link, cpus: [Int], ringBytes: Int
+    ) throws(SystemError) -> OpenInterface {
         // ARPHRD_ETHER and ARPHRD_LOOPBACK: the link layers that begin with an Ethernet header.
         guard link.hardwareType == 1 || link.hardwareType == 772 else {
             throw SystemError(

@@ -10,8 +10,9 @@ public struct HostProblem: Error, CustomStringConvertible {
 }
 
 enum Preflight {
+    /// - Parameter workers: how many there are; nil: none yet.
     /// - Returns: warnings, for the log and for `status`.
-    static func check(_ configuration: Configuration) throws -> [String] {
+    static func check(_ configuration: Configuration, workers: Int? = nil) throws -> [String] {
         let missing = Host.missingCapabilities()
         guard missing.isEmpty else {
             throw HostProblem(
@@ -24,11 +25,34 @@ enum Preflight {
         if let double = configuration.doubleInterfaces(try NetlinkSocket().links()).first {
             throw HostProblem(description: "interfaces: \(double.text)")
         }
+        try checkDescriptors(configuration, workers: workers ?? configuration.workerCPUs().count)
         // Made, tried and closed again: a refusal is known before a device exists.
         _ = try SubmissionRing(entries: 8, files: Worker.filePlaces)
         let overlays = configuration.overlayWarnings(try NetlinkSocket().links())
         if configuration.mode == .shadow { return overlays }
         return try overlays + forwarding(configuration)
+    }
+
+    /// Descriptors for all that the configuration names, so that a limit which is too small is known
+    /// before some of it has been opened.
+    private static func checkDescriptors(_ configuration: Configuration, workers: Int) throws {
+        let (devices, interfaces) = (configuration.devices.count, configuration.interfaces.count)
+        let needed = neededDescriptors(devices: devices, interfaces: interfaces, workers: workers)
+        let limit = Host.descriptorLimit()
+        guard needed > limit else { return }
+        throw HostProblem(
+            description: """
+                \(devices) devices and \(interfaces) interfaces with \(workers) workers take up to \
+                \(needed) open files, and this process may have \(limit): ulimit -Hn \(needed), \
+                LimitNOFILE=\(needed) in the unit, or --ulimit nofile=\(needed) of a container; or \
+                list fewer CPUs under workers.cpus
+                """)
+    }
+
+    /// A queue of each device and a ring of each interface for each worker, a claim of each interface
+    /// (programs, maps, link), and what is open in any case, the admin's connections included.
+    static func neededDescriptors(devices: Int, interfaces: Int, workers: Int) -> Int {
+        workers * (devices + interfaces + 8) + interfaces * 8 + 256
     }
 
     /// The kernel routes inner packets on to the pod, so it must forward. Not ours to switch on.

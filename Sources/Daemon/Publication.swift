@@ -185,6 +185,10 @@ extension Control {
                     refusals.append("worker \(worker.number): \(reason)")
                     return true
                 }
+                if let failure = worker.mailbox.failure.withLock({ $0 }) {
+                    refusals.append("worker \(worker.number) ended: \(failure)")
+                    return true
+                }
                 if worker.isStill { still.append(worker) }
                 return worker.isStill
                     || worker.mailbox.taken.load(ordering: .acquiring) == snapshot.generation

@@ -74,7 +74,7 @@ extension Control {
     /// - Throws: when something cannot be had; then all is as it was.
     private func takeUp(_ next: Configuration) throws -> ReloadOutcome {
         let before = snapshot
-        let warnings = try Preflight.check(next)
+        let warnings = try Preflight.check(next, workers: cpus.count)
         var plumbing = try before.plumbing.reconciled(
             with: next, links: try netlink.links(), cpus: cpus, .reload)
         try plumbing.startReceiving(

@@ -52,6 +52,7 @@ final class Worker {
     var assignment: Assignment
     private let ports: UnsafeMutablePointer<Port>
     private var portCount = 0
+    private var turns = RingTurns()
     var writer: CounterBlock.Writer
     var examples: DropExamples.Writer
     private var isWakePolled = false
@@ -347,25 +348,42 @@ final class Worker {
         return count
     }
 
-    /// Takes ready slots of all rings in turn.
+    /// Takes ready slots: of one ring what is there, of several their turns.
     private func gather() -> Int {
-        var count = 0
         var bigTaken = 0
+        if portCount == 1 { return takeSlots(ports, 0, Self.batch, &bigTaken) }
+        var busy = 0
         var port = 0
         while port < portCount {
             let state = ports + port
+            if state.pointee.slots.isReady(state.pointee.cursor) { busy &+= 1 }
             port &+= 1
-            while count < Self.batch {
-                guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
-                if slot.isCopied && bigTaken == Self.bigFrames { return count }
-                let index = state.pointee.cursor
-                // The count of slots is a power of two.
-                let mask = state.pointee.slots.count &- 1
-                state.pointee.cursor = (index &+ 1) & mask
-                state.pointee.slots.prefetch((index &+ 4) & mask)
-                if !take(slot, index, state, count, &bigTaken) { continue }
-                count &+= 1
-            }
+        }
+        var count = 0
+        return turns.serve(rings: portCount, busy: busy, batch: Self.batch) { port, limit in
+            let taken = takeSlots(ports + port, count, limit, &bigTaken)
+            count &+= taken
+            return taken
+        }
+    }
+
+    /// Takes up to `limit` ready slots of a ring, lost ones included, to the batch from `place` on.
+    /// - Returns: how many frames it took.
+    private func takeSlots(
+        _ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int, _ bigTaken: inout Int
+    ) -> Int {
+        var count = 0
+        var looked = 0
+        while looked < limit {
+            guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
+            if slot.isCopied && bigTaken == Self.bigFrames { break }
+            looked &+= 1
+            let index = state.pointee.cursor
+            // The count of slots is a power of two.
+            let mask = state.pointee.slots.count &- 1
+            state.pointee.cursor = (index &+ 1) & mask
+            state.pointee.slots.prefetch((index &+ 4) & mask)
+            if take(slot, index, state, place &+ count, &bigTaken) { count &+= 1 }
         }
         return count
     }
@@ -386,7 +404,8 @@ final class Worker {
             }
             let buffer = big + bigTaken &* PacketRing.frameBytesMax
             let length = port.pointee.ring._withUnsafeGuaranteedRef {
-                $0.receive(into: buffer, capacity: PacketRing.frameBytesMax)
+                $0.receive(
+                    into: buffer, capacity: PacketRing.frameBytesMax, wireLength: slot.wireLength)
             }
             guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
                 lose(port, index)

@@ -4,11 +4,19 @@ import LinuxIO
 import Settings
 
 extension Configuration {
-    /// The CPU of each worker. `auto` is what the first interface's hardware is nearest to now; an
-    /// interface that is absent is near to all.
+    /// The CPU of each worker. `auto` is some of those that the first interface's hardware is nearest
+    /// to now; an interface that is absent is near to all.
     func workerCPUs() throws -> [Int] {
         guard let asked = workers.cpus else {
-            return Placement.cpus(nearInterface: interfaces[0])
+            let cpus = Placement.automaticCPUs(forInterface: interfaces[0])
+            guard !cpus.isEmpty else {
+                throw HostProblem(
+                    description: """
+                        workers.cpus: auto: the kernel does not say which CPUs this process may use \
+                        (sched_getaffinity): list them
+                        """)
+            }
+            return cpus
         }
         let allowed = Placement.allowedCPUs()
         if let missing = asked.first(where: { !allowed.contains($0) }) {

@@ -398,7 +398,7 @@ struct TunnelMatch {
             let tunnel = candidates[index]
             index &+= 1
             let record = world.pointee.policy.tunnels + Int(tunnel)
-            guard record.pointee.interfaces &>> UInt64(interface) & 1 != 0 else { continue }
+            guard record.pointee.takes(interface: interface) else { continue }
             let isRemote = !isEndpoint && contains(record.pointee.remotes)
             if isRemote && !isImpossible {
                 if record.pointee.modes & modes != 0 {

@@ -1,6 +1,79 @@
-// Every bound of the packet's way, in one place.
+// Every bound of a configuration and of the packet's way, in one place.
+
+/// A bound of a configuration: `check` refuses what exceeds it and says why.
+public struct Limit: Sendable {
+    public let value: Int
+    /// What is counted, as a message and docs/configuration.md have it.
+    public let unit: String
+    /// What in the code or the kernel ends there.
+    public let why: String
+    /// What to do instead.
+    public let remedy: String
+
+    /// What is wrong with so many.
+    public func refusal(of count: Int) -> String {
+        "\(count) \(unit) are too many; write at most \(value), because \(why); \(remedy)"
+    }
+}
 
 public enum Limits {
+    // MARK: Of a configuration
+
+    public static let interfaces = 256
+    public static let tunnels = 1024
+    public static let devices = 1024
+    public static let destinations = 65_535
+    public static let ports = 4096
+    public static let prefixes = 131_072
+    public static let nestedPrefixes = 1_048_576
+    public static let rewrites = 64
+    public static let workers = 256
+    public static let rings = 1024
+
+    /// What `check` compares a configuration with; docs/configuration.md has the same rows.
+    public static let table = [
+        interface, tunnel, device, destination, port, prefix, nestedPrefix, rewrite, worker, ring,
+    ]
+
+    public static let interface = Limit(
+        value: interfaces, unit: "interfaces",
+        why: "a worker's cache of outer headers numbers them with 8 bits",
+        remedy: "name the bond or bridge that they share")
+    public static let tunnel = Limit(
+        value: tunnels, unit: "tunnels", why: "each has tables and counters of its own",
+        remedy: "write tunnels that differ only in addresses as one with several local and remotes")
+    public static let device = Limit(
+        value: devices, unit: "devices", why: "each takes a place in every worker's io_uring",
+        remedy: "let destinations share a device without netns, which the kernel routes on from")
+    public static let destination = Limit(
+        value: destinations, unit: "destinations of all tunnels together",
+        why: "a verdict numbers them with 16 bits",
+        remedy: "write a prefix for neighbouring addresses, and several ports in one destination")
+    public static let port = Limit(
+        value: ports, unit: "ports and ranges of a destination",
+        why: "they are searched one by one for each packet", remedy: "write ranges")
+    public static let prefix = Limit(
+        value: prefixes, unit: "prefixes in local, remotes, deny and exempt together",
+        why: "a table takes up to 15 KiB for an IPv6 address", remedy: "write shorter prefixes")
+    public static let nestedPrefix = Limit(
+        value: nestedPrefixes, unit: "pairs of a prefix and another within it",
+        why: "each prefix has a list of all that hold it",
+        remedy: "put what the wider prefixes say into the narrower ones, or leave one of them out")
+    public static let rewrite = Limit(
+        value: rewrites, unit: "rules of inner.rewriteSources",
+        why: "they are searched one by one, in the kernel's filter and here",
+        remedy: "remove some")
+    public static let worker = Limit(
+        value: workers, unit: "workers",
+        why: "a TUN device has at most 256 queues, and a fanout group at most 256 sockets",
+        remedy: "list fewer CPUs")
+    public static let ring = Limit(
+        value: rings, unit: "rings, one for each worker and interface",
+        why: "each takes 1 MiB of kernel memory or more",
+        remedy: "list fewer CPUs under workers.cpus or fewer interfaces")
+
+    // MARK: Of a packet
+
     /// Extension headers that are walked before an upper-layer header must come.
     public static let extensionHeaders = 8
     /// Bytes of extension headers that are walked.
@@ -13,10 +86,9 @@ public enum Limits {
     public static let fragments = 64
     /// Bytes of an inner packet's head that may be rewritten: IP header and TCP header.
     public static let headBytes = 240
-    /// Interfaces of a configuration: a tunnel holds them as a bit set.
-    public static let interfaces = 64
-    /// TUN devices of a configuration: places among an io_uring's registered files.
-    public static let devices = 1024
+
+    // MARK: Of a worker
+
     /// Frames that a worker judges and injects at once.
     public static let batch = 64
 }

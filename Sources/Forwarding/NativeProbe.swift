@@ -24,7 +24,7 @@ enum NativeProbe {
         var tunnel = 0
         while tunnel < policy.tunnelCount {
             let record = policy.tunnels[tunnel]
-            if record.interfaces &>> UInt64(frame.pointee.interface) & 1 != 0,
+            if record.takes(interface: frame.pointee.interface),
                 let rule = DestinationCheck.find(packet, inner, .native, world, record).rule
             {
                 return verdict(frame, packet, inner, found, rule, tunnel)

@@ -58,8 +58,9 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     private static let pair4Start = flowStart + 256 * 4
     private static let pair6Start = pair4Start + 16 << Int(pairBits)
     private static let headStart = pair6Start + 64 << Int(pairBits)
-    /// Bits 31…22 of a scope; 21…16 the interface, 15…0 the tunnel. 0 is of no generation.
+    /// Bits 31…22 of a scope; 21…14 the interface, 13…0 the tunnel. 0 is of no generation.
     private static let generations: UInt32 = 1023
+    private static let interfaceShift: UInt32 = 14
 
     /// Outer headers, flows, pairs, a `Head`.
     private let memory: UnsafeMutableRawPointer
@@ -74,6 +75,9 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     public init(in memory: UnsafeMutableRawPointer) {
         Frame.checkLayout()
         Verdict.checkLayout()
+        precondition(
+            Limits.interfaces <= 1 << (22 - Self.interfaceShift)
+                && Limits.tunnels < 1 << Self.interfaceShift)
         precondition(
             MemoryLayout<Outer>.stride == 64 && MemoryLayout<Pair4>.stride == 16
                 && MemoryLayout<Pair6>.stride <= 64
@@ -170,7 +174,7 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     }
 
     @inline(__always)
-    static func tunnel(_ scope: UInt32) -> Int { Int(scope & 0xffff) }
+    static func tunnel(_ scope: UInt32) -> Int { Int(scope & 0x3fff) }
 
     /// Remembers the tunnel of a frame that the judge let in.
     package func insert(_ frame: UnsafePointer<Frame>, tunnel: UInt16) {
@@ -189,7 +193,7 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
                 first: key.0, second: key.1, third: key.2, fourth: key.3, arrival: arrival,
                 fate4: 0, fate6: 0, scope4: Self.noScope, scope6: Self.noScope)
         }
-        let scope = head.pointee.generation << 22 | UInt32(frame.pointee.interface) << 16
+        let scope = head.pointee.generation << 22 | UInt32(frame.pointee.interface) << Self.interfaceShift
             | UInt32(tunnel)
         if number == ProtocolNumber.ipv4 {
             entry.pointee.scope4 = scope

@@ -62,11 +62,17 @@ struct DestinationList: BitwiseCopyable {
 }
 
 struct TunnelRecord: BitwiseCopyable {
-    var interfaces: UInt64
+    /// A bit for each of the policy's interfaces.
+    var interfaces: UnsafePointer<UInt64>
     var modes: UInt8
     var passOtherRemotes: Bool
     var remotes: PrefixTable.View
     var destinations: PrefixTable.View
+
+    @inline(__always)
+    func takes(interface: UInt16) -> Bool {
+        interfaces[Int(interface &>> 6)] &>> UInt64(interface & 63) & 1 != 0
+    }
 }
 
 /// Everything the judge reads of a policy: pointers into memory that `PolicyTables` owns.
@@ -102,20 +108,27 @@ public final class PolicyTables: @unchecked Sendable {
     private let release: () -> Void
 
     public init(_ policy: Policy) {
-        precondition(policy.interfaces.count <= Limits.interfaces)
+        // `Configuration.load` refuses more.
+        precondition(
+            policy.interfaces.count <= Limits.interfaces && policy.tunnels.count <= Limits.tunnels
+                && policy.devices.count <= Limits.devices)
         self.policy = policy
         var build = PolicyCompiler(policy)
         let locals = build.locals()
         let sources = PrefixTable(longestMatch: build.sourceClasses())
         var tables = [locals, sources]
         var records: [TunnelRecord] = []
-        for tunnel in policy.tunnels {
+        let words = (policy.interfaces.count + 63) / 64
+        let interfaces = copied([UInt64](repeating: 0, count: words * policy.tunnels.count))
+        for (number, tunnel) in policy.tunnels.enumerated() {
+            let bits = interfaces + number * words
+            for interface in tunnel.interfaces { bits[interface / 64] |= 1 << UInt64(interface % 64) }
             let remotes = PrefixTable(longestMatch: tunnel.remotes.map { ($0, 1) })
             let destinations = build.destinations(of: tunnel)
             tables += [remotes, destinations]
             records.append(
                 TunnelRecord(
-                    interfaces: tunnel.interfaces.reduce(0) { $0 | 1 << UInt64($1) },
+                    interfaces: UnsafePointer(bits),
                     modes: tunnel.modes.reduce(0) { $0 | 1 << $1.rawValue },
                     passOtherRemotes: tunnel.passOtherRemotes,
                     remotes: remotes.view, destinations: destinations.view))
@@ -129,6 +142,7 @@ public final class PolicyTables: @unchecked Sendable {
         let ports = copied(build.ports)
         let rewrites = copied(policy.rewrites.map(SourceRewriteRecord.init))
         release = {
+            interfaces.deallocate()
             candidates.deallocate()
             tunnels.deallocate()
             lists.deallocate()

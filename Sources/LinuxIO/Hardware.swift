@@ -28,16 +28,23 @@ public struct InterfaceHardware: Equatable, Sendable {
     /// NUMA nodes of its devices, ascending.
     public var nodes: [Int]
     public var interrupts: [Interrupt]
+    /// Receive queues of its devices, of the interface itself where it stands on none; nil where
+    /// sysfs is that of another network namespace.
+    public var receiveQueues: Int?
 
-    public init(name: String, nodes: [Int], interrupts: [Interrupt]) {
+    public init(
+        name: String, nodes: [Int], interrupts: [Interrupt], receiveQueues: Int? = nil
+    ) {
         self.name = name
         self.nodes = nodes
         self.interrupts = interrupts
+        self.receiveQueues = receiveQueues
     }
 
     /// Looks at the host as it is now.
     public static func read(_ name: String) -> InterfaceHardware {
-        let folders = Set(interfacesBelow(name).compactMap(deviceFolder))
+        let below = interfacesBelow(name)
+        let folders = Set(below.compactMap(deviceFolder))
         let nodes = folders.compactMap { Host.read($0 + "/numa_node").flatMap { Int($0) } }
         let numbers = Set(folders.flatMap(interruptNumbers))
         let counts = numbers.isEmpty
@@ -49,7 +56,16 @@ public struct InterfaceHardware: Equatable, Sendable {
                 Interrupt(
                     number: number, name: counts[number]?.name ?? "", count: counts[number]?.count,
                     cpus: handlers(of: number))
-            })
+            }, receiveQueues: receiveQueues(name, below))
+    }
+
+    private static func receiveQueues(_ name: String, _ below: Set<String>) -> Int? {
+        guard !below.isEmpty else { return nil }
+        let devices = below.filter { deviceFolder($0) != nil }
+        let counted = devices.isEmpty ? [name] : devices
+        return counted.reduce(0) { sum, name in
+            sum + Host.entries("/sys/class/net/\(name)/queues").filter { $0.hasPrefix("rx-") }.count
+        }
     }
 
     /// The interface itself and, by the links that sysfs has for them, all that it stands on.

@@ -43,8 +43,11 @@ public final class PacketRing: @unchecked Sendable {
     public let interfaceIndex: Int32
     public let slotCount: Int
     public let slotSize: Int
+    /// Bytes that frames larger than a slot may take on their way; as many as the ring has, unless
+    /// the kernel allows less.
+    public let queueBytes: Int
     private let memory: UnsafeMutableRawPointer
-    private let byteCount: Int
+    public let byteCount: Int
     /// The slot that the kernel fills next, as the worker that left the ring last knew it.
     public var cursor = 0
     private let statistics = Mutex<UInt64>(0)
@@ -71,6 +74,7 @@ public final class PacketRing: @unchecked Sendable {
         }
         descriptor = Descriptor(number)
         try Self.configure(descriptor, interface, slotSize, slotCount)
+        queueBytes = Self.limitQueue(descriptor, Int32(clamping: byteCount))
         let mapped = mmap(
             nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, number, 0)
         guard let mapped, mapped != MAP_FAILED else {
@@ -102,9 +106,6 @@ public final class PacketRing: @unchecked Sendable {
         try set(PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING")
         // A frame that GRO joined exceeds its slot: queue all of it to the socket as well.
         try set(PACKET_COPY_THRESH, 1, "PACKET_COPY_THRESH")
-        var queueBytes: Int32 = 16 << 20
-        setsockopt(
-            descriptor.number, SOL_SOCKET, SO_RCVBUFFORCE, &queueBytes, socklen_t(4))
         let blockSize = max(slotSize, 256 << 10)
         let request = tpacket_req(
             tp_block_size: UInt32(blockSize),
@@ -112,6 +113,21 @@ public final class PacketRing: @unchecked Sendable {
             tp_frame_size: UInt32(slotSize), tp_frame_nr: UInt32(slotCount))
         try descriptor.setOption(
             SOL_PACKET, PACKET_RX_RING, request, "setsockopt(PACKET_RX_RING)", interface)
+    }
+
+    /// - Returns: what the kernel granted, in bytes. Without CAP_NET_ADMIN in the host's own user
+    ///   namespace that is no more than net.core.rmem_max.
+    private static func limitQueue(_ descriptor: Descriptor, _ bytes: Int32) -> Int {
+        var asked = bytes
+        for option in [SO_RCVBUFFORCE, SO_RCVBUF]
+        where setsockopt(descriptor.number, SOL_SOCKET, option, &asked, socklen_t(4)) == 0 { break }
+        var granted: Int32 = 0
+        var length = socklen_t(4)
+        guard getsockopt(descriptor.number, SOL_SOCKET, SO_RCVBUF, &granted, &length) == 0 else {
+            return 0
+        }
+        // The kernel doubles what is asked, for its own bookkeeping.
+        return Int(granted) / 2
     }
 
     private func bindToInterface() throws(SystemError) {
@@ -148,14 +164,24 @@ public final class PacketRing: @unchecked Sendable {
     /// The slots as the worker's loop reads them. Valid while the ring lives.
     public var slots: Slots { Slots(memory: memory, size: slotSize, count: slotCount) }
 
-    /// Takes the frame that `Slot.isCopied` announced: `virtio_net_hdr`, then the frame.
-    /// - Returns: bytes written to `buffer`, or 0 when the queue is empty.
-    public func receive(into buffer: UnsafeMutableRawPointer, capacity: Int) -> Int {
-        while true {
+    /// Takes the frame that `Slot.isCopied` announced: `virtio_net_hdr`, then the frame. An error of
+    /// the socket, such as ENETDOWN, is told once in the place of a frame; frames of slots that went
+    /// without theirs stand before it and are skipped.
+    /// - Parameter wireLength: the slot's, by which its frame is known.
+    /// - Returns: bytes written to `buffer`, or 0 when the queue does not hold the frame.
+    public func receive(
+        into buffer: UnsafeMutableRawPointer, capacity: Int, wireLength: Int
+    ) -> Int {
+        let expected = min(wireLength + Self.virtioHeaderBytes, capacity)
+        var failures = 0
+        while failures < 3 {
             let count = recv(descriptor.number, buffer, capacity, Int32(MSG_DONTWAIT))
-            if count >= 0 { return count }
-            if errno != EINTR { return 0 }
+            if count == expected { return count }
+            if count >= 0 || errno == EINTR { continue }
+            if errno == EAGAIN { return 0 }
+            failures += 1
         }
+        return 0
     }
 
     /// Takes a pending socket error (ENETDOWN after the link went down) out of the way.
@@ -211,6 +237,14 @@ public struct Slots: @unchecked Sendable, BitwiseCopyable {
             // Without a tag beside the frame the kernel writes 0. VLAN 0 is a priority alone.
             isForUs: packetType == UInt8(PACKET_HOST)
                 && header.pointee.tp_vlan_tci & 0x0fff == 0)
+    }
+
+    /// Whether a slot holds a frame.
+    @inlinable @inline(__always)
+    public func isReady(_ index: Int) -> Bool {
+        let base = memory + index &* size
+        return clinux_load_acquire(UnsafePointer(base.assumingMemoryBound(to: UInt32.self)))
+            & UInt32(TP_STATUS_USER) != 0
     }
 
     /// Asks for a slot's header and the frame's head ahead of the time they are read.

@@ -89,7 +89,7 @@ public final class SubmissionRing {
     private func rehearse() throws(SystemError) {
         let event = Descriptor(
             try check("eventfd", "worker") { eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)) })
-        try change([event.number])
+        if let failure = change([event.number]).failure { throw failure }
         let one = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
         one.initialize(to: 1)
         defer { one.deallocate() }
@@ -100,7 +100,7 @@ public final class SubmissionRing {
         try expectCompletion("write", result: 8)
         queue.queuePoll(event.number, tag: 0)
         try expectCompletion("poll", result: Int32(POLLIN))
-        try change([-1])
+        if let failure = change([-1]).failure { throw failure }
     }
 
     /// Waits for one completion; a kernel that has none after many tries never will.
@@ -141,20 +141,18 @@ public final class SubmissionRing {
                 isBroken: false)
         }
         guard new.contains(where: { $0 != Self.keep }) else { return }
-        do throws(SystemError) {
-            try change(new)
-        } catch {
-            do throws(SystemError) {
-                let undone = zip(old, new).map { $1 == Self.keep ? Self.keep : $0 }
-                if undone.contains(where: { $0 != Self.keep }) { try change(undone) }
-            } catch let second {
-                throw RegisterError(cause: second, isBroken: true)
-            }
-            throw RegisterError(cause: error, isBroken: false)
+        let (done, failure) = change(new)
+        guard let failure else { return }
+        // Where it stopped, the kernel has taken the old file out before it refused the new one.
+        let undone = zip(old, new).prefix(done + 1).map { $1 == Self.keep ? Self.keep : $0 }
+        if undone.contains(where: { $0 != Self.keep }), let second = change(undone).failure {
+            throw RegisterError(cause: second, isBroken: true)
         }
+        throw RegisterError(cause: failure, isBroken: false)
     }
 
-    private func change(_ descriptors: [Int32]) throws(SystemError) {
+    /// - Returns: how many places were changed, and why not all.
+    private func change(_ descriptors: [Int32]) -> (done: Int, failure: SystemError?) {
         var numbers = descriptors
         var done = 0
         while done < descriptors.count {
@@ -164,12 +162,15 @@ public final class SubmissionRing {
             }
             guard result > 0 else {
                 let error = result < 0 ? -result : ENOMEM
-                throw SystemError(
-                    "io_uring_register", "worker", errno: error, mend: Self.mend(error))
+                return (
+                    done,
+                    SystemError("io_uring_register", "worker", errno: error, mend: Self.mend(error))
+                )
             }
             // It stops before the one that it refuses, and says why when that comes first.
             done += Int(result)
         }
+        return (done, nil)
     }
 
     /// The ring as the worker's loop uses it. Valid while this lives.

@@ -136,13 +136,7 @@ public final class PrefixTable: @unchecked Sendable {
 /// For each distinct prefix: the items of all prefixes that cover it, ascending. What a table
 /// of ordered rules ("first match counts") is built from. O(n log n) plus the output.
 public func coveringItems(_ rules: [(prefix: Prefix, item: Int)]) -> [(Prefix, [Int])] {
-    let order = rules.sorted {
-        let (left, right) = ($0.prefix, $1.prefix)
-        if left.isIPv4 != right.isIPv4 { return left.isIPv4 }
-        if left.address.high != right.address.high { return left.address.high < right.address.high }
-        if left.address.low != right.address.low { return left.address.low < right.address.low }
-        return left.length < right.length
-    }
+    let order = rules.sorted { Prefix.isBefore($0.prefix, $1.prefix) }
     var result: [(Prefix, [Int])] = []
     // Indices into `result` of the prefixes that enclose the current one, outermost first.
     var enclosing: [Int] = []
@@ -157,4 +151,35 @@ public func coveringItems(_ rules: [(prefix: Prefix, item: Int)]) -> [(Prefix, [
         enclosing.append(result.count - 1)
     }
     return result.map { ($0.0, $0.1.sorted()) }
+}
+
+/// How many items `coveringItems` of these prefixes would hold in all: each distinct prefix has its own
+/// and those of every prefix around it. O(n log n).
+public func coveringCount(_ prefixes: [Prefix]) -> Int {
+    let order = prefixes.sorted(by: Prefix.isBefore)
+    var total = 0
+    // The prefixes that enclose the current one, outermost first, and the items down to each.
+    var enclosing: [(prefix: Prefix, count: Int)] = []
+    for prefix in order {
+        while let top = enclosing.last, !top.prefix.covers(prefix) { enclosing.removeLast() }
+        if let top = enclosing.last, top.prefix == prefix {
+            enclosing[enclosing.count - 1].count += 1
+            total += 1
+        } else {
+            let count = (enclosing.last?.count ?? 0) + 1
+            enclosing.append((prefix, count))
+            total += count
+        }
+    }
+    return total
+}
+
+extension Prefix {
+    /// By family, address and length: a prefix stands right before those within it.
+    fileprivate static func isBefore(_ left: Prefix, _ right: Prefix) -> Bool {
+        if left.isIPv4 != right.isIPv4 { return left.isIPv4 }
+        if left.address.high != right.address.high { return left.address.high < right.address.high }
+        if left.address.low != right.address.low { return left.address.low < right.address.low }
+        return left.length < right.length
+    }
 }

@@ -5,6 +5,8 @@ import Routing
 
 extension Loader {
     func checkTogether(_ tunnels: [TunnelDraft]) {
+        // Beyond the bounds the rest would take too long.
+        guard checkCounts(tunnels) else { return }
         let indices = tunnels.map { tunnel in
             let local = tunnel.local.map(\.content)
             return Indices(

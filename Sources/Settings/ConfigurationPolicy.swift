@@ -7,12 +7,14 @@ extension Configuration {
     /// destination without a device the first; the overrides of `reversePath` are folded in.
     /// - Precondition: names refer to what is configured, as `load` makes sure of.
     public var policy: Policy {
-        Policy(
+        let places = places(of: interfaces)
+        let devicePlaces = self.places(of: devices.map(\.name))
+        return Policy(
             interfaces: interfaces.map {
                 Policy.Interface(
                     name: $0, reversePath: reversePath.interfaces[$0] ?? reversePath.mode)
             },
-            tunnels: tunnels.map(policy(of:)),
+            tunnels: tunnels.map { policy(of: $0, interfaces: places, devices: devicePlaces) },
             devices: devices.map {
                 Policy.Device(name: $0.name, mtu: $0.mtu, isElsewhere: $0.netns != nil)
             },
@@ -27,16 +29,18 @@ extension Configuration {
             rewrites: inner.rewriteSources.map {
                 Policy.SourceRewrite(
                     from: $0.from.address, to: $0.to,
-                    interface: index(of: $0.interface, in: interfaces))
+                    interface: place(of: $0.interface, in: places))
             })
     }
 
-    private func policy(of tunnel: Tunnel) -> Policy.Tunnel {
+    private func policy(
+        of tunnel: Tunnel, interfaces places: [String: Int], devices devicePlaces: [String: Int]
+    ) -> Policy.Tunnel {
         Policy.Tunnel(
             name: tunnel.name,
             interfaces: tunnel.interfaces.isEmpty
                 ? Array(interfaces.indices)
-                : tunnel.interfaces.map { index(of: $0, in: interfaces) },
+                : tunnel.interfaces.map { place(of: $0, in: places) },
             local: tunnel.local,
             remotes: tunnel.remotes,
             passOtherRemotes: tunnel.otherRemotes == .pass,
@@ -46,16 +50,20 @@ extension Configuration {
                     prefix: destination.prefix,
                     protocolNumber: destination.protocolNumber,
                     ports: destination.ports,
-                    device: destination.device.map { index(of: $0, in: devices.map(\.name)) } ?? 0,
+                    device: destination.device.map { place(of: $0, in: devicePlaces) } ?? 0,
                     mss: destination.mss)
             })
     }
 
-    private func index(of name: String, in names: [String]) -> Int {
-        guard let index = names.firstIndex(of: name) else {
+    private func places(of names: [String]) -> [String: Int] {
+        Dictionary(zip(names, names.indices)) { first, _ in first }
+    }
+
+    private func place(of name: String, in places: [String: Int]) -> Int {
+        guard let place = places[name] else {
             preconditionFailure("\(name) is not configured")
         }
-        return index
+        return place
     }
 }
 

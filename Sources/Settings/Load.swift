@@ -68,6 +68,8 @@ struct Loader {
     /// Whether names of interfaces and devices can be looked up.
     var knowsInterfaces = false
     var knowsDevices = true
+    /// As a destination looks its device up.
+    var deviceNames: Set<String> = ["shuck0"]
     var hostHas: ((String) -> Bool)?
     var interfacePositions: [String: Position] = [:]
 
@@ -112,8 +114,8 @@ struct Loader {
                 field, example: "[eth0]", orElse: "name the interfaces that frames arrive on")
         else { return }
         // A file that is not YAML may have had other ones.
-        knowsInterfaces = !reader.report.isPartial
-        for item in items {
+        knowsInterfaces = !reader.report.isPartial && items.count <= Limits.interfaces
+        for item in reader.bounded(items, by: Limits.interface) {
             guard let name = reader.interfaceName(item) else {
                 knowsInterfaces = false
                 continue
@@ -140,11 +142,13 @@ struct Loader {
             knowsDevices = false
             return
         }
-        let devices = items.map(loadDevice)
+        let devices = reader.bounded(items, by: Limits.device).map(loadDevice)
         // A device without a good name may be the one that a destination means.
-        knowsDevices = knowsDevices && devices.allSatisfy { $0 != nil }
+        knowsDevices = knowsDevices && devices.count == items.count
+            && devices.allSatisfy { $0 != nil }
         if let first = devices.first, first != nil {
             configuration.devices = devices.compactMap { $0 }
+            deviceNames = Set(configuration.devices.map(\.name))
         }
     }
 
@@ -325,6 +329,12 @@ struct Loader {
             guard let cpus = field.text.flatMap(Words.cpus) else {
                 return reader.wrong(
                     field, "is not a CPU list; write auto, or one such as \"0-3,8\", each once")
+            }
+            let rings = cpus.count * configuration.interfaces.count
+            if cpus.count > Limits.workers {
+                reader.error(field, Limits.worker.refusal(of: cpus.count))
+            } else if rings > Limits.rings {
+                reader.error(field, Limits.ring.refusal(of: rings))
             }
             return .some(cpus)
         }

@@ -159,6 +159,12 @@ final class Reader {
         }
     }
 
+    /// As many items as a bound allows; reports the first beyond it, and reads none of those.
+    func bounded(_ items: [Field], by limit: Limit) -> ArraySlice<Field> {
+        if items.count > limit.value { error(items[limit.value], limit.refusal(of: items.count)) }
+        return items.prefix(limit.value)
+    }
+
     // MARK: Words and numbers
 
     func word<T>(_ field: Field, among words: [(String, T)]) -> T? {

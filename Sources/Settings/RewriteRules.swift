@@ -11,15 +11,10 @@ private struct RewriteDraft {
 }
 
 extension Loader {
-    /// They are searched one by one, in the kernel's filter and here.
-    private static let rulesMax = 64
-
     func loadRewriteSources(_ field: Field) -> [RewriteSource] {
         let example = "[{from: \"fe80::1/128\", to: \"2001:db8::1\", interface: eth0}]"
-        let drafts = (reader.list(field, example: example, as: rewriteSource) ?? []).map(\.content)
-        if drafts.count > Self.rulesMax {
-            reader.error(field, "more than \(Self.rulesMax) rules; remove some")
-        }
+        let items = reader.items(field, example: example) ?? []
+        let drafts = reader.bounded(items, by: Limits.rewrite).compactMap(rewriteSource)
         for (index, draft) in drafts.enumerated() {
             checkEqual(draft, earlier: drafts[..<index])
             checkTunnels(draft)

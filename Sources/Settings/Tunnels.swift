@@ -10,6 +10,7 @@ struct TunnelDraft {
     var local: [Placed<Prefix>] = []
     var remotes: [Placed<Prefix>] = []
     var otherRemotesPosition: Position?
+    var destinationsPosition: Position?
 }
 
 extension Loader {
@@ -24,7 +25,7 @@ extension Loader {
                 field, example: "[{name: …, local: […], remotes: […]}]",
                 orElse: "write at least one tunnel")
         else { return [] }
-        return items.compactMap(loadTunnel)
+        return reader.bounded(items, by: Limits.tunnel).compactMap(loadTunnel)
     }
 
     private func loadTunnel(_ field: Field) -> TunnelDraft? {
@@ -60,7 +61,8 @@ extension Loader {
         reader.note(section)
         return TunnelDraft(
             tunnel: tunnel, position: section.position, local: local ?? [],
-            remotes: remotes ?? [], otherRemotesPosition: section["otherRemotes"]?.position)
+            remotes: remotes ?? [], otherRemotesPosition: section["otherRemotes"]?.position,
+            destinationsPosition: section["destinations"]?.position)
     }
 
     private func tunnelInterfaces(_ field: Field) -> [String]? {
@@ -163,9 +165,10 @@ extension Loader {
     }
 
     private func portRanges(_ field: Field, protocolNumber: UInt8??) -> [ClosedRange<UInt16>]? {
-        let ports = reader.list(
-            field, example: "[80, \"8000-8010\"]", orElse: "leave the key out for any port"
-        ) { item -> ClosedRange<UInt16>? in
+        let items = reader.items(
+            field, example: "[80, \"8000-8010\"]", orElse: "leave the key out for any port")
+        let ports = items.map { reader.bounded($0, by: Limits.port) }?.compactMap {
+            item -> ClosedRange<UInt16>? in
             item.text.flatMap(Words.ports)
                 ?? reader.wrong(
                     item, "is no port; write a number from 1 to 65535, or a range as \"8000-8010\"")
@@ -173,13 +176,13 @@ extension Loader {
         if let number = protocolNumber, !Words.protocolsWithPorts.contains(number ?? 0) {
             reader.error(field, "only TCP, UDP, SCTP and DCCP have ports; write protocol: tcp")
         }
-        return ports?.map(\.content)
+        return ports
     }
 
     private func deviceName(_ field: Field) -> String? {
         guard let name = reader.interfaceName(field) else { return nil }
-        let names = configuration.devices.map(\.name)
-        if knowsDevices, !names.contains(name) {
+        if knowsDevices, !deviceNames.contains(name) {
+            let names = configuration.devices.map(\.name)
             let mend =
                 Words.nearest(name, among: names).map { "did you mean \($0)?" }
                 ?? "write one of \(names.joined(separator: ", "))"

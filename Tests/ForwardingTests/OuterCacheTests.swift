@@ -56,6 +56,40 @@ struct OuterCacheTests {
         }
     }
 
+    /// As many as a configuration may have: no number of one is another's.
+    @Test("every interface and every tunnel has a number of its own", arguments: Mode.allCases)
+    func numbers(mode: Mode) {
+        let worker = Worker()
+        let own = { (number: Int) in
+            mode.outerIsIPv4
+                ? "198.18.\(number >> 8).\(number & 255)" : "2001:db8:77::\(String(number, radix: 16))"
+        }
+        let world = world { policy in
+            policy.interfaces = (0..<Limits.interfaces).map {
+                .init(name: "e\($0)", reversePath: .off)
+            }
+            policy.tunnels = (0..<Limits.tunnels).map { number in
+                Policy.Tunnel(
+                    name: "t\(number)", interfaces: [number % Limits.interfaces],
+                    local: [prefix(own(number))], remotes: policy.tunnels[0].remotes)
+            }
+        }
+        for number in [0, 1, 63, 64, 65, 127, 128, 255, 256, 319, 1022, 1023] {
+            let interface = number % Limits.interfaces
+            var packet = Encapsulated(mode)
+            packet.outer.destination = ip(own(number))
+            for other in Set([0, 1, 63, 64, 191, 192, 255, interface]) {
+                for _ in 0..<3 {
+                    let verdict = worker.judge(packet, in: world, interface: UInt16(other))
+                    #expect(
+                        verdict.kind == (other == interface ? .inject : .pass),
+                        "tunnel \(number) on interface \(other)")
+                    if other == interface { #expect(verdict.tunnel == number) }
+                }
+            }
+        }
+    }
+
     @Test("one interface's reverse path is not another's", arguments: Mode.allCases)
     func interfaces(mode: Mode) {
         let worker = Worker()

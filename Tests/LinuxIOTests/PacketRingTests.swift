@@ -165,11 +165,44 @@ extension OnHost {
                         continue
                     }
                     #expect(Self.bytes(slot) == Array(frame[..<slot.capturedLength]))
-                    let count = ring.receive(into: &buffer, capacity: buffer.count)
+                    let count = ring.receive(
+                        into: &buffer, capacity: buffer.count, wireLength: slot.wireLength)
                     #expect(count == PacketRing.virtioHeaderBytes + frame.count)
                     #expect(Array(buffer[PacketRing.virtioHeaderBytes..<count]) == frame)
                 }
-                #expect(ring.receive(into: &buffer, capacity: buffer.count) == 0)
+                #expect(
+                    ring.receive(into: &buffer, capacity: buffer.count, wireLength: 4000) == 0)
+            }
+        }
+
+        /// What a slot went without is not taken for the next one's, and a socket error costs none.
+        @Test func aFrameBeyondItsSlotIsNotAnothers() throws {
+            try Network.with(mtu: 9000) { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let frames = [4000, 5000, 6000].enumerated().map {
+                    Frames.numbered($0, bytes: $1)
+                }
+                try network.send(frames)
+                for index in frames.indices { _ = try Self.next(ring.slots, index) }
+                _ = try Network.run("ip link set near down")
+                var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
+                let count = ring.receive(
+                    into: &buffer, capacity: buffer.count, wireLength: frames[1].count)
+                #expect(count == PacketRing.virtioHeaderBytes + frames[1].count)
+                #expect(Array(buffer[PacketRing.virtioHeaderBytes..<max(count, 10)]) == frames[1])
+                #expect(
+                    ring.receive(
+                        into: &buffer, capacity: buffer.count, wireLength: frames[2].count)
+                        == PacketRing.virtioHeaderBytes + frames[2].count)
+            }
+        }
+
+        @Test func theQueueForLargeFramesIsAsLargeAsTheRing() throws {
+            try Network.with { network in
+                let ring = try Self.ring(network, slots: 1024)
+                #expect(ring.byteCount == 1024 * 2048)
+                #expect(ring.queueBytes == ring.byteCount)
             }
         }
 

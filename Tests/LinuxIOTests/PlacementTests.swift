@@ -93,6 +93,46 @@ import Testing
             ])
     }
 
+    // MARK: workers by default
+
+    private func chosen(
+        _ cpus: Int, queues: Int? = nil, interrupted: Set<Int> = [], siblings: [Int: [Int]] = [:]
+    ) -> [Int] {
+        Placement.choose(
+            from: Array(0..<cpus), queues: queues, interrupted: interrupted, siblings: siblings)
+    }
+
+    @Test func workersTakeHalfOfTheCPUsAtMost() {
+        #expect((1...9).map { chosen($0).count } == [1, 1, 1, 2, 2, 3, 3, 4, 4])
+        #expect(chosen(128).count == 4)
+        #expect(chosen(128) == [124, 125, 126, 127])
+        #expect(chosen(1) == [0])
+    }
+
+    @Test func workersAreNoMoreThanReceiveQueues() {
+        #expect(chosen(128, queues: 1) == [127])
+        #expect(chosen(128, queues: 3) == [125, 126, 127])
+        #expect(chosen(128, queues: 64).count == 4)
+        #expect(chosen(8, queues: 0) == [7])
+    }
+
+    @Test func workersKeepOffInterruptsAndShareNoCore() {
+        #expect(chosen(8, interrupted: [4, 5, 6, 7]) == [0, 1, 2, 3])
+        #expect(chosen(8, interrupted: Set(0..<8)) == [4, 5, 6, 7])
+        #expect(chosen(8, interrupted: [7]) == [3, 4, 5, 6])
+        // Threads of a core side by side, and half of the CPUs apart.
+        let beside = Dictionary(uniqueKeysWithValues: (0..<8).map { ($0, [$0 & ~1, $0 | 1]) })
+        #expect(chosen(8, siblings: beside) == [1, 3, 5, 7])
+        let apart = Dictionary(uniqueKeysWithValues: (0..<8).map { ($0, [$0 % 4, $0 % 4 + 4]) })
+        #expect(chosen(8, siblings: apart) == [4, 5, 6, 7])
+        // Fewer cores than workers.
+        #expect(
+            Placement.choose(
+                from: Array(0..<8), queues: nil, interrupted: [],
+                siblings: Dictionary(uniqueKeysWithValues: (0..<8).map { ($0, [$0 & 1, $0]) })
+            ).count == 4)
+    }
+
     // MARK: what follows
 
     private func interrupt(_ number: Int, _ cpus: [Int], count: UInt64? = 1000) -> Interrupt {

@@ -274,11 +274,6 @@ private let packets: [Bad] = [
     rewrite("7:81", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
             + "{from: \"fe80::1\", to: \"2001:db8::2\", interface: eth0}",
         "never matches, since the rule at bad.yaml:7:26 has the same from and interface"),
-    line7("7:25",
-        "inner: {rewriteSources: ["
-            + (1...65).map { "{from: \"fe80::\($0)\", to: \"2001:db8::\($0)\", interface: eth0}" }
-            .joined(separator: ", ") + "]}",
-        "more than 64 rules"),
 ]
 
 private let daemon: [Bad] = [

@@ -112,12 +112,16 @@ struct IPPacket {
 
 extension Rig {
     /// Sends frames from the balancer to the node, past everything that would wrap them.
-    func send(_ packets: [IPPacket], repeat count: Int = 1) throws {
+    /// - Parameter pause: µs between two, so that the link's queue takes them all.
+    func send(
+        _ packets: [IPPacket], repeat count: Int = 1, through link: String = "back", pause: Int = 0
+    ) throws {
         let path = "\(directory)/frames"
         try packets.map { $0.frame + "\n" }.joined().write(
             toFile: path, atomically: false, encoding: .utf8)
         try run(
-            .balancer, "sh", "-c", "exec \"$0\" send-raw back --repeat \"$1\" <\"$2\"", Tools.lab,
-            "\(count)", path)
+            .balancer, "sh", "-c",
+            "exec \"$0\" send-raw \"$3\" --repeat \"$1\" --interval-us \"$4\" <\"$2\"", Tools.lab,
+            "\(count)", path, link, "\(pause)")
     }
 }
