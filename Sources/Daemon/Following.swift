@@ -13,6 +13,7 @@ extension Control {
         // In a storm this is when workers have taken what was published last.
         letGo()
         let told = notices.takeNotices()
+        host.note(told)
         guard !told.isEmpty || routes.due != nil else { return }
         follow(told, reopening: false)
     }

@@ -56,34 +56,11 @@ enum Preflight {
     }
 
     /// The kernel routes inner packets on to the pod, so it must forward. Not ours to switch on.
+    /// What does not keep it from starting is named by the watch of the host, for as long as it is so.
     private static func forwarding(_ configuration: Configuration) throws -> [String] {
-        var warnings: [String] = []
-        if configuration.routesOn(isIPv4: true), Host.sysctl("net.ipv4.ip_forward") == "0" {
-            throw HostProblem(
-                description: """
-                    net.ipv4.ip_forward is 0, so the kernel would drop what shuck injects: \
-                    sysctl -w net.ipv4.ip_forward=1
-                    """)
-        }
-        if configuration.routesOn(isIPv4: false) {
-            switch Host.sysctl("net.ipv6.conf.all.forwarding") {
-            case "0":
-                let problem = """
-                    net.ipv6.conf.all.forwarding is 0, so the kernel would drop inner IPv6: \
-                    sysctl -w net.ipv6.conf.all.forwarding=1, or leave ip6ip and ip6ip6 out of \
-                    modes
-                    """
-                // Nobody who lists IPv6 destinations wants to run without them.
-                let wantsIPv6 = configuration.tunnels.contains {
-                    $0.destinations.contains { !$0.prefix.isIPv4 && configuration.isHere($0) }
-                }
-                if wantsIPv6 { throw HostProblem(description: problem) }
-                warnings.append(problem)
-            case nil: warnings.append("this host has no IPv6: inner IPv6 goes nowhere")
-            default: break
-            }
-        }
-        return warnings
+        let lacks = HostWatch.lacks(configuration, NamespaceFacts.read())
+        if let lack = lacks.first(where: \.isBlocking) { throw HostProblem(description: lack.text) }
+        return []
     }
 }
 
@@ -103,20 +80,23 @@ extension Configuration {
         }
     }
 
-    /// Whether the kernel routes inner packets of this family on to a pod. It has no part in
-    /// what is injected within the pod's namespace.
-    fileprivate func routesOn(isIPv4: Bool) -> Bool {
+    /// Whether inner packets of this family are injected through the device.
+    /// - Parameter isNamed: by a destination of the family, not because modes were left in.
+    func carries(isIPv4: Bool, by device: Device, isNamed: Bool = false) -> Bool {
         tunnels.contains { tunnel in
             guard tunnel.modes.contains(where: { $0.innerIsIPv4 == isIPv4 }) else { return false }
             let ofFamily = tunnel.destinations.filter { $0.prefix.isIPv4 == isIPv4 }
             // None of the family: either any, or its modes are left in; both mean the first device.
-            return ofFamily.isEmpty ? devices[0].netns == nil : ofFamily.contains(where: isHere)
+            if ofFamily.isEmpty { return !isNamed && device.name == devices[0].name }
+            return ofFamily.contains { ($0.device ?? devices[0].name) == device.name }
         }
     }
 
-    /// Whether a destination's device stands in this namespace.
-    fileprivate func isHere(_ destination: Destination) -> Bool {
-        let device = devices.first { $0.name == destination.device } ?? devices[0]
-        return device.netns == nil
+    /// Whether the kernel routes inner packets of this family on to a pod. It has no part in
+    /// what is injected within the pod's namespace.
+    func routesOn(isIPv4: Bool, isNamed: Bool = false) -> Bool {
+        devices.contains {
+            $0.netns == nil && carries(isIPv4: isIPv4, by: $0, isNamed: isNamed)
+        }
     }
 }

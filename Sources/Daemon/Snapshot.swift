@@ -166,6 +166,8 @@ struct Snapshot: @unchecked Sendable {
     var lastReloadUnix: Double
     var lastReloadProblems: [String] = []
     var warnings: [String]
+    /// What others changed on the host, and what it lacks.
+    var host: [Degradation] = []
     var isStopping = false
 
     var world: World { worlds[0] }
@@ -260,10 +262,12 @@ struct Snapshot: @unchecked Sendable {
 
     /// Everything that falls short of what was asked for.
     func degradations() -> [Degradation] {
-        absentInterfaces() + absentDevices() + plumbing.degradations
-            + plumbing.claimGaps + refusedOffloads()
-            + lateMirror() + staleReplies() + lostClaims() + hinderedWorkers() + lostLogLines()
-            + doubleInterfaces()
+        let all: [[Degradation]] = [
+            absentInterfaces(), absentDevices(), host, plumbing.degradations, plumbing.claimGaps,
+            refusedOffloads(), lateMirror(), staleReplies(), lostClaims(), hinderedWorkers(),
+            lostLogLines(), doubleInterfaces(),
+        ]
+        return all.flatMap { $0 }
     }
 
     /// Links that were stacked while shuck ran: traffic goes on, but each packet arrives twice.

@@ -88,6 +88,7 @@ final class Control {
     var republish: (dueNanoseconds: UInt64, failures: Int)?
     private var tickDue: UInt64 = 0
     private var told = ToldDegradations()
+    var host = HostWatch()
     /// Whether it forwards or what it waits for, as the log and as systemd were last told.
     private var loggedStatus = ""
     var notifiedStatus = ""
@@ -131,6 +132,8 @@ final class Control {
         for warning in snapshot.placement() { log.warning("\(warning)") }
         share()
         server = try AdminServer(configuration.admin, state: admin)
+        snapshot.host = host.look(configuration, snapshot.plumbing, log)
+        share()
         announce()
     }
 
@@ -182,6 +185,7 @@ final class Control {
             retry()
             let hasEnded = ready.suffix(elsewhere.count).contains(true)
             followNamespaces(isTold: ready[3], looks: isTick || hasEnded)
+            watchHost()
             if ready[2] {
                 admin.wakeup.clear()
                 for request in admin.takeReloads() { request.succeed(reload()) }
@@ -204,7 +208,7 @@ final class Control {
     /// How long to wait for the next event, in milliseconds.
     private var patience: Int32 {
         let now = Host.monotonicNanoseconds()
-        var due = tickDue
+        var due = min(tickDue, host.dueNanoseconds)
         for other in [
             snapshot.plumbing.nextAttemptNanoseconds, refollow?.dueNanoseconds,
             republish?.dueNanoseconds,

@@ -42,6 +42,13 @@ struct NetlinkMessage {
         address.pointee.ifa_index = UInt32(index)
     }
 
+    /// A question for addresses; the kernel refuses one with anything else in it.
+    func addressQuestion(index: Int32, family: Int32) {
+        let address = extra(ifaddrmsg.self)
+        address.pointee.ifa_family = UInt8(family)
+        address.pointee.ifa_index = UInt32(index)
+    }
+
     func routeHeader(family: Int32) {
         let route = extra(rtmsg.self)
         route.pointee.rtm_family = UInt8(family)
@@ -222,6 +229,24 @@ public final class NetlinkSocket {
                 if let link = NetlinkAnswer.link(message) { links.append(link) }
             }
             if isConsistent { return links }
+        }
+    }
+
+    /// The addresses of a link, with their prefixes' lengths.
+    func addresses(
+        of index: Int32, family: Int32
+    ) throws(SystemError) -> [(bytes: [UInt8], length: Int)] {
+        // Then the kernel lists those of one link: a host may have thousands. Since Linux 4.20.
+        var isOn: Int32 = 1
+        _ = mnl_socket_setsockopt(socket, NETLINK_GET_STRICT_CHK, &isOn, socklen_t(4))
+        while true {
+            var found: [(bytes: [UInt8], length: Int)] = []
+            let isConsistent = try dump(
+                type: RTM_GETADDR, header: { $0.addressQuestion(index: index, family: family) }
+            ) { message in
+                if let one = NetlinkAnswer.address(message, of: index) { found.append(one) }
+            }
+            if isConsistent { return found }
         }
     }
 

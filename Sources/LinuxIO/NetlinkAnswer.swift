@@ -81,6 +81,52 @@ package enum NetlinkAnswer {
         return link
     }
 
+    /// nil when it is another link's, or too short to describe an address.
+    package static func address(
+        _ message: UnsafeRawBufferPointer, of index: Int32
+    ) -> (bytes: [UInt8], length: Int)? {
+        guard let header = payload(of: message, as: ifaddrmsg.self),
+            header.ifa_index == UInt32(bitPattern: index)
+        else { return nil }
+        // Of an IPv4 address the other end stands in IFA_ADDRESS; IPv6 may have no IFA_LOCAL.
+        var (local, other): ([UInt8]?, [UInt8]?) = (nil, nil)
+        attributes(message, after: MemoryLayout<ifaddrmsg>.size) { type, value in
+            switch Int(type) {
+            case Int(IFA_LOCAL): local = Array(value)
+            case Int(IFA_ADDRESS): other = Array(value)
+            default: break
+            }
+        }
+        return (local ?? other).map { ($0, Int(header.ifa_prefixlen)) }
+    }
+
+    /// What the kernel holds of a device beside what a `Link` has; its address is another question.
+    package static func device(_ message: UnsafeRawBufferPointer) -> DeviceFacts? {
+        guard let link = link(message) else { return nil }
+        var facts = DeviceFacts(isUp: link.isUp, mtu: link.mtu)
+        attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
+            guard Int(type) == Int(IFLA_AF_SPEC) else { return }
+            attributes(value, from: 0) { family, value in
+                attributes(value, from: 0) { type, values in
+                    if family == UInt16(AF_INET), Int(type) == Int(IFLA_INET_CONF) {
+                        // Counted from 1.
+                        facts.forwardsIPv4 = word(values, CLINUX_IPV4_DEVCONF_FORWARDING - 1) == 1
+                        facts.reversePath = word(values, CLINUX_IPV4_DEVCONF_RP_FILTER - 1)
+                    } else if family == UInt16(AF_INET6), Int(type) == Int(IFLA_INET6_CONF) {
+                        facts.hasIPv6 = word(values, CLINUX_DEVCONF_DISABLE_IPV6) == 0
+                    }
+                }
+            }
+        }
+        return facts
+    }
+
+    private static func word(_ bytes: UnsafeRawBufferPointer, _ number: some BinaryInteger) -> Int? {
+        let offset = Int(number) * 4
+        guard offset + 4 <= bytes.count else { return nil }
+        return Int(bytes.loadUnaligned(fromByteOffset: offset, as: Int32.self))
+    }
+
     /// nil when the notice says nothing of a link's state: a bridge's port, or an event of a wireless one.
     package static func linkChange(_ message: UnsafeRawBufferPointer) -> LinkChange? {
         guard let link = link(message) else { return nil }

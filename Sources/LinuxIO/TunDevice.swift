@@ -171,17 +171,22 @@ public final class TunDevice {
     /// MTU, a loose reverse-path filter, an address of host scope and up, on this device only.
     /// A loose filter passes nothing on a device without an address, and the effective one is
     /// max(all, device), so 2 holds whatever `all` says. By netlink: /proc may be read-only.
-    /// - Parameter namespace: the one that it was moved to, if it was.
+    /// - Parameters:
+    ///   - namespace: the one that it was moved to, if it was.
+    ///   - forwards: IPv4 that it brings in is forwarded, as by devices that are made while
+    ///     `ip_forward` is 1.
     public func configure(
-        mtu: Int, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+        mtu: Int, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil,
+        forwards: Bool = false
     ) throws(SystemError) {
         let (name, bytes, length) = (name, address.bytes, address.length)
         guard let namespace else {
-            return try Self.configure(name, mtu: mtu, address: bytes, length: length)
+            return try Self.configure(
+                name, mtu: mtu, address: bytes, length: length, forwards: forwards)
         }
         // A netlink socket speaks to the namespace that its thread stood in when it was made.
         try namespace.run { () throws(SystemError) in
-            try Self.configure(name, mtu: mtu, address: bytes, length: length)
+            try Self.configure(name, mtu: mtu, address: bytes, length: length, forwards: forwards)
         }
     }
 
@@ -213,8 +218,23 @@ public final class TunDevice {
         }
     }
 
+    /// Switches IPv6 on where it was switched off for this device. By /proc: rtnetlink only shows it.
+    public func enableIPv6(in namespace: NetworkNamespace? = nil) throws(SystemError) {
+        let path = "/proc/sys/net/ipv6/conf/\(name)/disable_ipv6"
+        guard let namespace else { return try Self.writeZero(path) }
+        // Of /proc/sys/net a thread sees its own namespace's.
+        try namespace.run { () throws(SystemError) in try Self.writeZero(path) }
+    }
+
+    private static func writeZero(_ path: String) throws(SystemError) {
+        let mend = "/proc/sys may be read-only here: echo 0 >\(path) outside of the container"
+        let file = Descriptor(
+            try check("open", path, mend: mend) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
+        try check("write", path, mend: mend) { Int32(Glibc.write(file.number, "0\n", 2)) }
+    }
+
     private static func configure(
-        _ name: String, mtu: Int, address: [UInt8], length: Int
+        _ name: String, mtu: Int, address: [UInt8], length: Int, forwards: Bool
     ) throws(SystemError) {
         let index = Int32(if_nametoindex(name))
         let netlink = try NetlinkSocket()
@@ -227,6 +247,9 @@ public final class TunDevice {
                     message.nest(IFLA_INET_CONF) { message in
                         message.attribute(
                             UInt16(CLINUX_IPV4_DEVCONF_RP_FILTER), UInt32(2))
+                        if forwards {
+                            message.attribute(UInt16(CLINUX_IPV4_DEVCONF_FORWARDING), UInt32(1))
+                        }
                     }
                 }
             }

@@ -1,0 +1,85 @@
+// What the kernel holds of a TUN device, and of the namespace that it stands in: anyone may change it.
+
+import CLinux
+import Glibc
+import Synchronization
+
+/// A device as it is now.
+public struct DeviceFacts: Sendable, Equatable {
+    public var isUp: Bool
+    public var mtu: Int
+    /// Its own `rp_filter`; nil: it has no IPv4.
+    public var reversePath: Int?
+    /// Its own `forwarding` of IPv4, by which the kernel decides about what it brings in.
+    public var forwardsIPv4 = false
+    /// It has IPv6, and that is not switched off.
+    public var hasIPv6 = false
+    /// The address that it was given.
+    public var hasAddress = false
+    public var namespace = NamespaceFacts()
+
+    public init(isUp: Bool, mtu: Int) {
+        self.isUp = isUp
+        self.mtu = mtu
+    }
+
+    /// - Parameter namespace: where it stands; nil: this thread's. Held for as long as this takes: a
+    ///   socket that stayed in there would keep the namespace alive.
+    /// - Returns: nil when there is no such device.
+    public static func read(
+        _ name: String, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+    ) throws(SystemError) -> DeviceFacts? {
+        let (bytes, length) = (address.bytes, address.length)
+        guard let namespace else { return try read(name, bytes, length) }
+        let found = Found()
+        try namespace.run { () throws(SystemError) in
+            let facts = try read(name, bytes, length)
+            found.facts.withLock { $0 = facts }
+        }
+        return found.facts.withLock { $0 }
+    }
+
+    private final class Found: Sendable {
+        let facts = Mutex<DeviceFacts?>(nil)
+    }
+
+    private static func read(
+        _ name: String, _ address: [UInt8], _ length: Int
+    ) throws(SystemError) -> DeviceFacts? {
+        let index = Int32(if_nametoindex(name))
+        guard index != 0 else { return nil }
+        let netlink = try NetlinkSocket()
+        let answer = try netlink.answer(to: name) { message in
+            message.begin(type: RTM_GETLINK, flags: 0)
+            message.linkHeader(index: index, up: false)
+            message.attribute(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+        } _: { NetlinkAnswer.device($0) }
+        guard var facts = answer else { return nil }
+        let family = address.count == 4 ? AF_INET : AF_INET6
+        facts.hasAddress = try netlink.addresses(of: index, family: family).contains {
+            $0.bytes == address && $0.length == length
+        }
+        facts.namespace = NamespaceFacts.read()
+        return facts
+    }
+}
+
+/// Settings of all of a namespace's devices.
+public struct NamespaceFacts: Sendable, Equatable {
+    public var forwardsIPv4 = true
+    /// nil: the kernel has no IPv6.
+    public var forwardsIPv6: Bool? = true
+    /// `net.ipv6.conf.all.disable_ipv6`.
+    public var isIPv6Off = false
+
+    public init() {}
+
+    /// Those of this thread's namespace.
+    public static func read() -> NamespaceFacts {
+        var facts = NamespaceFacts()
+        facts.forwardsIPv4 = Host.sysctl("net.ipv4.ip_forward") != "0"
+        facts.forwardsIPv6 = Host.sysctl("net.ipv6.conf.all.forwarding").map { $0 != "0" }
+        facts.isIPv6Off = Host.sysctl("net.ipv6.conf.all.disable_ipv6") == "1"
+        return facts
+    }
+}
