@@ -25,17 +25,30 @@ struct OuterCacheTests {
         func judge(
             _ packet: Encapsulated, in world: World, interface: UInt16, _ cache: OuterCache?
         ) -> Verdict {
-            let bytes = packet.packet
-            return bytes.withUnsafeBytes { bytes in
-                var frame = Frame(
-                    network: bytes.baseAddress!, head: head, length: bytes.count,
-                    wireLength: bytes.count, linkLength: 14,
-                    etherType: packet.mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: interface,
-                    isForUs: true)
+            packet.packet.withUnsafeBytes { bytes in
+                var frame = self.frame(bytes, packet.mode, interface)
                 var verdict = Verdict(kind: .hold)
                 Judge.judge(&frame, into: &verdict, count: 1, world: world.view, cache: cache)
                 return verdict
             }
+        }
+
+        func takesShortWay(_ packet: Encapsulated, in world: World) -> Bool {
+            packet.packet.withUnsafeBytes { bytes in
+                var frame = self.frame(bytes, packet.mode, 0)
+                var verdict = Verdict(kind: .hold)
+                return FastPath.accepts(&frame, world.view, cache, &verdict)
+            }
+        }
+
+        private func frame(
+            _ bytes: UnsafeRawBufferPointer, _ mode: Mode, _ interface: UInt16
+        ) -> Frame {
+            Frame(
+                network: bytes.baseAddress!, head: head, length: bytes.count,
+                wireLength: bytes.count, linkLength: 14,
+                etherType: mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: interface,
+                isForUs: true)
         }
     }
 
@@ -117,16 +130,23 @@ struct OuterCacheTests {
                 RouteEntry(prefix: prefix($0), table: 100, interfaces: [3]),
             ]
         }
-        var byTOS = RuleEntry(isIPv4: mode.innerIsIPv4, priority: 100, action: .lookup(100))
-        byTOS.tos = 0x10
-        let world = world(routes: routes, rules: bothDefaults + [byTOS]) {
-            $0.interfaces[0].reversePath = .strict
-        }
-        for round in 0..<6 {
-            var packet = Encapsulated(mode)
-            packet.inner.trafficClass = round % 2 == 0 ? 0 : 0x10
-            let verdict = worker.judge(packet, in: world)
-            #expect(verdict.reason == (round % 2 == 0 ? .none : .reversePath), "round \(round)")
+        for isByProtocol in [false, true] {
+            var rule = RuleEntry(isIPv4: mode.innerIsIPv4, priority: 100, action: .lookup(100))
+            if isByProtocol { rule.protocolNumber = 17 } else { rule.tos = 0x10 }
+            let world = world(routes: routes, rules: bothDefaults + [rule]) {
+                $0.interfaces[0].reversePath = .strict
+            }
+            worker.cache.empty()
+            for round in 0..<6 {
+                var packet = Encapsulated(mode)
+                if round % 2 == 1 {
+                    packet.inner.protocolNumber = isByProtocol ? 17 : 6
+                    packet.inner.trafficClass = isByProtocol ? 0 : 0x10
+                }
+                let verdict = worker.judge(packet, in: world)
+                #expect(
+                    verdict.reason == (round % 2 == 0 ? .none : .reversePath), "round \(round)")
+            }
         }
     }
 
@@ -145,6 +165,50 @@ struct OuterCacheTests {
                 let verdict = worker.judge(Encapsulated(mode), in: world)
                 #expect(verdict.kind == .inject && verdict.mode == mode)
                 #expect(verdict.tunnel == (mode == .ipip || mode == .ip6ip6 ? 0 : 1))
+            }
+        }
+    }
+
+    /// Nothing else tells the two ways apart: the answer is the same.
+    @Test("the smallest packets take the short way", arguments: Mode.allCases)
+    func smallest(mode: Mode) {
+        let worker = Worker()
+        let world = world()
+        var packet = Encapsulated(mode)
+        for _ in 0..<2 { #expect(worker.judge(packet, in: world).kind == .inject) }
+        #expect(worker.takesShortWay(packet, in: world))
+        packet.inner.protocolNumber = 17
+        packet.payload = [0, 9, 0, 9, 0, 8, 0, 0]
+        #expect(worker.takesShortWay(packet, in: world))
+        packet.inner.protocolNumber = 1
+        #expect(!worker.takesShortWay(packet, in: world))
+        packet.inner.protocolNumber = 17
+        packet.payload.removeLast()
+        #expect(!worker.takesShortWay(packet, in: world))
+    }
+
+    /// A pair that is kept under other addresses would let in those, which nobody has checked.
+    @Test("what is kept of a packet is its own addresses", arguments: Mode.allCases)
+    func kept(mode: Mode) {
+        let worker = Worker()
+        let world = world()
+        let packet = Encapsulated(mode)
+        for _ in 0..<3 { #expect(worker.judge(packet, in: world).kind == .inject) }
+        packet.packet.withUnsafeBytes { bytes in
+            let outer = mode.outerIsIPv4 ? 20 : 40
+            let inner = Bytes(bytes.baseAddress! + outer, count: bytes.count - outer)
+            // Key 0 belongs at the first place of each table.
+            if mode.innerIsIPv4 {
+                let first = UnsafeRawPointer(worker.cache.place4(0))
+                let all = (0..<1 << 14).map { (first + 16 * $0).load(as: OuterCache.Pair4.self) }
+                #expect(all.filter { $0.scope != 0 }.map(\.addresses) == [inner.raw64(12)])
+            } else {
+                let first = UnsafeRawPointer(worker.cache.place6(0))
+                let all = (0..<1 << 14).map { (first + 64 * $0).load(as: OuterCache.Pair6.self) }
+                let kept = all.filter { $0.scope != 0 }
+                #expect(
+                    kept.map { [$0.first, $0.second, $0.third, $0.fourth] }
+                        == [[8, 16, 24, 32].map { inner.raw64($0) }])
             }
         }
     }
@@ -174,6 +238,62 @@ struct OuterCacheTests {
             let verdict = worker.judge(packet, in: world)
             #expect(
                 verdict.reason == (refused.contains(source) ? .localSource : .none), "\(source)")
+        }
+    }
+}
+
+/// Pairs of inner IPv6 addresses that belong at one place: told apart by each of their words.
+@Suite("Pairs of one place")
+struct PairPlaceTests {
+    /// A place follows from three of the four words, as their exclusive or.
+    enum Difference: CaseIterable {
+        case destinationsFirst, sourcesBoth, sourcesFirst, sourcesSecond
+
+        /// Addresses of the same place, others for each of `bits`.
+        func addresses(_ source: Address, _ destination: Address, _ bits: UInt64) -> (Address, Address) {
+            switch self {
+            case .destinationsFirst:
+                (source, Address(high: destination.high ^ bits << 16, low: destination.low))
+            case .sourcesBoth:
+                (Address(high: source.high ^ bits, low: source.low ^ bits), destination)
+            case .sourcesFirst:
+                (
+                    Address(high: source.high ^ bits, low: source.low),
+                    Address(high: destination.high, low: destination.low ^ bits)
+                )
+            case .sourcesSecond:
+                (
+                    Address(high: source.high, low: source.low ^ bits),
+                    Address(high: destination.high, low: destination.low ^ bits)
+                )
+            }
+        }
+    }
+
+    /// Two that may pass hold both places, and then comes one that may not.
+    @Test("one that may not pass is not taken for one that may",
+        arguments: [Mode.ip6ip, .ip6ip6], Difference.allCases)
+    func refused(mode: Mode, difference: Difference) {
+        func packet(_ bits: UInt64) -> Encapsulated {
+            var packet = Encapsulated(mode)
+            (packet.inner.source, packet.inner.destination) = difference.addresses(
+                packet.inner.source, packet.inner.destination, bits)
+            return packet
+        }
+        let isBySource = difference != .destinationsFirst
+        let world = world {
+            $0.tunnels[0].destinations = ["2001:db8:2::/48", "2001:db8:6::/48"].map {
+                .init(prefix: prefix($0))
+            }
+            if isBySource { $0.denySources = [Prefix(host: packet(1).inner.source)] }
+        }
+        let worker = OuterCacheTests.Worker()
+        for _ in 0..<3 {
+            #expect(worker.judge(packet(0), in: world).kind == .inject)
+            #expect(worker.judge(packet(4), in: world).kind == .inject)
+            #expect(
+                worker.judge(packet(1), in: world).reason
+                    == (isBySource ? .localSource : .destinationNotAllowed))
         }
     }
 }

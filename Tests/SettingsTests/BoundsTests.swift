@@ -55,6 +55,12 @@ private let names = [
         "admin: {socket: \"%\"}", taken: ["/a", repeated(107, behind: "/")],
         refused: ["", "a", repeated(108, behind: "/")]),
     Bounds(
+        "admin: {mode: \"%\"}", taken: ["0600", "600", "0777", "0000"],
+        refused: ["", "60", "0800", "0080", "0008", "06000", "1600", "6600", "-600", "rw"]),
+    Bounds(
+        "admin: {group: \"%\"}", taken: ["a", "0", "AZaz09_.-", repeated(32)],
+        refused: ["", repeated(33), "-a", "a b", "@", "[", "`", "{", "/", ":"]),
+    Bounds(
         "admin: {listen: \"%\"}",
         taken: [
             "localhost:1", "127.0.0.1:65535", "AZ-az.09:80", "[2001:db8::1]:80",

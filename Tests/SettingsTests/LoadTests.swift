@@ -320,6 +320,17 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         }
         #expect(try differences(texts[0], texts[1]) == ["tunnels: order [a, b] -> [b, a]"])
     }
+
+    /// The first that matches counts.
+    @Test func anotherOrderOfDestinationsIsADifference() throws {
+        let destinations = ["{prefix: 10.2.1.9}", "{prefix: 10.2.1.0/24}"]
+        let texts = [destinations, destinations.reversed()].map {
+            "interfaces: [eth0]\ntunnels: [{name: a, local: [10.9.9.1], remotes: [10.1.0.0/16], "
+                + "destinations: [\($0.joined(separator: ", "))]}]"
+        }
+        #expect(
+            try differences(texts[0], texts[1]) == ["tunnels.a.destinations: order changed"])
+    }
 }
 
 @Suite struct TextTests {
