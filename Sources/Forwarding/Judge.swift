@@ -58,13 +58,16 @@ public enum Judge {
         _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
     ) {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
-        guard let reassembler else { return }
         guard result.pointee.kind == .hold else {
-            if result.pointee.kind != .inject, !reassembler.isEmpty {
+            // The reassembler is not touched, nor its references counted, but for such a frame.
+            if frame.pointee.etherType == 0x86dd, result.pointee.kind != .inject,
+                mayBeStray(frame), let reassembler
+            {
                 refuseDatagram(ofStray: frame, world, reassembler, now)
             }
             return
         }
+        guard let reassembler else { return }
         let fragment = fragment(frame, world)
         if result.pointee.reason != .none {
             // As net/ipv4/ip_fragment.c `ip_frag_queue`: an empty one tells of a datagram, but is
@@ -86,24 +89,27 @@ public enum Judge {
         }
     }
 
-    /// A fragment that is not a tunnel's, by its protocol or interface, and yet shares the key of a
-    /// datagram that is: for the kernel they are one, so what it overlaps would not be delivered.
+    /// An IPv6 packet with extension headers, one of which may be a fragment header.
+    @inline(__always)
+    private static func mayBeStray(_ frame: UnsafePointer<Frame>) -> Bool {
+        frame.pointee.length >= 40 && frame.pointee.isForUs
+            && ExtensionHeader.isWalked(frame.pointee.network.load(fromByteOffset: 6, as: UInt8.self))
+    }
+
+    /// An IPv6 fragment that is not a tunnel's, and yet shares the key of a datagram that is, since
+    /// the protocol is not part of it (RFC 8200 §4.5): for the kernel they are one, so what it
+    /// overlaps would not be delivered.
     @inline(never)
     private static func refuseDatagram(
         ofStray frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
         _ reassembler: Reassembler, _ now: UInt64
     ) {
+        guard !reassembler.isEmpty, frame.pointee.length == frame.pointee.wireLength else { return }
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        let isIPv4 = frame.pointee.etherType == 0x0800
-        guard frame.pointee.isForUs, frame.pointee.length == frame.pointee.wireLength,
-            isIPv4 ? packet.count >= 20
-                : frame.pointee.etherType == 0x86dd && packet.count >= 40
-                    && ExtensionHeader.isWalked(packet.u8(6))
-        else { return }
-        let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
+        let outer = Outer.parseIPv6(packet)
         guard outer.isFragment, !outer.isDamaged else { return }
         reassembler.refuse(
-            key(packet, outer, isIPv4: isIPv4, frame, world), opens: false, now: now)
+            key(packet, outer, isIPv4: false, frame, world), opens: false, now: now)
     }
 
     /// Describes a frame that was judged `hold`.

@@ -90,9 +90,12 @@ public struct Model {
         let (answer, fragment) = answerAlone(frame)
         guard let fragment, !fragment.isDamaged, frame.cut == 0 else { return answer }
         guard answer.kind == .hold else {
-            // What is not kept takes its datagram along; a tunnel's own also one that is to come.
-            reassembly?.refuse(
-                fragment.key, opens: fragment.isMatched && !fragment.payload.isEmpty, now: now)
+            // What is not kept takes its datagram along; a tunnel's own also one that is to come. Of
+            // IPv6 it need not be a tunnel's: the key does not hold the protocol.
+            if fragment.isMatched || frame.etherType == 0x86dd {
+                reassembly?.refuse(
+                    fragment.key, opens: fragment.isMatched && !fragment.payload.isEmpty, now: now)
+            }
             return answer
         }
         var outcome = reassembly!.insert(fragment, now: now)
