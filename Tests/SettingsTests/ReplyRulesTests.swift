@@ -65,6 +65,12 @@ import Testing
         #expect(lowest.map(\.isIPv4) == [true])
         #expect(lowest.map(\.bytes) == [1300])
         #expect(ReplyRules.lowest(configuration, mtu: { _ in nil }).map(\.bytes) == [1300])
+        let other = text.replacing("ipv6: off", with: "ipv6: auto")
+        let both = try #require(Configuration.load(files: [("f", other)]).configuration)
+        // The same order each time: the larger first.
+        let sorted = ReplyRules.lowest(both, mtu: { _ in 1500 })
+        #expect(sorted.map(\.bytes) == [1400, 1300])
+        #expect(sorted.map(\.isIPv4) == [false, true])
     }
 
     @Test(arguments: [
