@@ -221,9 +221,12 @@ enum FastPath {
         inner.length = Int(verdict.pointee.length)
         inner.protocolNumber = protocolNumber
         inner.transportOffset = transport
-        let strip = frame.pointee.linkLength &+ Int(verdict.pointee.offset)
+        inner.transportLength = inner.length &- transport
+        let offset = Int(verdict.pointee.offset)
         return Offload.rebase(
-            &verdict.pointee.vnet, frame, strip: strip, inner, verdict.pointee.mode) == .none
+            &verdict.pointee.vnet, frame,
+            Bytes(frame.pointee.network + offset, count: inner.length),
+            strip: frame.pointee.linkLength &+ offset, inner, verdict.pointee.mode) == .none
     }
 }
 

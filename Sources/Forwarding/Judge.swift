@@ -324,8 +324,8 @@ public enum Judge {
             return .packetTooBig
         }
         let offload = Offload.rebase(
-            &verdict.vnet, frame, strip: frame.pointee.linkLength &+ outer.innerOffset, inner,
-            verdict.mode)
+            &verdict.vnet, frame, bytes, strip: frame.pointee.linkLength &+ outer.innerOffset,
+            inner, verdict.mode)
         if offload != .none { return offload }
         Rewrite.apply(
             &verdict, frame, world, bytes, inner, rule, rewrite,

@@ -49,7 +49,7 @@ enum NativeProbe {
         let refusal = isTooBig
             ? .packetTooBig
             : Offload.rebase(
-                &verdict.vnet, frame, strip: frame.pointee.linkLength, inner, .native)
+                &verdict.vnet, frame, packet, strip: frame.pointee.linkLength, inner, .native)
         if refusal != .none {
             verdict.kind = .drop
             verdict.reason = refusal

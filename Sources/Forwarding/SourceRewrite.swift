@@ -90,12 +90,9 @@ enum SourceRewrite {
         let head = frame.pointee.head
         head.storeAddress(found.rule.pointee.to, at: 8)
         if found.checksum == 0 { return }
-        let vnet = verdict.vnet
-        let isUnfinished = vnet.flags & VirtioHeader.needsChecksum != 0
-            && Int(vnet.checksumStart) &+ Int(vnet.checksumOffset) == found.checksum
         mend(
             head, at: found.checksum, by: found.rule.pointee.difference, inner.protocolNumber,
-            isUnfinished: isUnfinished)
+            isUnfinished: verdict.vnet.flags & VirtioHeader.needsChecksum != 0)
     }
 
     /// The checksum after the sum over the pseudo-header grew by `difference`. An unfinished one

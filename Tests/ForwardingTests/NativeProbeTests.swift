@@ -53,16 +53,20 @@ struct NativeProbeTests {
         let header = Self.header(6)
         var arrival = Arrival()
         arrival.vnet = VirtioHeader(
-            flags: 1, gsoType: 4, headerLength: 74, gsoSize: 1000, checksumStart: 54,
+            flags: 1, gsoType: 4, headerLength: 74, gsoSize: 1, checksumStart: 54,
             checksumOffset: 16)
-        let judged = Self.judged(header.packet(Probe.tcp(header)), Probe.world(), arrival)
+        let packet = header.packet(TCPHeader(payload: [1, 2, 3]).segment(header))
+        let judged = Self.judged(packet, Probe.world(), arrival)
         #expect(judged.outcome.isInject)
         #expect(judged.verdict.vnet.checksumStart == 40 && judged.verdict.vnet.gsoType == 4)
         // Claimed, so that nobody else takes it.
-        arrival.vnet.gsoType = 1
-        #expect(
-            Self.judged(header.packet(Probe.tcp(header)), Probe.world(), arrival).outcome
-                == .drop(.gsoInvalid))
+        for change: (inout VirtioHeader) -> Void in [
+            { $0.gsoType = 1 }, { $0.checksumOffset = 2 }, { $0.checksumStart = 40 },
+        ] {
+            var wrong = arrival
+            change(&wrong.vnet)
+            #expect(Self.judged(packet, Probe.world(), wrong).outcome == .drop(.gsoInvalid))
+        }
     }
 
     @Test("whatever is not exactly a probe is the kernel's")

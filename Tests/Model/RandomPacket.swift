@@ -336,7 +336,8 @@ public struct PacketGenerator {
         if random.percent(50) {
             arrival.vnet.gsoType = plan.upper.number == 17 ? 5 : plan.inner.isIPv4 ? 1 : 4
             if random.percent(10) { arrival.vnet.gsoType |= 0x80 }
-            arrival.vnet.gsoSize = UInt16(8 + random.below(1440))
+            // Few packets have more than some bytes of payload.
+            arrival.vnet.gsoSize = UInt16(1 + random.below(random.chance(2) ? 16 : 1440))
             arrival.vnet.headerLength = UInt16(base + plan.upper.start + random.below(40))
         }
         guard random.percent(20) else { return }
@@ -344,8 +345,12 @@ public struct PacketGenerator {
         case 0: arrival.vnet.flags = random.byte() & 7
         case 1: arrival.vnet.gsoType = random.pick([0, 1, 2, 3, 4, 5, 0x80, 0x81, 0x85])
         case 2: arrival.vnet.gsoSize = 0
-        case 3: arrival.vnet.checksumStart = UInt16(random.below(300))
-        case 4: arrival.vnet.checksumOffset = UInt16(truncatingIfNeeded: random.next())
+        case 3:
+            let near = base + plan.upper.start + random.below(9)
+            arrival.vnet.checksumStart = UInt16(random.chance(2) ? near : random.below(300))
+        case 4:
+            arrival.vnet.checksumOffset = random.chance(2)
+                ? random.pick([2, 6, 16]) : UInt16(truncatingIfNeeded: random.next())
         default: arrival.vnet.headerLength = UInt16(truncatingIfNeeded: random.next())
         }
     }

@@ -117,35 +117,54 @@ enum Segments {
 }
 
 enum Offloading {
-    /// The frame's offload header as it counts from the inner packet; nil when it cannot be.
+    /// What the frame's offload header may say of this packet, counted from its first byte; nil where
+    /// it says anything else.
     static func rebased(_ frame: Arrival, stripped outer: Int, _ inner: InnerPacket)
         -> VirtioHeader?
     {
         let received = frame.vnet
-        let stripped = frame.linkLength + outer
+        let isUnfinished = received.flags % 2 == 1
+        if !isUnfinished && received.gsoType == 0 { return VirtioHeader() }
+        guard !inner.isFragment else { return nil }
+        let upper = Array(inner.bytes.dropFirst(inner.transport).prefix(inner.transportLength))
         var header = VirtioHeader()
-        if received.flags & 1 != 0 {
-            let start = Int(received.checksumStart) - stripped
-            guard start >= inner.transport,
-                start + Int(received.checksumOffset) + 2 <= inner.bytes.count
-            else { return nil }
+        if isUnfinished {
+            // The field that is the checksum's: 16 bytes in of TCP, 6 of UDP, 2 of ICMP.
+            let fields: [UInt8: Int] = [6: 16, 17: 6, inner.isIPv4 ? 1 : 58: 2]
+            guard let field = fields[inner.protocolNumber], upper.count >= field + 2 else { return nil }
             header.flags = 1
-            header.checksumStart = UInt16(start)
-            header.checksumOffset = received.checksumOffset
+            header.checksumStart = UInt16(inner.transport)
+            header.checksumOffset = UInt16(field)
+            var expected = header
+            expected.checksumStart += UInt16(frame.linkLength + outer)
+            guard received.checksumStart == expected.checksumStart,
+                received.checksumOffset == expected.checksumOffset
+            else { return nil }
         }
         if received.gsoType == 0 { return header }
-        // linux/virtio_net.h: 1 TCPv4, 4 TCPv6, 5 UDP_L4; 0x80 beside them: ECN.
-        let isPossible = switch received.gsoType & 0x7f {
-        case 1: inner.isIPv4 && inner.protocolNumber == 6
-        case 4: !inner.isIPv4 && inner.protocolNumber == 6
-        case 5: inner.protocolNumber == 17
-        default: false
+        // linux/virtio_net.h: 1 TCPv4, 4 TCPv6, 5 UDP_L4; 0x80 beside TCP's: ECN.
+        var headers = 8
+        switch received.gsoType {
+        case 1, 0x81, 4, 0x84:
+            guard inner.isIPv4 == (received.gsoType % 8 == 1), inner.protocolNumber == 6,
+                upper.count >= 20
+            else { return nil }
+            headers = Int(upper[12] / 16) * 4
+            guard headers >= 20 else { return nil }
+        case 5:
+            guard inner.protocolNumber == 17, isUnfinished else { return nil }
+        default: return nil
         }
-        guard isPossible, received.gsoSize > 0 else { return nil }
-        header.gsoType = received.gsoType
-        header.gsoSize = received.gsoSize
-        let headers = max(Int(received.headerLength) - stripped, inner.transport + 8)
-        header.headerLength = UInt16(min(headers, inner.bytes.count))
+        let size = Int(received.gsoSize)
+        guard size > 0, headers <= upper.count else { return nil }
+        let payload = upper.count - headers
+        let segments = (payload + size - 1) / size
+        if inner.protocolNumber == 17 && segments > 128 { return nil }
+        if segments > 1 {
+            header.gsoType = received.gsoType
+            header.gsoSize = received.gsoSize
+            header.headerLength = UInt16(inner.transport + headers)
+        }
         return header
     }
 }

@@ -23,7 +23,7 @@ static const struct verb { const char *name; int (*run)(char **argv); const char
 	{ "digest", digest_main, "--size BYTES [--seed N]" },
 	{ "pingpong", pingpong_main, "ADDR PORT --count N [--size B] [--interval-us U | --rate PER-SECOND] [--timeout-ms T]" },
 	{ "echo", echo_main, "[--port P]" },
-	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U]   (else one frame a line on stdin)" },
+	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U] [--csum-start B --csum-offset B]   (else one frame a line on stdin)" },
 	{ "same", same_main, "NETNS IFACE NETNS IFACE --packets N [--seed N] [--lossy]   (sends into the first, compares at the second)" },
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
