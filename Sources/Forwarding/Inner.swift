@@ -89,8 +89,31 @@ struct Inner {
     }
 
     /// Finds the upper-layer protocol. A router does not judge these headers; what cannot be
-    /// walked within the bounds could hide a nest, and is refused.
+    /// walked within the bounds could hide a nest, and is refused. So could a first fragment whose
+    /// chain goes on in the next one. A whole packet whose chain breaks off leads nowhere.
     private mutating func walkExtensionHeaders(_ packet: Bytes) {
+        walk(packet)
+        // RFC 7112 §5. The kernel's end node asks for less (`ipv6frag_thdr_truncated`).
+        if isFragment && !isLaterFragment && transportLength < upperHeaderLength(packet) {
+            note(.badExtensionHeader)
+        }
+    }
+
+    /// Bytes that the upper-layer header has at least; that of TCP says it itself.
+    private func upperHeaderLength(_ packet: Bytes) -> Int {
+        switch protocolNumber {
+        case ProtocolNumber.tcp:
+            transportLength < 20
+                ? 20 : max(20, Int(packet.u8(transportOffset &+ 12) >> 4) << 2)
+        case ProtocolNumber.udp: 8
+        // "The first 32 bits of the ICMPv6 message" (RFC 7112 §3).
+        case ProtocolNumber.icmpv6: 4
+        case ProtocolNumber.noNextHeader: 0
+        default: 1
+        }
+    }
+
+    private mutating func walk(_ packet: Bytes) {
         var count = 0
         while true {
             let header = protocolNumber

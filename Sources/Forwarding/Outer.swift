@@ -15,6 +15,7 @@ enum ProtocolNumber {
     static let gre: UInt8 = 47
     static let authentication: UInt8 = 51
     static let icmpv6: UInt8 = 58
+    static let noNextHeader: UInt8 = 59
     static let destinationOptions: UInt8 = 60
     static let dccp: UInt8 = 33
     static let sctp: UInt8 = 132

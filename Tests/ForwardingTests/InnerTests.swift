@@ -249,7 +249,7 @@ struct InnerTests {
         }
     }
 
-    @Test("I11 a first fragment with a whole TCP header is clamped, a tiny one is counted",
+    @Test("I11 a first fragment with a whole TCP header is clamped, a tiny one of IPv4 is counted",
         arguments: Mode.allCases)
     func tinyFragment(mode: Mode) {
         var packet = Encapsulated(mode).with {
@@ -264,9 +264,72 @@ struct InnerTests {
         for length in [8, 16] {
             packet.payload = Array(packet.payload[..<length])
             let judged = judge(packet, in: world)
-            #expect(judged.outcome == .inject(packet.innerPacket))
-            #expect(judged.verdict.unclampedMSS && !judged.verdict.clampedMSS, "\(length)")
+            if mode.innerIsIPv4 {
+                #expect(judged.outcome == .inject(packet.innerPacket))
+                #expect(judged.verdict.unclampedMSS && !judged.verdict.clampedMSS, "\(length)")
+            } else {
+                #expect(judged.outcome == .drop(.badExtensionHeader))
+            }
             packet.carry(.syn(mss(9000)))
+        }
+    }
+
+    /// The first fragment of a packet, with so many bytes of what can be fragmented.
+    private func first(
+        _ mode: Mode, _ chain: [Extension], _ number: UInt8, _ upper: [UInt8], bytes: Int,
+        more: Bool = true
+    ) -> Encapsulated {
+        var whole = Encapsulated(mode).inner
+        whole.protocolNumber = number
+        whole.extensions = chain
+        let laid = Array(whole.packet(upper).dropFirst(40))
+        return Encapsulated(mode).with {
+            $0.inner.extensions = [.fragment(offset: 0, more: more)]
+            $0.inner.protocolNumber = chain.first?.number ?? number
+            $0.payload = Array(laid[..<bytes])
+        }
+    }
+
+    @Test("I11 an IPv6 first fragment is cut at every byte of its header chain (RFC 7112)",
+        arguments: [.ip6ip, .ip6ip6] as [Mode])
+    func headerChain(mode: Mode) {
+        let header = Encapsulated(mode).inner
+        let long = TCPHeader(options: [1, 1, 1, 1, 1, 1, 1, 1], payload: [1, 2, 3]).segment(header)
+        // What must be there, by upper layer: all of TCP's header and UDP's, the first word of
+        // ICMPv6's, a byte of any other, nothing of none.
+        let uppers: [(number: UInt8, bytes: [UInt8], least: Int)] = [
+            (6, long, 28), (17, udp(header, to: 53, [1, 2]), 8), (58, icmp(header, type: 128, [1]), 4),
+            (132, [UInt8](repeating: 1, count: 12), 1), (50, [UInt8](repeating: 1, count: 16), 1),
+            (59, [], 0),
+        ]
+        let chains: [[Extension]] = [
+            [], [.options(Extension.destination, [])], [.routing(segmentsLeft: 0), .authentication],
+            [.fragment(offset: 0, more: false), .options(Extension.destination, [4, 1, 0])],
+        ]
+        for chain in chains {
+            let length = chain.reduce(0) { $0 + $1.bytes.count }
+            for upper in uppers {
+                for bytes in 0...(length + upper.bytes.count) {
+                    let packet = first(mode, chain, upper.number, upper.bytes, bytes: bytes)
+                    let isWhole = bytes >= length + upper.least
+                    #expect(
+                        outcome(packet, in: world)
+                            == (isWhole ? .inject(packet.innerPacket) : .drop(.badExtensionHeader)),
+                        "\(upper.number) behind \(chain.count) headers, \(bytes) bytes")
+                }
+            }
+        }
+    }
+
+    @Test("I11 a whole packet whose chain breaks off leads nowhere, and a later fragment shows none",
+        arguments: [.ip6ip, .ip6ip6] as [Mode])
+    func brokenChain(mode: Mode) {
+        let chain: [Extension] = [.options(Extension.destination, [UInt8](repeating: 0, count: 14))]
+        for bytes in 1..<16 {
+            let atomic = first(mode, chain, 41, [1, 2, 3], bytes: bytes, more: false)
+            #expect(outcome(atomic, in: world) == .inject(atomic.innerPacket))
+            let later = atomic.with { $0.inner.extensions = [.fragment(offset: 1, more: true)] }
+            #expect(outcome(later, in: world) == .inject(later.innerPacket))
         }
     }
 }
@@ -318,6 +381,23 @@ struct NestingTests {
         for number in Self.refused {
             let nest = packet.with { $0.inner.protocolNumber = number }
             #expect(outcome(nest, in: world) == .drop(.nestedTunnel))
+        }
+    }
+
+    @Test("I12 a nest behind a first fragment that breaks off within its chain",
+        arguments: [.ip6ip, .ip6ip6] as [Mode])
+    func behindFragment(mode: Mode) {
+        let chain = Extension.options(Extension.destination, [UInt8](repeating: 0, count: 14))
+        let nest = [41] + chain.bytes.dropFirst() + Encapsulated(mode).inner.packet([1, 2, 3])
+        for cut in stride(from: 8, through: nest.count, by: 8) {
+            let first = Encapsulated(mode).with {
+                $0.inner.extensions = [.fragment(offset: 0, more: true)]
+                $0.inner.protocolNumber = chain.number
+                $0.payload = Array(nest[..<cut])
+            }
+            #expect(
+                outcome(first, in: world)
+                    == .drop(cut <= chain.bytes.count ? .badExtensionHeader : .nestedTunnel))
         }
     }
 

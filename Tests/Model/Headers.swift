@@ -317,7 +317,23 @@ struct InnerPacket {
         inner.trafficClass = content[0] << 4 | content[1] >> 4
         inner.ttl = content[7]
         inner.walk()
+        if inner.isFragment && !inner.isLaterFragment && !inner.holdsUpperHeader {
+            inner.reasons.append(.badExtensionHeader)
+        }
         return inner
+    }
+
+    /// I11: whether it shows all of the header that its chain ends with (RFC 7112).
+    private var holdsUpperHeader: Bool {
+        let upper = bytes[min(transport, bytes.count)...].prefix(transportLength)
+        switch protocolNumber {
+        case Upper.tcp:
+            return upper.count >= 20 && upper.count >= Int(upper[upper.startIndex + 12] / 16) * 4
+        case 17: return upper.count >= 8
+        case Upper.icmpv6: return upper.count >= 4
+        case 59: return true
+        default: return !upper.isEmpty
+        }
     }
 
     /// A router does not judge these headers, it must only find what they lead to: a chain too
