@@ -252,16 +252,16 @@ enum PairCheck {
             return other.pointee.rule
         }
         let source = packet.u32(12)
-        guard scope != OuterCache.noScope,
+        guard scope != OuterCache.noScope, source != packet.u32(16),
             world.pointee.policy.sources.lookup(ipv4: source) == 0
         else { return refused }
         var isLasting = true
         if let routes = world.pointee.routes {
             isLasting = routes.needsAddressesOnlyIPv4
-            let record = routes.isOneLookupIPv4
-                ? routes.lookup(ipv4: source)
-                : routes.find(question(header, isIPv4: true, frame, world), isIPv4: true)
-            guard isReachable(record, frame, world, routes) else { return refused }
+            guard routes.isOneLookupIPv4
+                ? isReachable(routes.lookup(ipv4: source), frame, world, routes)
+                : isReachable(header, isIPv4: true, frame, world, routes)
+            else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
         let rule = rule(world, tunnel.pointee.destinations.lookup(ipv4: packet.u32(16)))
@@ -292,15 +292,15 @@ enum PairCheck {
         let source = Address(high: packet.u64(8), low: packet.u64(16))
         let destination = Address(high: packet.u64(24), low: packet.u64(32))
         guard scope != OuterCache.noScope, !source.isIPv4, !destination.isIPv4,
-            world.pointee.policy.sources.lookup(ipv6: source) == 0
+            source != destination, mayPass(source, frame, world)
         else { return refused }
         var isLasting = true
         if let routes = world.pointee.routes {
             isLasting = routes.needsAddressesOnlyIPv6
-            let record = routes.isOneLookupIPv6
-                ? routes.lookup(ipv6: source)
-                : routes.find(question(header, isIPv4: false, frame, world), isIPv4: false)
-            guard isReachable(record, frame, world, routes) else { return refused }
+            guard routes.isOneLookupIPv6
+                ? isReachable(routes.lookup(ipv6: source), frame, world, routes)
+                : isReachable(header, isIPv4: false, frame, world, routes)
+            else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
         let rule = rule(world, tunnel.pointee.destinations.lookup(ipv6: destination))
@@ -312,6 +312,17 @@ enum PairCheck {
                 fourth: packet.raw64(32), scope: scope, rule: rule)
         }
         return rule
+    }
+
+    /// Whether nothing but the route has a say in the address. NAT64's clients are many.
+    private static func mayPass(
+        _ source: Address, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
+    ) -> Bool {
+        let flags = world.pointee.policy.sources.lookup(ipv6: source)
+        if flags == 0 { return true }
+        let vrf = world.pointee.interfaces[Int(frame.pointee.interface)].vrf
+        return flags == SourceClass.embedding
+            && SourceCheck.checkEmbedded(source, vrf, frame, world) == .none
     }
 
     /// What policy rules may ask of a plain packet of TCP or UDP.
@@ -337,6 +348,17 @@ enum PairCheck {
             ? refused : list.pointee.first &* UInt32(MemoryLayout<DestinationRule>.stride)
     }
 
+    /// With policy rules.
+    @inline(never)
+    private static func isReachable(
+        _ header: UnsafeRawPointer, isIPv4: Bool, _ frame: UnsafePointer<Frame>,
+        _ world: UnsafePointer<WorldView>, _ routes: RouteTable.View
+    ) -> Bool {
+        let question = question(header, isIPv4: isIPv4, frame, world)
+        return isReachable(routes.find(question, isIPv4: isIPv4), frame, world, routes)
+            && !SourceCheck.isInside(question, isIPv4: isIPv4, world)
+    }
+
     @inline(__always)
     private static func isReachable(
         _ record: RouteRecord, _ frame: UnsafePointer<Frame>,
@@ -345,8 +367,9 @@ enum PairCheck {
         guard record.kind == .unicast else { return false }
         let state = world.pointee.interfaces + Int(frame.pointee.interface)
         switch state.pointee.reversePath {
+        // The interface is an uplink itself.
         case .strict: return routes.bestUses(record, interface: state.pointee.index)
-        case .off, .loose: return true
+        case .off, .loose: return SourceCheck.leadsOut(record, world, routes)
         default: return false
         }
     }

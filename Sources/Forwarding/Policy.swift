@@ -156,7 +156,8 @@ public struct Policy: Sendable, Equatable {
     public var dscp: FieldMode
     public var ttl: FieldMode
     public var dropMartians: Bool
-    /// Inner sources refused beside the tunnels' own addresses and host destinations.
+    /// Inner sources refused beside the tunnels' own addresses and destinations, and what is behind
+    /// devices other than uplinks.
     public var denySources: [Prefix]
     /// Inner sources whose reverse path is not checked.
     public var exemptSources: [Prefix]

@@ -6,7 +6,7 @@ import Routing
 struct SourceClass {
     static let martian: UInt32 = 1
     static let linkLocal: UInt32 = 2
-    /// Tunnel endpoint, host destination, or listed in `inner.deny`.
+    /// Tunnel endpoint, destination, or listed in `inner.deny`.
     static let local: UInt32 = 4
     /// Its reverse path is not checked.
     static let exempt: UInt32 = 8
@@ -14,6 +14,8 @@ struct SourceClass {
     static let endpoint: UInt32 = 16
     /// A rule rewrites it where it comes in by the rule's interface.
     static let rewritten: UInt32 = 32
+    /// Holds an IPv4 address, which counts as well.
+    static let embedding: UInt32 = 64
 }
 
 /// One destination rule as the judge reads it.
@@ -235,8 +237,10 @@ private struct PolicyCompiler {
         for tunnel in policy.tunnels {
             add(tunnel.local.filter { $0.length > 0 }, SourceClass.local)
             add(tunnel.local.filter(\.isHost), SourceClass.endpoint)
-            add(tunnel.destinations.map(\.prefix).filter(\.isHost), SourceClass.local)
+            // One that holds everything says nothing of sources: the routes to pods do.
+            add(tunnel.destinations.map(\.prefix).filter { $0.length > 0 }, SourceClass.local)
         }
+        add(Embedding.prefixes, SourceClass.embedding)
         add(policy.exemptSources, SourceClass.exempt)
         add(policy.rewrites.map { Prefix(host: $0.from) }, SourceClass.rewritten)
         // Answered through us: nobody else may have it.

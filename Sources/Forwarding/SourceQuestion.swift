@@ -18,19 +18,14 @@ extension World {
     /// the judge's own code.
     /// - Parameter interface: its place in the policy's list.
     public func refusal(of question: ReversePathQuestion, interface: Int) -> DropReason {
-        let isIPv4 = question.source.isIPv4
-        let flags = isIPv4
-            ? policy.view.sources.lookup(ipv4: question.source.ipv4)
-            : policy.view.sources.lookup(ipv6: question.source)
         var asked = question
         asked.vrf = interfaces[interface].vrf
-        let record = routes?.view.find(asked, isIPv4: isIPv4)
         return withUnsafeTemporaryAllocation(byteCount: 16, alignment: 16) { nothing in
             let base = nothing.baseAddress!
             var frame = Frame(
                 network: UnsafeRawPointer(base), head: base, length: 0, wireLength: 0, linkLength: 0,
                 etherType: 0, interface: UInt16(interface), isForUs: true)
-            return SourceCheck.check(flags, record, &frame, view)
+            return SourceCheck.check(asked, isIPv4: question.source.isIPv4, &frame, view)
         }
     }
 }

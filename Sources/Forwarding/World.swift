@@ -29,6 +29,7 @@ public final class World: @unchecked Sendable {
     public let interfaces: [InterfaceState]
     public let view: UnsafePointer<WorldView>
     private let states: UnsafeMutablePointer<InterfaceState>
+    private let uplinks: UnsafeMutablePointer<Int32>
 
     /// `interfaces` stands in the order of the policy's.
     public init(policy: PolicyTables, routes: RouteTable?, interfaces: [InterfaceState]) {
@@ -38,10 +39,14 @@ public final class World: @unchecked Sendable {
         self.interfaces = interfaces
         states = .allocate(capacity: max(interfaces.count, 1))
         states.initialize(from: interfaces, count: interfaces.count)
+        let outside = Set(interfaces.map(\.index).filter { $0 > 0 } + (routes?.defaultInterfaces ?? []))
+        uplinks = .allocate(capacity: max(outside.count, 1))
+        uplinks.initialize(from: outside.sorted(), count: outside.count)
         let memory = UnsafeMutablePointer<WorldView>.allocate(capacity: 1)
         memory.initialize(
             to: WorldView(
                 policy: policy.view, routes: routes?.view, interfaces: UnsafePointer(states),
+                uplinks: UnsafePointer(uplinks), uplinkCount: outside.count,
                 dropMartians: policy.policy.dropMartians))
         view = UnsafePointer(memory)
     }
@@ -49,6 +54,7 @@ public final class World: @unchecked Sendable {
     deinit {
         UnsafeMutablePointer(mutating: view).deallocate()
         states.deallocate()
+        uplinks.deallocate()
     }
 }
 
@@ -57,5 +63,9 @@ public struct WorldView: @unchecked Sendable, BitwiseCopyable {
     let policy: PolicyView
     let routes: RouteTable.View?
     let interfaces: UnsafePointer<InterfaceState>
+    /// Devices that lead out of the host: the configured interfaces, and those of default routes. Behind
+    /// any other device are the host's own pods, or another node's.
+    let uplinks: UnsafePointer<Int32>
+    let uplinkCount: Int
     let dropMartians: Bool
 }

@@ -367,6 +367,15 @@ public final class RouteMirror {
         return new
     }
 
+    /// See `RouteTable.defaultInterfaces`.
+    var defaultInterfaces: [Int32] {
+        let tables = Set((four.layers + six.layers).flatMap(\.tables))
+        let routes = tables.flatMap { id in
+            stores[id]?[id.isIPv4 ? .allIPv4 : .allIPv6].map { sets[Int($0)] } ?? []
+        }
+        return Set(routes.filter { $0.kind == .unicast }.flatMap(\.interfaces)).sorted()
+    }
+
     // MARK: for explanations
 
     /// The routes of a table to a prefix, the preferred first.

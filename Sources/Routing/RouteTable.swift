@@ -70,6 +70,9 @@ public final class RouteTable: @unchecked Sendable {
     /// Routes that went in, by family (`shuck_routes{family}`).
     public let countIPv4: Int
     public let countIPv6: Int
+    /// ifindex of each device that a default route of either family leaves by, in tables that rules
+    /// lead to; ascending.
+    public let defaultInterfaces: [Int32]
     private let kept: [AnyObject]
     private let layers: UnsafeMutablePointer<RouteTrie.View>
     private let steps: UnsafeMutablePointer<RuleStep>
@@ -113,6 +116,7 @@ public final class RouteTable: @unchecked Sendable {
             hops: UnsafePointer(hops.base))
         countIPv4 = mirror.countIPv4
         countIPv6 = mirror.countIPv6
+        defaultInterfaces = mirror.defaultInterfaces
     }
 
     // Never read: a program without layers has no step that looks up.

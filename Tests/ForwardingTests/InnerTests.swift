@@ -111,7 +111,7 @@ struct InnerTests {
     static let neighboursIPv6 = [
         "::1:0:0", "::fffe:203.0.113.7", "::1:ffff:0:0", "::1:0:0:0", "64:ff9b::203.0.113.7",
         "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe00::1",
-        "fd00::1", "fc00::1", "2002::1", "2001:db8:ffff::1", "::ffff:0:203.0.113.7",
+        "fd00::1", "fc00::1", "2002:cb00:7107::1", "2001:db8:ffff::1", "::ffff:0:203.0.113.7",
     ]
 
     @Test("I5 IPv6 martians", arguments: ofIPv6, martiansIPv6)
@@ -149,6 +149,8 @@ struct InnerTests {
         policy.tunnels[0].destinations = [
             .init(prefix: prefix("10.2.1.9")), .init(prefix: prefix("10.3.0.0/16")),
             .init(prefix: prefix("2001:db8:2::9")), .init(prefix: prefix("2001:db8:3::/48")),
+            // Says nothing of sources.
+            .init(prefix: .allIPv4), .init(prefix: .allIPv6),
         ]
         policy.tunnels.append(
             .init(
@@ -160,11 +162,11 @@ struct InnerTests {
 
     static let ownIPv4 = [
         "192.0.2.2", "198.18.5.0", "198.18.5.200", "10.2.1.9", "10.2.1.77", "10.9.0.0",
-        "10.9.255.255", "10.1.1.1",
+        "10.9.255.255", "10.1.1.1", "10.3.0.0", "10.3.255.255",
     ]
     static let ownIPv6 = [
         "2001:db8::2", "2001:db8:18::", "2001:db8:18:0:ffff::", "2001:db8:2::9",
-        "2001:db8:9::1",
+        "2001:db8:9::1", "2001:db8:3::1", "2001:db8:3:ffff::",
     ]
 
     @Test("I8 own addresses as source: tunnel, destination, denied")
@@ -175,10 +177,10 @@ struct InnerTests {
                 #expect(outcome(packet, in: Self.owning) == .drop(.localSource), "\(address)")
             }
             let near = mode.innerIsIPv4
-                ? ["192.0.2.3", "198.18.6.0", "10.2.1.8", "10.8.255.255", "10.10.0.0", "10.3.0.1"]
+                ? ["192.0.2.3", "198.18.6.0", "10.2.1.8", "10.8.255.255", "10.10.0.0", "10.4.0.0"]
                 : [
                     "2001:db8::3", "2001:db8:18:1::", "2001:db8:2::8", "2001:db8:a::",
-                    "2001:db8:3::1",
+                    "2001:db8:4::",
                 ]
             for address in near {
                 let packet = Encapsulated(mode).with { $0.inner.source = ip(address) }
@@ -186,6 +188,48 @@ struct InnerTests {
                     outcome(packet, in: Self.owning) == .inject(packet.innerPacket), "\(address)")
             }
         }
+    }
+
+    @Test("I8 nobody writes to itself", arguments: Mode.allCases)
+    func itself(mode: Mode) {
+        let packet = Encapsulated(mode).with { $0.inner.source = $0.inner.destination }
+        #expect(outcome(packet, in: world) == .drop(.localSource))
+        #expect(outcome(packet, in: withMartians) == .drop(.localSource))
+    }
+
+    /// IPv6 addresses that hold an IPv4 one: 6to4 and NAT64.
+    static func holders(_ address: String) -> [Address] {
+        let bytes = ip(address).bytes
+        return [
+            [0x20, 2] + bytes + [UInt8](repeating: 9, count: 10),
+            [0, 0x64, 0xff, 0x9b] + [UInt8](repeating: 0, count: 8) + bytes,
+        ].map { Address(bytes: $0)! }
+    }
+
+    @Test("I5 I8 the IPv4 address within a 6to4 or NAT64 source counts", arguments: ofIPv6)
+    func embedded(mode: Mode) {
+        for (addresses, reason) in [
+            (Self.martiansIPv4, DropReason.invalidSource), (Self.ownIPv4, .localSource),
+            (["203.0.113.7", "8.8.8.8", "10.4.0.0", "172.16.0.1"], .none),
+        ] {
+            for (address, source) in addresses.flatMap({ text in Self.holders(text).map { (text, $0) } }) {
+                let packet = Encapsulated(mode).with { $0.inner.source = source }
+                let own = ForwardingTests.world { policy in
+                    policy = Self.owning.policy.policy
+                    policy.dropMartians = true
+                }
+                #expect(
+                    outcome(packet, in: own)
+                        == (reason == .none ? .inject(packet.innerPacket) : .drop(reason)), "\(address)")
+            }
+        }
+        // What lies beside the two prefixes holds none.
+        for beside in ["2001:7f00:1::1", "2003:7f00:1::1", "64:ff9b:0:0:0:1:7f00:1", "64:ff9c::7f00:1"] {
+            let packet = Encapsulated(mode).with { $0.inner.source = ip(beside) }
+            #expect(outcome(packet, in: world).isInject, "\(beside)")
+        }
+        let passed = Encapsulated(mode).with { $0.inner.source = Self.holders("127.0.0.1")[0] }
+        #expect(outcome(passed, in: withMartians).isInject)
     }
 
     @Test("I8 a denied prefix within martian space, and around it")

@@ -196,6 +196,111 @@ struct ReversePathTests {
         }
     }
 
+    /// eth0 is 2, eth1 is 3, and 7 is no configured interface: a pod's device, say.
+    static let inside: [Case] = [
+        Case("a pod's own route", [route("203.0.113.7/32", [7]), route("0.0.0.0/0", [2])], []),
+        Case("a network of pods", [route(net, [7]), route("0.0.0.0/0", [2])], []),
+        Case("a network of pods, over several devices", [route(net, [7, 8])], []),
+        Case("pods on other nodes, by an overlay", [route("203.0.0.0/8", [9]), route("0.0.0.0/0", [2])], []),
+        Case("a pod's route before a better network", [route(half, [7]), route(net, [2])], []),
+        Case(
+            "a pod's route with the better metric",
+            [route(net, [7], metric: 10), route(net, [2], metric: 20)], []),
+        Case("an uplink's own network", [route(net, [2]), route("0.0.0.0/0", [3])], all),
+        Case("by a pod's device and an uplink", [route(net, [7, 2])], all),
+        Case(
+            "a pod's route with the worse metric",
+            [route(net, [2], metric: 10), route(net, [7], metric: 20)], all),
+        Case(
+            "a default route by another device makes it an uplink", [route("0.0.0.0/0", [7])],
+            [.off, .loose]),
+        Case(
+            "networks behind the default route's device", [route(net, [7]), route("0.0.0.0/0", [7])],
+            [.off, .loose, .looseNoDefault]),
+        Case(
+            "also where another default route is preferred",
+            [
+                route(net, [7]), route("0.0.0.0/0", [2], metric: 1),
+                route("0.0.0.0/0", [7], metric: 2),
+            ], [.off, .loose, .looseNoDefault]),
+        Case(
+            "a default route that no rule leads to makes no uplink",
+            [route(net, [7]), route("0.0.0.0/0", [7], table: 100)], []),
+        Case("a default route that leads nowhere makes none", [
+            route(net, [7]), route("0.0.0.0/0", [7], kind: .unreachable, metric: 9),
+        ], []),
+    ]
+
+    @Test("I8 what is behind a device that is no uplink is the host's own, in every mode",
+        arguments: Mode.allCases, inside)
+    func pods(mode: Mode, item: Case) {
+        for way in ReversePathMode.allCases {
+            let packet = Encapsulated(mode).innerPacket
+            let expected: Outcome = item.allowed.contains(way) ? .inject(packet)
+                : .drop(item.allowed.isEmpty ? .localSource : .reversePath)
+            #expect(Self.outcome(mode, Self.both(item.routes), way) == expected, "\(way)")
+            guard item.allowed.isEmpty else { continue }
+            // Exempt from the reverse path, not from this.
+            let exempt = Self.outcome(mode, Self.both(item.routes), way) {
+                $0.exemptSources = [.allIPv4, .allIPv6]
+            }
+            #expect(exempt == .drop(.localSource), "\(way)")
+        }
+    }
+
+    @Test("I8 pods are the host's own, whatever a rule from the service's address leads to",
+        arguments: Mode.allCases)
+    func podsBehindRules(mode: Mode) {
+        let service = mode.innerIsIPv4 ? "10.2.1.9/32" : "2001:db8:2::9/128"
+        var rule = RuleEntry(isIPv4: mode.innerIsIPv4, priority: 100, action: .lookup(100))
+        rule.from = prefix(service)
+        let uplink = Self.both([Self.route("0.0.0.0/0", [2], table: 100)])
+        for (routes, isInside) in [
+            ([Self.route(Self.net, [7])], true), ([Self.route(Self.net, [2])], false),
+            ([], false),
+        ] {
+            for way in [ReversePathMode.strict, .feasible, .loose, .off] {
+                let world = ForwardingTests.world(
+                    routes: uplink + Self.both(routes), rules: bothDefaults + [rule]
+                ) { $0.interfaces[0].reversePath = way }
+                #expect(
+                    ForwardingTests.outcome(Encapsulated(mode), in: world)
+                        == (isInside ? .drop(.localSource) : .inject(Encapsulated(mode).innerPacket)))
+            }
+        }
+    }
+
+    @Test("I5 I8 the route of the address within a 6to4 or NAT64 source", arguments: [.ip6ip, .ip6ip6] as [Mode])
+    func embedded(mode: Mode) {
+        let client = [Self.route("::/0", [2])]
+        let cases: [([RouteEntry], DropReason)] = [
+            ([Self.route(Self.net, [7])], .localSource),
+            ([Self.route("203.0.113.7/32", [1], kind: .local, table: Self.local)], .localSource),
+            ([Self.route("203.0.113.7/32", [2], kind: .broadcast, table: Self.local)], .invalidSource),
+            // Only the IPv6 route must lead back.
+            ([Self.route(Self.net, [3])], .none), ([], .none),
+            ([Self.route(Self.net, [], kind: .blackhole)], .none),
+        ]
+        for source in InnerTests.holders("203.0.113.7") {
+            let packet = Encapsulated(mode).with { $0.inner.source = source }
+            for (routes, reason) in cases {
+                for way in ReversePathMode.allCases where way != .looseNoDefault {
+                    let world = ForwardingTests.world(routes: client + routes) {
+                        $0.interfaces[0].reversePath = way
+                    }
+                    #expect(
+                        ForwardingTests.outcome(packet, in: world)
+                            == (reason == .none ? .inject(packet.innerPacket) : .drop(reason)), "\(way)")
+                }
+            }
+            // Its own route counts as any other's.
+            let elsewhere = ForwardingTests.world(routes: [Self.route("::/0", [3])]) {
+                $0.interfaces[0].reversePath = .strict
+            }
+            #expect(ForwardingTests.outcome(packet, in: elsewhere) == .drop(.reversePath))
+        }
+    }
+
     @Test("I4 a network's broadcast address is a martian, in every mode")
     func broadcast() {
         for mode in [Mode.ipip, .ipip6] {

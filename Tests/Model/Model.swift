@@ -283,7 +283,7 @@ public struct Model {
         let ttl = policy.ttl == .uniform ? min(inner.ttl, outer.ttl) : inner.ttl
         if ttl == 0 { reasons.append(.ttlExpired) }
         let rule = rewriteRule(inner, frame.interface)
-        if rule == nil { reasons += reasonsOfSource(inner.source, frame.interface) }
+        if rule == nil { reasons += reasonsOfSource(inner, frame.interface) }
         if isUnroutableDestination(inner.destination) { reasons.append(.invalidDestination) }
         let destination = self.destination(of: inner, tunnels[tunnel])
         if destination == nil { reasons.append(.destinationNotAllowed) }

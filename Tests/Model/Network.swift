@@ -62,6 +62,13 @@ enum Unroutable {
     ]
     static let linkLocal = ipv6([0xfe, 0x80], 10)
 
+    /// I5: the IPv4 address within one of 6to4, 2002::/16, or of NAT64, 64:ff9b::/96.
+    static func held(by address: [UInt8]) -> [UInt8]? {
+        if address.starts(with: [0x20, 2]) && address.count == 16 { return Array(address[2..<6]) }
+        return address.starts(with: [0, 0x64, 0xff, 0x9b] + [UInt8](repeating: 0, count: 8))
+            ? Array(address[12...]) : nil
+    }
+
     private static func ipv6(_ start: [UInt8], _ length: Int) -> Network {
         Network(start + [UInt8](repeating: 0, count: 16 - start.count), length)
     }

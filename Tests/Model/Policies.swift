@@ -5,30 +5,59 @@ import Routing
 
 extension Model {
     /// I4 to I9.
-    func reasonsOfSource(_ source: [UInt8], _ interface: Int) -> [DropReason] {
+    func reasonsOfSource(_ inner: InnerPacket, _ interface: Int) -> [DropReason] {
+        let source = inner.source
         var reasons: [DropReason] = []
-        let route = route(to: source)
-        let isMartian = Unroutable.martians.hold(source) || route?.kind == .broadcast
-        if Unroutable.linkLocal.holds(source) || (policy.dropMartians && isMartian) {
-            reasons.append(.invalidSource)
+        if Unroutable.linkLocal.holds(source) { reasons.append(.invalidSource) }
+        if isMartian(source) { reasons.append(.invalidSource) }
+        // Nobody writes to itself from outside.
+        if isOurs(source) || source == inner.destination { reasons.append(.localSource) }
+        if let held = Unroutable.held(by: source) {
+            if isMartian(held) { reasons.append(.invalidSource) }
+            if isOurs(held) { reasons.append(.localSource) }
         }
-        if isLocal(source) || route?.kind == .local || route?.kind == .anycast {
-            reasons.append(.localSource)
-        }
-        if let route, !exempt.hold(source), !isReverse(route, setting.interfaces[interface]) {
+        if let route = route(to: source), !exempt.hold(source),
+            !isReverse(route, setting.interfaces[interface])
+        {
             reasons.append(.reversePath)
         }
         return reasons
     }
 
-    /// I8: the tunnels' own addresses, single hosts among the destinations, and `inner.deny`.
-    private func isLocal(_ source: [UInt8]) -> Bool {
+    private func isMartian(_ source: [UInt8]) -> Bool {
+        policy.dropMartians
+            && (Unroutable.martians.hold(source) || route(to: source)?.kind == .broadcast)
+    }
+
+    /// I8: the tunnels' own addresses and destinations, `inner.deny`, the host's addresses, and what
+    /// a route leads to by a device that no packet from outside comes by.
+    private func isOurs(_ source: [UInt8]) -> Bool {
         // Answers to what probes are rewritten to are not anybody's.
-        deny.hold(source) || policy.rewrites.contains { $0.to.bytes == source }
-            || tunnels.contains { tunnel in
-                tunnel.local.contains { $0.length > 0 && $0.holds(source) }
-                    || tunnel.destinations.contains { $0.network.isHost && $0.network.holds(source) }
-            }
+        if deny.hold(source) || policy.rewrites.contains(where: { $0.to.bytes == source }) {
+            return true
+        }
+        for tunnel in tunnels {
+            let networks = tunnel.local + tunnel.destinations.map(\.network)
+            if networks.contains(where: { $0.length > 0 && $0.holds(source) }) { return true }
+        }
+        guard let route = route(to: source) else { return false }
+        switch route.kind {
+        case .local, .anycast: return true
+        case .unicast: return uplinks.isDisjoint(with: route.best)
+        default: return false
+        }
+    }
+
+    /// The configured interfaces, and where default routes lead.
+    private var uplinks: Set<Int32> {
+        let tables = [RouteEntry.tableLocal, RouteEntry.tableMain]
+        let defaults = (routes ?? []).filter {
+            $0.network.length == 0 && $0.entry.kind == .unicast
+                && (tables.contains($0.entry.table)
+                    || ($0.entry.prefix.isIPv4 && $0.entry.table == RouteEntry.tableDefault))
+        }
+        return Set(setting.interfaces.map(\.index).filter { $0 != 0 })
+            .union(defaults.flatMap(\.entry.interfaces))
     }
 
     func isUnroutableDestination(_ destination: [UInt8]) -> Bool {

@@ -127,8 +127,8 @@ public struct PacketGenerator {
             : random.percent(70) ? Block.pod.address(isIPv4: isIPv4, &random)
             : strangeAddress(isIPv4: isIPv4)
         let isProbe = !isIPv4 && !policy.rewrites.isEmpty && random.percent(outer == nil ? 95 : 30)
-        let from = isProbe ? random.pick(policy.rewrites).from : random.percent(92)
-            ? Block.client.address(isIPv4: isIPv4, &random) : strangeAddress(isIPv4: isIPv4)
+        let from = isProbe ? random.pick(policy.rewrites).from : random.chance(50) ? to
+            : random.percent(92) ? Block.client.address(isIPv4: isIPv4, &random) : strangeAddress(isIPv4: isIPv4)
         let kind = upperKind(rule, isIPv4: isIPv4)
         let chain = isIPv4 || !random.percent(20) ? [] : innerChain()
         let inner = writer.putHeader(
@@ -181,6 +181,15 @@ public struct PacketGenerator {
             return Address(
                 ipv4: random.pick([0, 0x7f00_0000, 0xa9fe_0000, 0xe000_0000, 0xffff_fffc, 0x0808_0800])
                     + UInt32(low))
+        }
+        if random.chance(3) {
+            // 6to4 and NAT64.
+            let held = random.chance(4)
+                ? random.pick([0x7f00_0001, 0x0a63_0101, 0x0808_0808])
+                : UInt64(Block.allCases[random.below(4)].address(isIPv4: true, &random).ipv4)
+            return random.chance(2)
+                ? Address(high: 0x2002 << 48 | held << 16, low: 1)
+                : Address(high: 0x0064_ff9b << 32, low: held)
         }
         let high: UInt64 = random.pick([0, 0, 0xfe80 << 48, 0xff02 << 48, 0xfec0 << 48, 0x2a00 << 48])
         return Address(high: high, low: low | (random.chance(3) ? 0xffff_0000_0000 : 0))

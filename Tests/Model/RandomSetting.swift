@@ -91,7 +91,7 @@ extension RouteEntry {
     ) -> RouteEntry {
         RouteEntry(
             prefix: prefix, table: table, kind: kind, metric: UInt32(random.below(3)),
-            interfaces: (0...random.below(3)).map { _ in Int32(2 + random.below(4)) })
+            interfaces: (0...random.below(3)).map { _ in Int32(2 + random.below(5)) })
     }
 }
 

@@ -47,6 +47,30 @@ struct RouteTableTests {
         #expect(table.countIPv4 == 0 && table.countIPv6 == 0)
     }
 
+    @Test("devices of default routes, of both families and of tables that rules lead to")
+    func defaultInterfaces() {
+        var rule = RuleEntry(isIPv4: true, priority: 5, action: .lookup(100))
+        rule.from = prefix("10.0.0.0/8")
+        var marked = RuleEntry(isIPv4: true, priority: 6, action: .lookup(101))
+        (marked.mark, marked.markMask) = (1, 1)
+        let mirror = RouteMirror()
+        mirror.load(
+            [
+                Self.route("0.0.0.0/0", [3, 2]), Self.route("0.0.0.0/0", [4], metric: 9),
+                Self.route("::/0", [5]), Self.route("::/0", [], kind: .unreachable, metric: 99),
+                Self.route("0.0.0.0/0", [6], table: 100), Self.route("0.0.0.0/0", [7], table: 101),
+                Self.route("10.0.0.0/8", [8]), Self.route("0.0.0.0/0", [9], table: 102),
+            ], rules: RuleEntry.kernelDefaults + [rule, marked])
+        #expect(mirror.generation().defaultInterfaces == [2, 3, 4, 5, 6])
+        // Changes are followed.
+        _ = mirror.insert(Self.route("0.0.0.0/0", [8], metric: 5), .last)
+        #expect(mirror.generation().defaultInterfaces == [2, 3, 4, 5, 6, 8])
+        _ = mirror.remove(Self.route("::/0", [5]))
+        mirror.change(rules: RuleEntry.kernelDefaults)
+        #expect(mirror.generation().defaultInterfaces == [2, 3, 4, 8])
+        #expect(RouteTable([]).defaultInterfaces == [])
+    }
+
     @Test("the best metric, and the others of the same prefix")
     func metrics() {
         for net in ["10.0.0.0/8", "2001:db8::/32"] {

@@ -294,6 +294,14 @@ class Corpus:
                          self.wrapped(mode, {"protocol": chain[0], "payload": chain[1] + body}))
             self.add(f"inner-chain-cut-{mode}", self.wrapped(
                 mode, {"protocol": p.DSTOPT, "payload": b"\x11\5" + bytes(14)}))
+            # A first fragment that leaves the rest of its header chain to the second.
+            header = b"\x29\1" + p.pad(14)
+            for name, following, part in (
+                    ("nest", p.DSTOPT, header[:8]), ("udp", p.UDP, body[:4]),
+                    ("tcp", p.TCP, p.tcp(CLIENT[6], POD[6], b"")[:16])):
+                self.add(f"inner-first-fragment-{name}-{mode}", self.wrapped(
+                    mode, {"protocol": p.FRAGMENT,
+                           "payload": p.fragment_header(following, 0, 1, self.ident() | 0x10000) + part}))
             hidden = self.link([(p.DSTOPT, b"\0" + p.pad(6))], p.IPV6)
             self.add(f"inner-hidden-nest-{mode}", self.wrapped(
                 mode, {"protocol": hidden[0], "payload": hidden[1] + self.inner(6)}))
@@ -315,6 +323,12 @@ class Corpus:
                 self.add(f"source-{pod[family]}-{mode}", self.wrapped(mode, {"source": pod[family]}))
             for remote in (REMOTE, OTHER_REMOTE):
                 self.add(f"source-{remote[family]}-{mode}", self.wrapped(mode, {"source": remote[family]}))
+            self.add(f"source-itself-{mode}", self.wrapped(
+                mode, {"source": ELSEWHERE[family], "destination": ELSEWHERE[family]}))
+            # 6to4 and NAT64, of a client, a pod, an unlisted pod, the host and nobody.
+            for held in ("c633:6402", "a02:109", "a02:14d", "c000:204", "7f00:1") if family == 6 else ():
+                for value in (f"2002:{held}::1", f"64:ff9b::{held}"):
+                    self.add(f"source-{value}-{mode}", self.wrapped(mode, {"source": value}))
 
     def spoofed(self):
         for mode in MODES:
