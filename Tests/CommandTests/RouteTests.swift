@@ -88,12 +88,12 @@ import Testing
     }
 
     @Test func multipathAndMetric() throws {
-        func routes(_ metric: Int) -> String {
+        func routes(_ metric: Int, _ other: String = "eth1") -> String {
             """
             [{"dst":"198.51.100.0/24","metric":\(metric),"flags":[],"nexthops":[
               {"gateway":"192.0.2.1","dev":"eth1","weight":1,"flags":[]},
               {"gateway":"192.0.2.9","dev":"eth0","weight":1,"flags":[]}]},
-             {"dst":"198.51.100.0/24","dev":"other7","metric":20},
+             {"dst":"198.51.100.0/24","dev":"\(other)","metric":20},
              {"dst":"2001:db8:9::/64","metric":1,"flags":[],"pref":"medium","nexthops":[
               {"gateway":"fe80::1","dev":"eth1","weight":1,"flags":[]},
               {"gateway":"fe80::2","dev":"eth0","weight":1,"flags":[]}]}]
@@ -105,6 +105,13 @@ import Testing
         #expect(
             try reasons([routes(30)], configuration: "reversePath: {mode: feasible}\n").reasons
                 == all)
+        // Behind a device that is no uplink are pods, whatever the mode.
+        for mode in ["strict", "feasible", "loose", "off"] {
+            #expect(
+                try reasons(
+                    [routes(30, "other7")], configuration: "reversePath: {mode: \(mode)}\n"
+                ).reasons == ["ip_local_source", "", "ip_local_source", ""], "\(mode)")
+        }
     }
 
     /// As `ip -j route` prints routes that FRR installs, without and with -d, and `ip -j nexthop`.

@@ -270,7 +270,8 @@ struct ReversePathTests {
         }
     }
 
-    @Test("I5 I8 the route of the address within a 6to4 or NAT64 source", arguments: [.ip6ip, .ip6ip6] as [Mode])
+    @Test("I5 I8 the route of the address within a 6to4 or NAT64 source",
+        arguments: [.ip6ip, .ip6ip6] as [Mode])
     func embedded(mode: Mode) {
         let client = [Self.route("::/0", [2])]
         let cases: [([RouteEntry], DropReason)] = [

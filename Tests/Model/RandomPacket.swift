@@ -128,7 +128,8 @@ public struct PacketGenerator {
             : strangeAddress(isIPv4: isIPv4)
         let isProbe = !isIPv4 && !policy.rewrites.isEmpty && random.percent(outer == nil ? 95 : 30)
         let from = isProbe ? random.pick(policy.rewrites).from : random.chance(50) ? to
-            : random.percent(92) ? Block.client.address(isIPv4: isIPv4, &random) : strangeAddress(isIPv4: isIPv4)
+            : random.percent(92) ? Block.client.address(isIPv4: isIPv4, &random)
+            : strangeAddress(isIPv4: isIPv4)
         let kind = upperKind(rule, isIPv4: isIPv4)
         let chain = isIPv4 || !random.percent(20) ? [] : innerChain()
         let inner = writer.putHeader(
