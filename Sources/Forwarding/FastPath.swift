@@ -260,7 +260,7 @@ enum PairCheck {
             isLasting = routes.needsAddressesOnlyIPv4
             guard routes.isOneLookupIPv4
                 ? isReachable(routes.lookup(ipv4: source), frame, world, routes)
-                : isReachable(header, isIPv4: true, frame, world, routes)
+                : isReachable(header, isIPv4: true, frame, world)
             else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
@@ -299,7 +299,7 @@ enum PairCheck {
             isLasting = routes.needsAddressesOnlyIPv6
             guard routes.isOneLookupIPv6
                 ? isReachable(routes.lookup(ipv6: source), frame, world, routes)
-                : isReachable(header, isIPv4: false, frame, world, routes)
+                : isReachable(header, isIPv4: false, frame, world)
             else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
@@ -348,12 +348,14 @@ enum PairCheck {
             ? refused : list.pointee.first &* UInt32(MemoryLayout<DestinationRule>.stride)
     }
 
-    /// With policy rules.
+    /// With policy rules. Looks up the routes itself: handed over, they would be copied by who never
+    /// comes here.
     @inline(never)
     private static func isReachable(
         _ header: UnsafeRawPointer, isIPv4: Bool, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>, _ routes: RouteTable.View
+        _ world: UnsafePointer<WorldView>
     ) -> Bool {
+        guard let routes = world.pointee.routes else { return true }
         let question = question(header, isIPv4: isIPv4, frame, world)
         return isReachable(routes.find(question, isIPv4: isIPv4), frame, world, routes)
             && !SourceCheck.isInside(question, isIPv4: isIPv4, world)

@@ -91,7 +91,7 @@ enum SourceCheck {
     ) -> Bool {
         switch record.kind {
         case .local, .anycast: true
-        case .unicast: !leadsOut(record, world, routes)
+        case .unicast: record.hasInterface && !leadsOut(record, world, routes)
         default: false
         }
     }

@@ -12,6 +12,10 @@ public struct RouteRecord: BitwiseCopyable, Sendable {
     @usableFromInline let firstHop: UInt32
     /// Group of the first nexthop's device.
     @usableFromInline let group: UInt32
+
+    /// Whether the preferred route leaves by any device: one by a nexthop that is not known does not.
+    @inlinable @inline(__always)
+    public var hasInterface: Bool { bestCount > 0 }
 }
 
 /// A rule that may match, in the order of the walk.

@@ -43,7 +43,7 @@ extension Model {
         guard let route = route(to: source) else { return false }
         switch route.kind {
         case .local, .anycast: return true
-        case .unicast: return uplinks.isDisjoint(with: route.best)
+        case .unicast: return !route.best.isEmpty && uplinks.isDisjoint(with: route.best)
         default: return false
         }
     }
