@@ -171,6 +171,22 @@ import Testing
         #expect(verdicts == ["hold", "inject", "hold", "hold", "inject", "hold", "hold"])
     }
 
+    /// A tag of VLAN 0 is a priority alone, wherever a capture keeps it.
+    @Test func tagsOfVLANZeroAreSteppedOver() throws {
+        let addresses: [UInt8] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]
+        let tags: [[UInt8]] = [
+            [0x81, 0, 0xa0, 0, 8, 0], [0x88, 0xa8, 0, 0, 8, 0],
+            [0x88, 0xa8, 0, 0, 0x81, 0, 0x20, 0, 8, 0], [0x81, 0, 0xa0, 1, 8, 0],
+        ]
+        let frames = tags.map { addresses + $0 + Sample.allModes[0] }
+        let shell = try shell(CaptureText.pcap(Record.numbered(frames), link: 1))
+        #expect(try replay(shell).code == 0)
+        let verdicts = try shell.lines("v.jsonl").map { line in
+            ["inject", "pass"].first { line.contains("\"\($0)\"") }
+        }
+        #expect(verdicts == ["inject", "inject", "inject", "pass"])
+    }
+
     /// Each packet of pcapng has the link type of its interface, whose lengths may differ too.
     @Test func pcapngOfSeveralInterfaces() throws {
         let packets: [(interface: Int, time: UInt64, bytes: [UInt8])] = [
