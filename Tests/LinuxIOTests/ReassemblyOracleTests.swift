@@ -31,7 +31,7 @@ extension OnHost {
                     FragmentSet(number: $0 - start, &random)
                 }
                 try Network.with { network in
-                    let run = try FragmentRun(network)
+                    var run = try FragmentRun(network)
                     for (set, kernel, ours) in try run.ask(sets) {
                         whole += ours.count
                         if ours == kernel {
@@ -170,6 +170,7 @@ private struct FragmentSet: CustomStringConvertible {
 private struct FragmentRun {
     private let network: Network
     private let receivers: [Descriptor]
+    private var sent = 0
 
     init(_ network: Network) throws {
         self.network = network
@@ -196,7 +197,7 @@ private struct FragmentRun {
     }
 
     /// Payloads that the kernel delivered and that shuck made whole, of each set.
-    func ask(_ sets: [FragmentSet]) throws -> [(FragmentSet, kernel: [[UInt8]], ours: [[UInt8]])] {
+    mutating func ask(_ sets: [FragmentSet]) throws -> [(FragmentSet, kernel: [[UInt8]], ours: [[UInt8]])] {
         var delivered = [[[UInt8]]](repeating: [], count: sets.count)
         for start in stride(from: 0, to: sets.count, by: 100) {
             let end = min(start + 100, sets.count)
@@ -206,10 +207,13 @@ private struct FragmentRun {
         let ours = sets.enumerated().map { number, set in
             Self.whole(set.packets(identification: number), world)
         }
-        // The scheduler may have put a frame before another; a second time it is no accident.
-        for number in sets.indices where !Self.isRight(sets[number], delivered[number], ours[number]) {
-            delivered[number] = []
-            try send(sets[number].packets(identification: number + 30_000), &delivered)
+        // The scheduler may have put a frame before another, or lost it; three times are no accident.
+        for attempt in 1...2 {
+            for number in sets.indices
+            where !Self.isRight(sets[number], delivered[number], ours[number]) {
+                delivered[number] = []
+                try send(sets[number].packets(identification: number + attempt * 20_000), &delivered)
+            }
         }
         return sets.indices.map { (sets[$0], delivered[$0], ours[$0]) }
     }
@@ -225,19 +229,26 @@ private struct FragmentRun {
         return rest.isEmpty
     }
 
-    /// Sends them and a whole packet of each family, and takes what comes until these do.
-    private func send(_ packets: [[UInt8]], _ delivered: inout [[[UInt8]]]) throws {
-        let marker: [UInt8] = [255, 255, 1, 2, 3]
+    /// Sends them and a whole packet of each family, and takes what comes until these do. A frame
+    /// may be lost, also one of these: they are sent again until they come.
+    private mutating func send(_ packets: [[UInt8]], _ delivered: inout [[[UInt8]]]) throws {
+        sent += 1
+        let marker: [UInt8] = [255, 255] + Frames.word(sent >> 16) + Frames.word(sent)
         let markers = [
             Frames.ipv4(4, from: Frames.four(9), to: Frames.four(2), marker),
             Frames.ipv6(4, from: Frames.six(9), to: Frames.six(2), marker),
-        ]
-        try network.send((packets + markers).map {
+        ].map {
+            Frames.ethernet(Network.nearAddress, $0[0] >> 4 == 4 ? 0x0800 : 0x86dd, $0)
+        }
+        try network.send(packets.map {
             Frames.ethernet(Network.nearAddress, $0[0] >> 4 == 4 ? 0x0800 : 0x86dd, $0)
         })
+        var looks = 0
         var seen: Set<Int> = []
         var buffer = [UInt8](repeating: 0, count: 70_000)
         try Network.eventually("the markers") {
+            if looks % 100 == 0 { try network.send(markers) }
+            looks += 1
             for (index, receiver) in receivers.enumerated() {
                 while true {
                     let count = recv(receiver.number, &buffer, buffer.count, Int32(MSG_DONTWAIT))
@@ -248,6 +259,8 @@ private struct FragmentRun {
                         seen.insert(index)
                         continue
                     }
+                    // A marker that was sent twice.
+                    if payload.count == marker.count, payload[..<2] == [255, 255] { continue }
                     let number = Int(payload[0]) << 8 | Int(payload[1])
                     guard number < delivered.count else {
                         throw Failure(description: "a payload of no set: \(payload)")
