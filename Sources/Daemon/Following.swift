@@ -12,7 +12,9 @@ extension Control {
         usleep(2_000)
         // In a storm this is when workers have taken what was published last.
         letGo()
-        let told = notices.takeNotices()
+        var told = notices.takeNotices()
+        // A dump of routes takes notices itself; a link that changed meanwhile is told of only once.
+        told.addWhatConcernsLinks(of: routes.takeUnseen())
         host.note(told)
         guard !told.isEmpty || routes.due != nil else { return }
         follow(told, reopening: false)

@@ -25,6 +25,8 @@ struct RouteFollower {
     private var nexthops: [UInt32: [Int32]] = [:]
     /// Routes that are not understood, as notes for status.
     private(set) var notes: [String] = []
+    /// What dumps took of the notices and others must hear of: see `takeUnseen`.
+    private var unseen = KernelNotices()
 
     init(_ netlink: NetlinkSocket, _ notices: NetlinkSocket, _ links: [Link]) throws(SystemError) {
         generation = RouteTable([])
@@ -40,7 +42,9 @@ struct RouteFollower {
         let start = Host.monotonicNanoseconds()
         // What was told before is in the dump; what is told meanwhile is taken after it.
         states = Dictionary(links.map { ($0.index, $0.state) }, uniquingKeysWith: { $1 })
-        _ = note(notices.takeNotices(limit: .max).linkChanges)
+        let before = notices.takeNotices(limit: .max)
+        unseen.addWhatConcernsLinks(of: before)
+        _ = note(before.linkChanges)
         let rules = try netlink.rules().compactMap(RuleEntry.init)
         // A kernel built without nexthop objects has none.
         let nexthops = (try? netlink.nexthops()) ?? [:]
@@ -61,6 +65,7 @@ struct RouteFollower {
         fresh.finish()
         mirror = fresh
         let meanwhile = notices.takeNotices(limit: .max)
+        unseen.addWhatConcernsLinks(of: meanwhile)
         var isUnsure = note(meanwhile.linkChanges) || meanwhile.areLost || meanwhile.rules
             || meanwhile.nexthops || meanwhile.goneAddresses || meanwhile.linkdownRule
         for change in meanwhile.routes where !apply(change) { isUnsure = true }
@@ -155,11 +160,19 @@ struct RouteFollower {
         return mirror.insert(entry, change.isReplacing ? .instead : isLast ? .last : .first)
     }
 
+    /// What dumps since the last call took of the notices, without what is in the mirror: links, addresses
+    /// and settings that changed after the caller last read them.
+    mutating func takeUnseen() -> KernelNotices {
+        defer { unseen = KernelNotices() }
+        return unseen
+    }
+
     /// When every worker has the last generation.
     func reclaim() { mirror.reclaim() }
 
-    /// Milliseconds until a dump is to be made; nil: none is due.
+    /// Milliseconds until a dump is to be made or notices are to be heard of; nil: none is due.
     var patience: Int32? {
+        if !unseen.isEmpty { return 0 }
         guard due != nil else { return nil }
         let now = Host.monotonicNanoseconds()
         return now >= dueNanoseconds ? 0 : Int32(clamping: (dueNanoseconds - now) / 1_000_000 + 1)

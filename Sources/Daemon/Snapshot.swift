@@ -344,14 +344,15 @@ struct Snapshot: @unchecked Sendable {
         }
     }
 
+    /// A dump after a change of links is daily business; one that is late is not.
     private func lateMirror() -> [Degradation] {
-        routes.due.map {
-            [
-                Degradation(
-                    what: .routes, subject: "mirror", text: "routes are being read again: \($0)",
-                    isBlocking: false)
-            ]
-        } ?? []
+        guard let reason = routes.due, routes.age >= 1 else { return [] }
+        return [
+            Degradation(
+                what: .routes, subject: "mirror",
+                text: "routes are being read again for more than a second: \(reason)",
+                isBlocking: false)
+        ]
     }
 
     private func lostClaims() -> [Degradation] {

@@ -246,6 +246,13 @@ public struct KernelNotices: Sendable, Equatable {
     /// Whether more than routes, rules and nexthops may have changed.
     public var concernsLinks: Bool { areLost || links || addresses || goneAddresses }
 
+    /// Adds that links, addresses or settings changed; not what became of routes and of each link.
+    public mutating func addWhatConcernsLinks(of other: KernelNotices) {
+        links = links || other.links || other.areLost
+        addresses = addresses || other.addresses || other.goneAddresses
+        settings = settings || other.settings || other.areLost
+    }
+
     mutating func take(_ message: UnsafeRawBufferPointer) {
         let (type, flags) = NetlinkAnswer.type(of: message)
         switch type {

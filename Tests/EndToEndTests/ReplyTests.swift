@@ -142,7 +142,9 @@ extension EndToEnd {
         @Test func theTableGoesWithItsProcess() throws {
             try Rig.with { rig in
                 let first = try Daemon.ready(rig, Self.setup(Self.nft))
-                var other = Setup(tunnels: [Setup.Tunnel(local: ["192.0.2.200"])])
+                var other = Setup(
+                    interfaces: ["cali0"],
+                    tunnels: [Setup.Tunnel(local: ["192.0.2.200"], remotes: [Rig.balancer4])])
                 other.more = [Self.nft, "devices: [{name: shuck1}]"]
                 let second = try Daemon(rig, other, name: "other")
                 try second.waitUntilReady()

@@ -73,8 +73,9 @@ extension EndToEnd {
                             ? "STATUS=forwarding"
                             : "STATUS=waiting: interface eth0 is down: ip link set eth0 up")
                 }
-                let lines = daemon.process.errors.split(separator: "\n")
-                #expect(lines.last?.contains("forwarding") == true, "\(lines)")
+                try eventually("the same as the log's last line") {
+                    daemon.process.errors.split(separator: "\n").last?.contains("forwarding") == true
+                }
                 #expect(try daemon.reload().status == 200)
                 let reload = try manager.wait(for: "READY=1")
                 #expect(reload.contains("RELOADING=1"), "\(reload)")

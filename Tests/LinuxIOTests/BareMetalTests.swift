@@ -102,7 +102,7 @@ extension OnHost {
                 // A pod's address and the host's own never come from outside.
                 let pod = host.why(0x0af4_0709)
                 #expect(pod.routes == ["10.244.7.0/24 dev pods"])
-                #expect(pod.verdicts.map(\.reason) == ["ip_rpfilter", "ip_rpfilter"])
+                #expect(pod.verdicts.map(\.reason) == ["ip_local_source", "ip_local_source"])
                 let own = host.why(0xac14_ece1)
                 #expect(own.rule == "0: from all lookup local")
                 #expect(own.verdicts.map(\.reason) == ["ip_local_source", "ip_local_source"])

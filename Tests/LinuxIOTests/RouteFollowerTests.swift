@@ -77,6 +77,30 @@ extension OnHost {
             try Network.waitForCarrier(["near", "side", "away"])
         }
 
+        /// A dump takes notices itself. What they say of links others must still hear: the interface that
+        /// went down while routes were read was up for ever.
+        @Test func aDumpHidesNoChangeOfLinks() throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                var following = try Following()
+                try following.settle()
+                _ = following.follower.takeUnseen()
+                var lost = KernelNotices()
+                lost.areLost = true
+                let links = try following.netlink.links()
+                try Network.run("ip link set side down")
+                // Told of before the dump, behind the links that it is given.
+                try Network.eventually("the dump") {
+                    try following.follower.follow(
+                        lost, following.netlink, following.notices, links: links)
+                }
+                #expect(!following.notices.takeNotices().links)
+                #expect(following.follower.patience == 0)
+                #expect(following.follower.takeUnseen().concernsLinks)
+                #expect(following.follower.takeUnseen().isEmpty)
+            }
+        }
+
         /// A batch of ip(8) for one family; what the kernel refuses it refuses.
         private static func batch(isIPv4: Bool, _ random: inout SplitMix) -> String {
             let hops = isIPv4
