@@ -13,7 +13,7 @@ final class DropExamples: @unchecked Sendable {
     /// Bytes of a frame that are kept, from its network header on: outer and inner header of any mode
     /// with some extension headers, and the ports.
     static let headBytes = 112
-    /// A reason's example is not replaced sooner, so that a flood does not pay for it.
+    /// A reason's example is replaced at most once in so long, in ns, so that a flood does not pay for it.
     private static let interval: UInt64 = 100_000_000
     private static let words = 3 + headBytes / 8
 
@@ -35,12 +35,26 @@ final class DropExamples: @unchecked Sendable {
     /// the head of the frame.
     struct Writer {
         fileprivate let slots: UnsafeMutablePointer<Atomic<UInt64>>
+        /// Reasons with a new example, by bit, since `recentUntil` was set.
+        private var recent: UInt32 = 0
+        private var recentUntil: UInt64 = 0
+
+        fileprivate init(slots: UnsafeMutablePointer<Atomic<UInt64>>) { self.slots = slots }
+
+        /// To be called before the first `note` of a batch.
+        @inline(__always)
+        mutating func begin(now: UInt64) {
+            if now < recentUntil { return }
+            recent = 0
+            recentUntil = now &+ DropExamples.interval
+        }
 
         @inline(__always)
-        func note(_ reason: DropReason, _ frame: UnsafePointer<Frame>, now: UInt64) {
-            let slot = slots + Int(reason.rawValue) &* DropExamples.words
-            if now &- slot[1].load(ordering: .relaxed) < DropExamples.interval { return }
-            write(slot, frame, now)
+        mutating func note(_ reason: DropReason, _ frame: UnsafePointer<Frame>, now: UInt64) {
+            let bit = UInt32(1) &<< UInt32(reason.rawValue)
+            if recent & bit != 0 { return }
+            recent |= bit
+            write(slots + Int(reason.rawValue) &* DropExamples.words, frame, now)
         }
 
         @inline(never)

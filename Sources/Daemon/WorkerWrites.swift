@@ -7,6 +7,7 @@ import LinuxIO
 extension Worker {
     /// Queues a write for each run of packets that go on: one submit, and all have completed.
     func inject(_ count: Int, _ now: UInt64) throws(SystemError) {
+        examples.begin(now: now)
         if isShadow { return noteRefusals(count, now) }
         let joined = joinsAny
             ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)

@@ -70,31 +70,35 @@ struct DropExampleTests {
         }
     }
 
-    @Test("the first is kept, the next one no sooner than a tenth of a second later")
+    @Test("the first of a tenth of a second is kept, for each reason")
     func interval() throws {
         let examples = try DropExamples(cpu: 0)
-        let writer = examples.writer
+        var writer = examples.writer
         #expect(examples.read(.reversePath) == nil)
-        func note(_ bytes: [UInt8], at now: UInt64, interface: UInt16) {
+        func note(_ reason: DropReason, _ bytes: [UInt8], at now: UInt64, interface: UInt16) {
             bytes.withUnsafeBytes { bytes in
                 withUnsafeTemporaryAllocation(byteCount: 8, alignment: 8) { head in
+                    guard let start = bytes.baseAddress, let head = head.baseAddress else { return }
                     var frame = Frame(
-                        network: bytes.baseAddress!, head: head.baseAddress!, length: bytes.count,
-                        wireLength: bytes.count, linkLength: 14, etherType: 0x0800,
-                        interface: interface, isForUs: true)
-                    writer.note(.reversePath, &frame, now: now)
+                        network: start, head: head, length: bytes.count, wireLength: bytes.count,
+                        linkLength: 14, etherType: 0x0800, interface: interface, isForUs: true)
+                    writer.begin(now: now)
+                    writer.note(reason, &frame, now: now)
                 }
             }
         }
         let second: UInt64 = 1_000_000_000
-        note([1, 2, 3], at: second, interface: 300)
-        note([9], at: second + 99_999_999, interface: 1)
+        note(.reversePath, [1, 2, 3], at: second, interface: 300)
+        note(.reversePath, [9], at: second + 99_999_999, interface: 1)
+        note(.gsoInvalid, [7], at: second + 99_999_999, interface: 1)
         let first = try #require(examples.read(.reversePath))
         #expect(first.head == [1, 2, 3] && first.interface == 300 && first.stamp == second)
+        #expect(examples.read(.gsoInvalid)?.head == [7])
         let long = (0..<200).map { UInt8($0) }
-        note(long, at: second + 100_000_000, interface: 1)
+        note(.reversePath, long, at: second + 100_000_000, interface: 1)
         let next = try #require(examples.read(.reversePath))
         #expect(next.head == Array(long.prefix(112)) && next.interface == 1)
         #expect(examples.read(.sourceRoute) == nil)
+        #expect(DropReason.allCases.count <= 32, "a bit for each")
     }
 }
