@@ -369,23 +369,23 @@ final class Worker {
 
     /// Takes up to `limit` ready slots of a ring, lost ones included, to the batch from `place` on.
     /// - Returns: how many frames it took.
+    @inline(__always)
     private func takeSlots(
         _ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int, _ bigTaken: inout Int
     ) -> Int {
-        var count = 0
-        var looked = 0
-        while looked < limit {
+        var count = place
+        var end = place &+ limit
+        while count < end {
             guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
             if slot.isCopied && bigTaken == Self.bigFrames { break }
-            looked &+= 1
             let index = state.pointee.cursor
             // The count of slots is a power of two.
             let mask = state.pointee.slots.count &- 1
             state.pointee.cursor = (index &+ 1) & mask
             state.pointee.slots.prefetch((index &+ 4) & mask)
-            if take(slot, index, state, place &+ count, &bigTaken) { count &+= 1 }
+            if take(slot, index, state, count, &bigTaken) { count &+= 1 } else { end &-= 1 }
         }
-        return count
+        return count &- place
     }
 
     /// Describes one slot's frame to the judge; false when it is none that could be judged.
