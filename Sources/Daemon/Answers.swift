@@ -76,7 +76,7 @@ extension Plumbing {
             let place = configuration.devices.firstIndex(where: { $0.netns == nil }),
             let device = next.devices[configuration.devices[place].name]
         else { return }
-        guard Host.sysctl("net.ipv6.conf.all.forwarding") != nil else {
+        guard Host.hasSysctl("net.ipv6.conf.all.forwarding") else {
             next.fallShort("inner.rewriteSources: this host has no IPv6, so nothing is answered")
             return
         }

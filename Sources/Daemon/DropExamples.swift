@@ -19,41 +19,43 @@ final class DropExamples: @unchecked Sendable {
 
     private let memory: NamedMemory
     private let slots: UnsafeMutablePointer<Atomic<UInt64>>
+    private let recent: UnsafeMutablePointer<Atomic<UInt64>>
 
     /// - Parameter cpu: the writer's.
     init(cpu: Int) throws(SystemError) {
         let count = DropReason.allCases.count * Self.words
-        memory = try NamedMemory(
-            name: "shuck-examples", byteCount: NamedMemory.bytes(for: Atomic<UInt64>.self, count), cpu: cpu)
+        let bytes = NamedMemory.bytes(for: Atomic<UInt64>.self, count)
+            + NamedMemory.bytes(for: Atomic<UInt64>.self, 2)
+        memory = try NamedMemory(name: "shuck-examples", byteCount: bytes, cpu: cpu)
         slots = memory.take(Atomic<UInt64>.self, count)
+        recent = memory.take(Atomic<UInt64>.self, 2)
     }
 
-    var writer: Writer { Writer(slots: slots) }
+    var writer: Writer { Writer(slots: slots, recent: recent) }
 
     /// What the worker holds: trivially copyable. A slot is a sequence number, odd while it is
     /// written; a stamp of CLOCK_MONOTONIC in nanoseconds; interface << 8 | bytes of the head; and
     /// the head of the frame.
     struct Writer {
         fileprivate let slots: UnsafeMutablePointer<Atomic<UInt64>>
-        /// Reasons with a new example, by bit, since `recentUntil` was set.
-        private var recent: UInt32 = 0
-        private var recentUntil: UInt64 = 0
-
-        fileprivate init(slots: UnsafeMutablePointer<Atomic<UInt64>>) { self.slots = slots }
+        /// Reasons with a new example, by bit; then until when that counts. In memory of its own: a
+        /// field that changes would cost a check of exclusive access for each frame.
+        fileprivate let recent: UnsafeMutablePointer<Atomic<UInt64>>
 
         /// To be called before the first `note` of a batch.
         @inline(__always)
-        mutating func begin(now: UInt64) {
-            if now < recentUntil { return }
-            recent = 0
-            recentUntil = now &+ DropExamples.interval
+        func begin(now: UInt64) {
+            if now < recent[1].load(ordering: .relaxed) { return }
+            recent[0].store(0, ordering: .relaxed)
+            recent[1].store(now &+ DropExamples.interval, ordering: .relaxed)
         }
 
         @inline(__always)
-        mutating func note(_ reason: DropReason, _ frame: UnsafePointer<Frame>, now: UInt64) {
-            let bit = UInt32(1) &<< UInt32(reason.rawValue)
-            if recent & bit != 0 { return }
-            recent |= bit
+        func note(_ reason: DropReason, _ frame: UnsafePointer<Frame>, now: UInt64) {
+            let bit = UInt64(1) &<< UInt64(reason.rawValue)
+            let old = recent[0].load(ordering: .relaxed)
+            if old & bit != 0 { return }
+            recent[0].store(old | bit, ordering: .relaxed)
             write(slots + Int(reason.rawValue) &* DropExamples.words, frame, now)
         }
 

@@ -54,6 +54,8 @@ enum Timing {
     static let stopNanoseconds: UInt64 = 3_000_000_000
     /// What a publication replaced goes so soon after the last worker took it.
     static let settleMilliseconds: Int32 = 5
+    /// For the devices of a shuck that was killed to go: the kernel ends its io_uring in a work queue.
+    static let predecessorNanoseconds: UInt64 = 1_000_000_000
 }
 
 /// The control thread's state. Everything that opens, closes or publishes happens here; it waits for no
@@ -106,6 +108,7 @@ final class Control {
         watch = try DirectoryWatch()
         for directory in configuration.namespaceDirectories { watch.watch(directory) }
         admin = try AdminState()
+        try Self.awaitPredecessor(configuration, netlink)
         var plumbing = try Plumbing().reconciled(
             with: configuration, links: netlink.links(), cpus: cpus, .start)
         let links = try netlink.links()
@@ -135,6 +138,20 @@ final class Control {
         snapshot.host = host.look(configuration, snapshot.plumbing, log)
         share()
         announce()
+    }
+
+    /// Waits a moment for devices of our names that a killed shuck has left; those of others stay.
+    private static func awaitPredecessor(
+        _ configuration: Configuration, _ netlink: NetlinkSocket
+    ) throws {
+        let names = Set(configuration.devices.lazy.filter { $0.netns == nil }.map(\.name))
+        let deadline = Host.monotonicNanoseconds() + Timing.predecessorNanoseconds
+        // ARPHRD_NONE: a TUN device.
+        while try netlink.links().contains(where: { $0.hardwareType == 65534 && names.contains($0.name) }),
+            Host.monotonicNanoseconds() < deadline
+        {
+            Host.pause(milliseconds: 10)
+        }
     }
 
     private func refuseFallbacks() throws {

@@ -350,8 +350,15 @@ final class Worker {
 
     /// Takes ready slots: of one ring what is there, of several their turns.
     private func gather() -> Int {
+        if portCount > 1 { return gatherInTurns() }
         var bigTaken = 0
-        if portCount == 1 { return takeSlots(ports, 0, Self.batch, &bigTaken) }
+        return portCount == 0 ? 0 : takeSlots(ports, 0, Self.batch, &bigTaken)
+    }
+
+    /// Apart from `gather`, so that one ring costs nothing for it.
+    @inline(never)
+    private func gatherInTurns() -> Int {
+        var bigTaken = 0
         var busy = 0
         var port = 0
         while port < portCount {
@@ -519,6 +526,8 @@ final class Worker {
         let writer = self.writer
         writer.begin()
         writer.add(.received, UInt64(count))
+        examples.begin(now: now)
+        noteExample(0, now)
         var first = 0
         var writes: UInt64 = 0
         var bytes: UInt64 = 0
@@ -527,13 +536,10 @@ final class Worker {
             let entry = entries + index
             if entry.pointee.isQueued {
                 writes &+= 1
-                if entry.pointee.result != entry.pointee.expected {
-                    verdict.pointee.refuseWrite(entry.pointee.result)
-                    examples.note(verdict.pointee.reason, frames + index, now: now)
-                }
+                if entry.pointee.result != entry.pointee.expected { refuseWrite(index, now) }
             }
             if !verdict.hasFate(of: verdicts + first) {
-                tally(verdicts + first, UInt64(index &- first), bytes, writer)
+                endGroup(first, index, bytes, now)
                 first = index
                 bytes = 0
             }
@@ -547,6 +553,28 @@ final class Worker {
             countFailures(reassembler.failures)
         }
         writer.end()
+    }
+
+    // Apart from the loop of `account`, which they would cost registers.
+
+    @inline(never)
+    private func refuseWrite(_ index: Int, _ now: UInt64) {
+        verdicts[index].refuseWrite(entries[index].result)
+        noteExample(index, now)
+    }
+
+    /// - Parameter next: the first frame behind those of one fate.
+    @inline(never)
+    private func endGroup(_ first: Int, _ next: Int, _ bytes: UInt64, _ now: UInt64) {
+        tally(verdicts + first, UInt64(next &- first), bytes, writer)
+        noteExample(next, now)
+    }
+
+    /// Keeps a refused frame as its reason's example: of neighbours of one fate the first, while its
+    /// slot is still ours.
+    private func noteExample(_ index: Int, _ now: UInt64) {
+        let reason = verdicts[index].reason
+        if reason != .none { examples.note(reason, frames + index, now: now) }
     }
 
     private func tally(

@@ -7,8 +7,7 @@ import LinuxIO
 extension Worker {
     /// Queues a write for each run of packets that go on: one submit, and all have completed.
     func inject(_ count: Int, _ now: UInt64) throws(SystemError) {
-        examples.begin(now: now)
-        if isShadow { return noteRefusals(count, now) }
+        if isShadow { return }
         let joined = joinsAny
             ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
             : Joiner.Joined()
@@ -26,21 +25,14 @@ extension Worker {
                     continue
                 }
                 queued &+= 1
-            } else if verdict.pointee.reason != .none {
-                examples.note(verdict.pointee.reason, frames + index, now: now)
-                if verdict.pointee.kind == .reply { reply(index, verdict, now) }
+            } else if verdict.pointee.kind == .reply {
+                reply(index, verdict, now)
             }
         }
         hasSubmitted = queued > 0
         if queued == 0 { return }
         try complete(queued)
         if joined.firsts != 0 { try settleRuns(joined, count) }
-    }
-
-    private func noteRefusals(_ count: Int, _ now: UInt64) {
-        for index in 0..<count where verdicts[index].reason != .none {
-            examples.note(verdicts[index].reason, frames + index, now: now)
-        }
     }
 
     private func complete(_ queued: Int) throws(SystemError) {

@@ -147,17 +147,28 @@ public enum Judge {
                 identification: outer.identification, vrf: vrf, protocolNumber: DatagramKey.ipv6)
     }
 
+    @inline(__always)
     private static func verdict(
         _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
         keepsFragments: Bool
     ) -> Verdict {
         guard frame.pointee.isForUs else { return .pass }
+        if frame.pointee.etherType == 0x0800 { return verdictIPv4(frame, world, keepsFragments) }
+        if frame.pointee.etherType == 0x86dd { return verdictIPv6(frame, world, keepsFragments) }
+        return verdictTagged(frame, world, keepsFragments)
+    }
+
+    /// Of frames that are neither IPv4 nor IPv6 at once. Apart from `verdict`, which would save
+    /// registers for it with each frame.
+    @inline(never)
+    private static func verdictTagged(
+        _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        _ keepsFragments: Bool
+    ) -> Verdict {
+        guard frame.pointee.dropPriorityTags() else { return .pass }
         switch frame.pointee.etherType {
         case 0x0800: return verdictIPv4(frame, world, keepsFragments)
         case 0x86dd: return verdictIPv6(frame, world, keepsFragments)
-        case 0x8100, 0x88a8:
-            return frame.pointee.dropPriorityTags()
-                ? verdict(frame, world, keepsFragments: keepsFragments) : .pass
         default: return .pass
         }
     }

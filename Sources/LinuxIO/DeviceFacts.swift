@@ -74,11 +74,13 @@ public struct NamespaceFacts: Sendable, Equatable {
 
     public init() {}
 
-    /// Those of this thread's namespace.
+    /// Those of this thread's namespace. What cannot be read now, as without descriptors, is taken to be
+    /// as it should.
     public static func read() -> NamespaceFacts {
         var facts = NamespaceFacts()
         facts.forwardsIPv4 = Host.sysctl("net.ipv4.ip_forward") != "0"
-        facts.forwardsIPv6 = Host.sysctl("net.ipv6.conf.all.forwarding").map { $0 != "0" }
+        let forwarding = "net.ipv6.conf.all.forwarding"
+        facts.forwardsIPv6 = Host.hasSysctl(forwarding) ? Host.sysctl(forwarding) != "0" : nil
         facts.isIPv6Off = Host.sysctl("net.ipv6.conf.all.disable_ipv6") == "1"
         return facts
     }

@@ -40,9 +40,15 @@ public enum Host {
         return names
     }
 
-    /// A sysctl by its dotted name, of this network namespace; nil where the kernel has none.
-    public static func sysctl(_ name: String) -> String? {
-        read("/proc/sys/" + String(name.map { $0 == "." ? "/" : $0 }))
+    /// A sysctl by its dotted name, of this network namespace; nil where it cannot be read.
+    public static func sysctl(_ name: String) -> String? { read(sysctlPath(name)) }
+
+    /// Whether the kernel has a sysctl. Takes no descriptor, so that a process that has none left does
+    /// not take a setting for missing.
+    public static func hasSysctl(_ name: String) -> Bool { access(sysctlPath(name), F_OK) == 0 }
+
+    private static func sysctlPath(_ name: String) -> String {
+        "/proc/sys/" + String(name.map { $0 == "." ? "/" : $0 })
     }
 
     /// CAP_* numbers of linux/capability.h that this process lacks, by name.

@@ -73,7 +73,7 @@ struct DropExampleTests {
     @Test("the first of a tenth of a second is kept, for each reason")
     func interval() throws {
         let examples = try DropExamples(cpu: 0)
-        var writer = examples.writer
+        let writer = examples.writer
         #expect(examples.read(.reversePath) == nil)
         func note(_ reason: DropReason, _ bytes: [UInt8], at now: UInt64, interface: UInt16) {
             bytes.withUnsafeBytes { bytes in
@@ -99,6 +99,6 @@ struct DropExampleTests {
         let next = try #require(examples.read(.reversePath))
         #expect(next.head == Array(long.prefix(112)) && next.interface == 1)
         #expect(examples.read(.sourceRoute) == nil)
-        #expect(DropReason.allCases.count <= 32, "a bit for each")
+        #expect(DropReason.allCases.count <= 64, "a bit for each")
     }
 }

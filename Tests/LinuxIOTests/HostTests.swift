@@ -25,6 +25,12 @@ import Testing
         #expect(Placement.allowedCPUs() == allowed)
     }
 
+    @Test func aSettingIsThereOrNot() {
+        #expect(Host.hasSysctl("net.ipv4.ip_forward"))
+        #expect(!Host.hasSysctl("net.ipv4.no_such_setting"))
+        #expect(Host.sysctl("net.ipv4.no_such_setting") == nil)
+    }
+
     @Test func aCPUThatIsNotThereIsAnError() {
         #expect { try Placement.pinSelf(to: 1000) } throws: { error in
             "\(error)".contains("CPU 1000")
