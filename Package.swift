@@ -10,14 +10,17 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 let sanitizers = Context.environment["SHUCK_FUZZ"] ?? "none"
 let sanitize = sanitizers == "none" ? [] : ["-sanitize=\(sanitizers)"]
 let tested = strict + (sanitize.isEmpty ? [] : [.unsafeFlags(sanitize)])
-let fuzzing: [Target] = Context.environment["SHUCK_FUZZ"] == nil ? [] : [
-    .executableTarget(
-        name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict),
-    // Links only with the fuzzer.
-    .executableTarget(
-        name: "fuzz", dependencies: ["FuzzTargets", "Model"], path: "Tests/Fuzz/Driver",
-        swiftSettings: strict, linkerSettings: [.unsafeFlags(sanitize + ["-use-ld=lld"])]),
-]
+let fuzzing: [Target] =
+    Context.environment["SHUCK_FUZZ"] == nil
+    ? []
+    : [
+        .executableTarget(
+            name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict),
+        // Links only with the fuzzer.
+        .executableTarget(
+            name: "fuzz", dependencies: ["FuzzTargets", "Model"], path: "Tests/Fuzz/Driver",
+            swiftSettings: strict, linkerSettings: [.unsafeFlags(sanitize + ["-use-ld=lld"])]),
+    ]
 
 let package = Package(
     name: "shuck",

@@ -1,8 +1,8 @@
 // pcapng (draft-ietf-opsawg-pcapng), block by block: each packet with its own interface, whose name, link
 // type and resolution the file tells. libpcap tells nothing of interfaces and refuses files of two kinds.
 
-import Foundation
 import Forwarding
+import Foundation
 
 /// An interface that packets of a capture came in by.
 public struct CaptureInterface: Sendable, Equatable {
@@ -22,7 +22,8 @@ public struct CaptureInterface: Sendable, Equatable {
         // The rest is less than a second, so the quotient fits.
         let wide = rest.multipliedFullWidth(by: 1_000_000_000)
         let fraction = unitsPerSecond.dividingFullWidth((wide.high, wide.low)).quotient
-        let (shifted, isBelow) = offset < 0
+        let (shifted, isBelow) =
+            offset < 0
             ? seconds.subtractingReportingOverflow(offset.magnitude)
             : seconds.addingReportingOverflow(offset.magnitude)
         if isBelow { return offset < 0 ? 0 : .max }

@@ -1,8 +1,8 @@
 // Captures on disk: read as they came, pcap through libpcap, and written as IP packets without a link layer.
 
 import CPcap
-import Foundation
 import Forwarding
+import Foundation
 
 /// Why a capture could not be read or written, in one sentence.
 public struct CaptureError: Error {

@@ -61,12 +61,13 @@ final class AdminSocket {
         guard lstat(path, &status) == 0 else { return }
         let kind = status.st_mode & S_IFMT
         guard kind != S_IFSOCK else { return }
-        let name = switch kind {
-        case S_IFREG: "a regular file"
-        case S_IFLNK: "a symbolic link"
-        case S_IFDIR: "a directory"
-        default: "no socket"
-        }
+        let name =
+            switch kind {
+            case S_IFREG: "a regular file"
+            case S_IFLNK: "a symbolic link"
+            case S_IFDIR: "a directory"
+            default: "no socket"
+            }
         throw HostProblem(
             description: """
                 admin.socket \(path) is \(name), which shuck does not replace: remove it, or choose \

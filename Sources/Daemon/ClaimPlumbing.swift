@@ -150,11 +150,12 @@ extension ClaimTables.Native {
         self.init(
             sources: claims.sources.map(\.bytes),
             targets: claims.targets.map { target in
-                let ports: Ports = switch target.ports {
-                case .never: .never
-                case .any: .any
-                case .set(let index): .set(index)
-                }
+                let ports: Ports =
+                    switch target.ports {
+                    case .never: .never
+                    case .any: .any
+                    case .set(let index): .set(index)
+                    }
                 return Target(
                     network: target.prefix.isIPv4 ? mapped : ClaimTables.Network(target.prefix),
                     protocolNumber: target.protocolNumber, ports: ports)

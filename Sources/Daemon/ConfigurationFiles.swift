@@ -32,12 +32,13 @@ public enum ConfigurationFiles {
     private static func text(of path: String) -> Result<String, Unreadable> {
         // A pipe is read as a file is; a folder opens, but has no text.
         guard let file = fopen(path, "re") else {
-            let cause = switch errno {
-            case ENOENT, ENOTDIR: "there is no such file; give one with --config FILE"
-            case EACCES, EPERM:
-                "this user may not read it: run as root, or give read permission (ls -l \(path))"
-            default: "it cannot be opened: \(String(cString: strerror(errno)))"
-            }
+            let cause =
+                switch errno {
+                case ENOENT, ENOTDIR: "there is no such file; give one with --config FILE"
+                case EACCES, EPERM:
+                    "this user may not read it: run as root, or give read permission (ls -l \(path))"
+                default: "it cannot be opened: \(String(cString: strerror(errno)))"
+                }
             return .failure(Unreadable(message: cause))
         }
         defer { fclose(file) }

@@ -114,12 +114,13 @@ extension Plumbing {
     ///   nobody tells.
     func isDue(_ configuration: Configuration, looksAtNamespaces: Bool) -> Bool {
         if let next = nextAttemptNanoseconds, Host.monotonicNanoseconds() >= next { return true }
-        return looksAtNamespaces && configuration.devices.contains { device in
-            guard let path = device.netns else { return false }
-            if let tun = devices[device.name] { return isStale(tun, path) }
-            return absences[.device(device.name)]?.isAwaited ?? false
-                && NetworkNamespace.identity(at: path) != nil
-        }
+        return looksAtNamespaces
+            && configuration.devices.contains { device in
+                guard let path = device.netns else { return false }
+                if let tun = devices[device.name] { return isStale(tun, path) }
+                return absences[.device(device.name)]?.isAwaited ?? false
+                    && NetworkNamespace.identity(at: path) != nil
+            }
     }
 
     /// A queue of each device in a pod's namespace: it reports an error when the device goes.

@@ -24,7 +24,8 @@ final class DropExamples: @unchecked Sendable {
     /// - Parameter cpu: the writer's.
     init(cpu: Int) throws(SystemError) {
         let count = DropReason.allCases.count * Self.words
-        let bytes = NamedMemory.bytes(for: Atomic<UInt64>.self, count)
+        let bytes =
+            NamedMemory.bytes(for: Atomic<UInt64>.self, count)
             + NamedMemory.bytes(for: Atomic<UInt64>.self, 2)
         memory = try NamedMemory(name: "shuck-examples", byteCount: bytes, cpu: cpu)
         slots = memory.take(Atomic<UInt64>.self, count)
@@ -169,7 +170,8 @@ enum PacketLine {
             var next = bytes[6]
             var offset = 40
             while [0, 43, 44, 60].contains(next), offset + 4 <= bytes.count {
-                let isLater = next == 44
+                let isLater =
+                    next == 44
                     && (UInt16(bytes[offset + 2]) << 8 | UInt16(bytes[offset + 3])) & 0xfff8 != 0
                 let length = next == 44 ? 8 : (Int(bytes[offset + 1]) + 1) * 8
                 next = bytes[offset]

@@ -85,7 +85,8 @@ extension Control {
     private func followLinks(_ told: KernelNotices, reopening: Bool) throws {
         let links = try netlink.links()
         let old = snapshot.plumbing
-        let isChanged = reopening
+        let isChanged =
+            reopening
             || Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration)
         var plumbing = old
         if isChanged {
@@ -130,7 +131,8 @@ extension Control {
     private static func changesPlumbing(
         from old: [Link], to new: [Link], _ configuration: Configuration
     ) -> Bool {
-        let names = configuration.interfaces
+        let names =
+            configuration.interfaces
             + configuration.devices.filter { $0.netns == nil }.map(\.name)
         let (before, after) = (
             Dictionary(old.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first }),

@@ -201,11 +201,12 @@ struct HostWatch {
         guard !left.isEmpty || !contested.isEmpty else { return [] }
         let right = contested.filter { one in !left.contains { $0.aspect == one.aspect } }
         let what = (left + right).map(\.text).sorted().joined(separator: ", ")
-        let cause = failure.map { "it could not be set right: \($0)" }
-            ?? """
-            something on this host changes it again and again, and shuck sets it right at most once \
-            a minute then: look for it in /etc/sysctl.d, NetworkManager, systemd-networkd and udev's rules
-            """
+        let cause =
+            failure.map { "it could not be set right: \($0)" }
+                ?? """
+                something on this host changes it again and again, and shuck sets it right at most once \
+                a minute then: look for it in /etc/sysctl.d, NetworkManager, systemd-networkd and udev's rules
+                """
         return [
             Degradation(
                 what: .host, subject: device.name,

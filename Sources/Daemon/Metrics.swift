@@ -102,10 +102,9 @@ extension Totals {
                     let labels: KeyValuePairs = [
                         "worker": worker, "tunnel": name, "mode": mode.name, "device": deviceName,
                     ]
-                    self[Series("shuck_injected_packets_total", labels), default: 0]
-                        += values.values[index]
-                    self[Series("shuck_injected_bytes_total", labels), default: 0]
-                        += values.values[index - shape.injected + shape.injectedBytes]
+                    self[Series("shuck_injected_packets_total", labels), default: 0] += values.values[index]
+                    self[Series("shuck_injected_bytes_total", labels), default: 0] +=
+                        values.values[index - shape.injected + shape.injectedBytes]
                 }
             }
         }

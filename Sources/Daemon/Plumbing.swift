@@ -149,7 +149,7 @@ struct Plumbing {
         // ARPHRD_ETHER and ARPHRD_LOOPBACK: the link layers that begin with an Ethernet header.
         guard link.hardwareType == 1 || link.hardwareType == 772 else {
             throw SystemError(
-                "open", link.name, errno: 95 /* EOPNOTSUPP */,
+                "open", link.name, errno: EOPNOTSUPP,
                 mend: "it is no Ethernet device; name the device below it under interfaces")
         }
         let fanout = cpus.count > 1 ? FanoutGroup() : nil

@@ -26,11 +26,12 @@ extension Control {
         let (loaded, problems) = ConfigurationFiles.load(path)
         for problem in problems { log.log(level: level(problem), "\(problem)") }
         let errors = problems.filter { $0.severity == .error }.map(\.description)
-        let outcome = if let loaded, errors.isEmpty {
-            apply(loaded)
-        } else {
-            ReloadOutcome.refused(errors)
-        }
+        let outcome =
+            if let loaded, errors.isEmpty {
+                apply(loaded)
+            } else {
+                ReloadOutcome.refused(errors)
+            }
         snapshot.lastReloadSuccessful = outcome.isApplied
         snapshot.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
         snapshot.lastReloadUnix = Host.unixSeconds()
@@ -89,7 +90,8 @@ extension Control {
         let shape = CounterShape(nextWorlds[0].policy)
         let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
         // An example names its interface by its place in the list.
-        let examples = next.interfaces == before.configuration.interfaces
+        let examples =
+            next.interfaces == before.configuration.interfaces
             ? before.workers.map(\.examples) : try cpus.map { try DropExamples(cpu: $0) }
         // From here on the old configuration sees what changes.
         try plumbing.changeDevices(unlike: before.plumbing)

@@ -66,7 +66,8 @@ struct RouteFollower {
         mirror = fresh
         let meanwhile = notices.takeNotices(limit: .max)
         unseen.addWhatConcernsLinks(of: meanwhile)
-        var isUnsure = note(meanwhile.linkChanges) || meanwhile.areLost || meanwhile.rules
+        var isUnsure =
+            note(meanwhile.linkChanges) || meanwhile.areLost || meanwhile.rules
             || meanwhile.nexthops || meanwhile.goneAddresses || meanwhile.linkdownRule
         for change in meanwhile.routes where !apply(change) { isUnsure = true }
         generation = mirror.generation()
@@ -211,7 +212,8 @@ struct RouteStatus: Sendable {
 extension RouteEntry {
     /// nil for routes that no lookup finds: dead ones, and kinds that the kernel never answers with.
     package init?(_ route: KernelRoute, nexthops: [UInt32: [Int32]] = [:]) {
-        let bytes = route.destination.isEmpty
+        let bytes =
+            route.destination.isEmpty
             ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
         guard !route.isDead, !route.isSourceSpecific, let kind = RouteKind(rawValue: route.type),
             let address = Address(bytes: bytes),
@@ -230,15 +232,16 @@ extension RuleEntry {
     /// nil for an action that no lookup takes.
     init?(_ rule: KernelRule) {
         // linux/fib_rules.h FR_ACT_*.
-        let action: Action? = switch rule.action {
-        case 1: .lookup(rule.table)
-        case 2: .goto(rule.target)
-        case 3: .nop
-        case 6: .refuse(.blackhole)
-        case 7: .refuse(.unreachable)
-        case 8: .refuse(.prohibit)
-        default: nil
-        }
+        let action: Action? =
+            switch rule.action {
+            case 1: .lookup(rule.table)
+            case 2: .goto(rule.target)
+            case 3: .nop
+            case 6: .refuse(.blackhole)
+            case 7: .refuse(.unreachable)
+            case 8: .refuse(.prohibit)
+            default: nil
+            }
         guard let action else { return nil }
         self.init(isIPv4: rule.isIPv4, priority: rule.priority, action: action)
         isInverted = rule.isInverted

@@ -312,14 +312,15 @@ struct Snapshot: @unchecked Sendable {
 
     private func absentInterfaces() -> [Degradation] {
         configuration.interfaces.compactMap { name in
-            let problem: String? = switch state(ofInterface: name) {
-            case .receiving: nil
-            case .down: "interface \(name) is down: ip link set \(name) up"
-            case .absent:
-                plumbing.absences[.interface(name)].map {
-                    "interface \(name) is not received from: \($0.reason)"
-                } ?? "interface \(name) is absent"
-            }
+            let problem: String? =
+                switch state(ofInterface: name) {
+                case .receiving: nil
+                case .down: "interface \(name) is down: ip link set \(name) up"
+                case .absent:
+                    plumbing.absences[.interface(name)].map {
+                        "interface \(name) is not received from: \($0.reason)"
+                    } ?? "interface \(name) is absent"
+                }
             return problem.map {
                 Degradation(what: .interface, subject: name, text: $0, isBlocking: true)
             }
@@ -377,10 +378,11 @@ struct Snapshot: @unchecked Sendable {
 
     /// Threads that ended, or that stand still.
     func unhealthiness() -> [String] {
-        (pulse.isStill ? [Self.stillControl] : []) + endedWorkers() + workers.compactMap { worker in
-            worker.isStill && !worker.mailbox.hasEnded.load(ordering: .acquiring)
-                ? stillness(worker) : nil
-        }
+        (pulse.isStill ? [Self.stillControl] : []) + endedWorkers()
+            + workers.compactMap { worker in
+                worker.isStill && !worker.mailbox.hasEnded.load(ordering: .acquiring)
+                    ? stillness(worker) : nil
+            }
     }
 
     /// Workers whose thread ended without being told to: the daemon cannot go on.
@@ -591,12 +593,13 @@ extension Snapshot {
 
     private func placement(_ facts: PlacementFacts, _ pagesElsewhere: [Int: Int]) -> [String] {
         let far = pagesElsewhere.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        return facts.warnings(workers: workers.map(\.cpu)) + far.map { worker, pages in
-            """
-            worker \(worker): \(pages) pages of its rings and buffers lie on another NUMA node, for \
-            its own had no room when shuck started: free memory there and restart shuck
-            """
-        }
+        return facts.warnings(workers: workers.map(\.cpu))
+            + far.map { worker, pages in
+                """
+                worker \(worker): \(pages) pages of its rings and buffers lie on another NUMA node, for \
+                its own had no room when shuck started: free memory there and restart shuck
+                """
+            }
     }
 
     /// By worker; empty where the host has one node, or does not tell.

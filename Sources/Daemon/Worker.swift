@@ -224,7 +224,8 @@ final class Worker {
             let queue = place < wanted.count ? next.queues[place] : nil
             let old = place < assignment.queues.count ? assignment.queues[place] : nil
             // A number that was closed and given again is another file.
-            let isSame = old === queue && place < registered.count
+            let isSame =
+                old === queue && place < registered.count
                 && registered[place] == queue?.number ?? -1
             if !isSame { change[place] = queue?.number ?? -1 }
         }

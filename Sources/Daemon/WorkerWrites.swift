@@ -8,7 +8,8 @@ extension Worker {
     /// Queues a write for each run of packets that go on: one submit, and all have completed.
     func inject(_ count: Int, _ now: UInt64) throws(SystemError) {
         if isShadow { return }
-        let joined = joinsAny
+        let joined =
+            joinsAny
             ? joiner.join(frames, verdicts, count: count, kinds: kinds, cache: cache)
             : Joiner.Joined()
         isInRuns = 2 &* joined.followers.nonzeroBitCount >= count
@@ -49,7 +50,8 @@ extension Worker {
         for first in 0..<count where joined.isFirst(first) {
             let result = entries[first].result
             if result == entries[first].expected { continue }
-            let reason = result == -EINVAL
+            let reason =
+                result == -EINVAL
                 ? try refuseJoin(first, count) : Verdict.writeRefusal(result, isJoined: true)
             guard reason != .none else { continue }
             entries[first].isQueued = false
@@ -77,7 +79,8 @@ extension Worker {
         writer.end()
         for later in (first + 1)..<count
         where entries[later].isQueued && entries[later].result == entries[later].expected
-            && verdicts[later].mayShareFlow(with: verdicts + first) { return .gsoInvalid }
+            && verdicts[later].mayShareFlow(with: verdicts + first)
+        { return .gsoInvalid }
         let members = joiner.count(of: first)
         var index = first
         var vector = vectors

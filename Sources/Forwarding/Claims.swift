@@ -85,25 +85,28 @@ extension Policy {
         for number in [ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6] {
             // As the judge has it: any protocol means any port, and ICMPv6 has none.
             let allowed = reachable.filter {
-                $0.protocolNumber == nil || ($0.protocolNumber == number
-                    && (number != ProtocolNumber.icmpv6 || $0.ports.isEmpty))
+                $0.protocolNumber == nil
+                    || ($0.protocolNumber == number
+                        && (number != ProtocolNumber.icmpv6 || $0.ports.isEmpty))
             }
             if allowed.isEmpty { continue }
             let never = allowed.count
-            let pairs = allowed.enumerated().map { (prefix: $1.prefix, item: $0) }
+            let pairs =
+                allowed.enumerated().map { (prefix: $1.prefix, item: $0) }
                 + Martians.unroutable.map { (prefix: $0, item: never) }
             for (prefix, items) in coveringItems(pairs) {
                 var ports = NativeClaims.Ports.never
                 if !items.contains(never) {
                     let joined = Self.joined(
                         items.map { allowed[$0].protocolNumber == nil ? [] : allowed[$0].ports })
-                    ports = joined.map { ranges in
-                        let set = sets[ranges] ?? sets.count
-                        if sets.updateValue(set, forKey: ranges) == nil {
-                            claims.portSets.append(ranges)
-                        }
-                        return .set(set)
-                    } ?? .any
+                    ports =
+                        joined.map { ranges in
+                            let set = sets[ranges] ?? sets.count
+                            if sets.updateValue(set, forKey: ranges) == nil {
+                                claims.portSets.append(ranges)
+                            }
+                            return .set(set)
+                        } ?? .any
                 }
                 claims.targets.append(
                     NativeClaims.Target(prefix: prefix, protocolNumber: number, ports: ports))

@@ -258,9 +258,10 @@ enum PairCheck {
         var isLasting = true
         if let routes = world.pointee.routes {
             isLasting = routes.needsAddressesOnlyIPv4
-            guard routes.isOneLookupIPv4
-                ? isReachable(routes.lookup(ipv4: source), frame, world, routes)
-                : isReachable(header, isIPv4: true, frame, world)
+            guard
+                routes.isOneLookupIPv4
+                    ? isReachable(routes.lookup(ipv4: source), frame, world, routes)
+                    : isReachable(header, isIPv4: true, frame, world)
             else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
@@ -297,9 +298,10 @@ enum PairCheck {
         var isLasting = true
         if let routes = world.pointee.routes {
             isLasting = routes.needsAddressesOnlyIPv6
-            guard routes.isOneLookupIPv6
-                ? isReachable(routes.lookup(ipv6: source), frame, world, routes)
-                : isReachable(header, isIPv4: false, frame, world)
+            guard
+                routes.isOneLookupIPv6
+                    ? isReachable(routes.lookup(ipv6: source), frame, world, routes)
+                    : isReachable(header, isIPv4: false, frame, world)
             else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
@@ -333,7 +335,8 @@ enum PairCheck {
     ) -> ReversePathQuestion {
         let packet = Bytes(header, count: isIPv4 ? 28 : 48)
         var inner = Inner()
-        inner.trafficClass = isIPv4
+        inner.trafficClass =
+            isIPv4
             ? packet.u8(1) : UInt8(truncatingIfNeeded: packet.u16(0) >> 4)
         inner.protocolNumber = packet.u8(isIPv4 ? 9 : 6)
         inner.transportOffset = isIPv4 ? 20 : 40

@@ -123,19 +123,27 @@ struct Inner {
             guard count <= Limits.extensionHeaders,
                 transportOffset &- 40 < Limits.extensionBytes
             else { return note(.badExtensionHeader) }
-            guard transportLength >= 8 else { return transportLength = 0 }
+            guard transportLength >= 8 else {
+                transportLength = 0
+                return
+            }
             // RFC 4302 §2.2: an authentication header counts 4-byte words, minus 2.
-            let step = isAuthentication
+            let step =
+                isAuthentication
                 ? (Int(packet.u8(transportOffset &+ 1)) &+ 2) << 2
                 : ExtensionHeader.length(packet, at: transportOffset, header)
-            guard step <= transportLength else { return transportLength = 0 }
+            guard step <= transportLength else {
+                transportLength = 0
+                return
+            }
             protocolNumber = packet.u8(transportOffset)
             if header == ProtocolNumber.fragment {
                 let fragment = packet.u16(transportOffset &+ 2)
                 isFragment = isFragment || fragment & 0xfff9 != 0
                 if fragment & 0xfff8 != 0 {
                     isLaterFragment = true
-                    return transportLength = 0
+                    transportLength = 0
+                    return
                 }
             }
             transportOffset &+= step

@@ -159,7 +159,8 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
             of: folded(sum), toByteOffset: transport &+ checksumOffset, as: UInt16.self)
         run.pointee.vnet = VirtioHeader(
             flags: VirtioHeader.needsChecksum,
-            gsoType: !isTCP ? VirtioHeader.gsoUDP
+            gsoType: !isTCP
+                ? VirtioHeader.gsoUDP
                 : isIPv4 ? VirtioHeader.gsoTCPv4 : VirtioHeader.gsoTCPv6,
             headerLength: UInt16(truncatingIfNeeded: run.pointee.headers),
             gsoSize: UInt16(truncatingIfNeeded: run.pointee.segment),
@@ -197,24 +198,30 @@ extension Joiner {
         let isRun = pass.joined.isFollower(last)
         let first = isRun ? Int(firsts[last]) : last
         let (old, new) = (pass.verdicts + first, pass.verdicts + index)
-        guard old.pointee.device == new.pointee.device, old.pointee.mode.innerIsIPv4
-            == new.pointee.mode.innerIsIPv4, old.pointee.headLength | new.pointee.headLength == 0,
+        guard old.pointee.device == new.pointee.device,
+            old.pointee.mode.innerIsIPv4
+                == new.pointee.mode.innerIsIPv4, old.pointee.headLength | new.pointee.headLength == 0,
             old.pointee.vnet.gsoType == VirtioHeader.gsoNone, old.pointee.vnet == new.pointee.vnet
         else { return }
         let (head, packet) = (pass.packet(first), pass.packet(index))
         let isIPv4 = old.pointee.mode.innerIsIPv4
         let place = isRun ? runs[first].count : 1
-        guard isIPv4
-            ? Segment.isSameIPv4(head, packet, distance: place) : Segment.isSameIPv6(head, packet)
+        guard
+            isIPv4
+                ? Segment.isSameIPv4(head, packet, distance: place) : Segment.isSameIPv6(head, packet)
         else { return }
         let isTCP = head.u8(isIPv4 ? 9 : 6) == ProtocolNumber.tcp
         let transport = isIPv4 ? 20 : 40
         guard pass.kinds[Int(old.pointee.device)].contains(isTCP ? .tcp : .udp) else { return }
-        let headers = isTCP
+        let headers =
+            isTCP
             ? Segment.headersOfTCP(head, transport) : Segment.headersOfUDP(head, transport)
         guard headers > 0 else { return }
-        let run = isRun ? runs[first] : Run(
-            headers: headers, segment: head.count &- headers, length: head.count, count: 1)
+        let run =
+            isRun
+            ? runs[first]
+            : Run(
+                headers: headers, segment: head.count &- headers, length: head.count, count: 1)
         let payload = packet.count &- headers
         // Only the last may be shorter, so the last so far must not be.
         guard payload > 0, payload <= run.segment, run.length &+ payload <= 65_535,
@@ -421,7 +428,8 @@ extension Bytes {
     @inline(__always)
     fileprivate func pseudoHeaderSum(isIPv4: Bool, length: Int) -> UInt64 {
         let number = u8(isIPv4 ? 9 : 6)
-        var sum = UInt64(UInt16(truncatingIfNeeded: length).bigEndian)
+        var sum =
+            UInt64(UInt16(truncatingIfNeeded: length).bigEndian)
             &+ UInt64(UInt16(number).bigEndian)
         var offset = isIPv4 ? 12 : 8
         let end = isIPv4 ? 20 : 40

@@ -120,7 +120,8 @@ public enum Judge {
         let isIPv4 = frame.pointee.etherType == 0x0800
         let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
         let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
-        let header = outer.isLaterFragment
+        let header =
+            outer.isLaterFragment
             ? 0 : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- 8
         return Fragment(
             key: key(packet, outer, isIPv4: isIPv4, frame, world), offset: outer.fragmentOffset,
@@ -211,10 +212,12 @@ public enum Judge {
         let outer = Outer.parseIPv6(packet)
         // Headers may stand between the fragment header and the tunnel's protocol, as Linux's
         // own encapsulation limit does: only the first fragment shows what they lead to.
-        let mayBeTunnel = outer.isLaterFragment
+        let mayBeTunnel =
+            outer.isLaterFragment
             && ExtensionHeader.isWalked(outer.protocolNumber)
-        guard outer.isUnfinished || mayBeTunnel
-            || ProtocolNumber.isTunnel(outer.protocolNumber)
+        guard
+            outer.isUnfinished || mayBeTunnel
+                || ProtocolNumber.isTunnel(outer.protocolNumber)
         else { return .pass }
         let mode: Mode = outer.protocolNumber == ProtocolNumber.ipv6 ? .ip6ip6 : .ipip6
         let match = TunnelMatch.find(
@@ -233,7 +236,8 @@ public enum Judge {
     private static func verdictOfShort(_ packet: Bytes, protocolAt offset: Int) -> Verdict {
         if packet.count > offset {
             let number = packet.u8(offset)
-            let mayBeTunnel = ProtocolNumber.isTunnel(number)
+            let mayBeTunnel =
+                ProtocolNumber.isTunnel(number)
                 || (offset == 6 && ExtensionHeader.isWalked(number))
             if !mayBeTunnel { return .pass }
         }
@@ -315,7 +319,8 @@ public enum Judge {
                 rewrite = SourceRewrite.find(
                     source, bytes, inner, frame.pointee.interface, policy)
             }
-            let refusal = rewrite != nil
+            let refusal =
+                rewrite != nil
                 ? .none : SourceCheck.checkIPv6(bytes, inner, flags, frame, world)
             if refusal != .none { return refusal }
         }
@@ -350,7 +355,8 @@ public enum Judge {
     ) -> UInt8 {
         let dscp = (policy.dscp == .uniform ? outer : nil)?.trafficClass ?? inner.trafficClass
         return dscp & 0xfc
-            | ECN.decapsulated(policy.ecn, inner: inner.trafficClass & 3,
+            | ECN.decapsulated(
+                policy.ecn, inner: inner.trafficClass & 3,
                 outer: outer.trafficClass & 3)
     }
 }

@@ -44,9 +44,11 @@ enum NativeProbe {
         verdict.device = rule.pointee.device
         verdict.destination = rule.pointee.index
         verdict.length = UInt32(truncatingIfNeeded: inner.length)
-        let isTooBig = inner.length > Int(rule.pointee.mtu)
+        let isTooBig =
+            inner.length > Int(rule.pointee.mtu)
             && TooBig.size(packet, inner, frame) > Int(rule.pointee.mtu)
-        let refusal = isTooBig
+        let refusal =
+            isTooBig
             ? .packetTooBig
             : Offload.rebase(
                 &verdict.vnet, frame, packet, strip: frame.pointee.linkLength, inner, .native)

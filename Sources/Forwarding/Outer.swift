@@ -152,7 +152,8 @@ extension Outer {
         if !ProtocolNumber.isTunnel(outer.protocolNumber) {
             outer.walkExtensionHeaders(packet)
         }
-        outer.isReadable = !outer.isUnfinished
+        outer.isReadable =
+            !outer.isUnfinished
             && (outer.failure > .invalidHeader || outer.failure == .none)
         return outer
     }

@@ -184,7 +184,8 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         guard ProtocolNumber.isTunnel(number) else { return }
         let arrival = frame.arrival
         let entry = place(header.raw64(isIPv4 ? 12 : 16))
-        let key = isIPv4
+        let key =
+            isIPv4
             ? (header.raw64(12), 0, 0, 0)
             : (header.raw64(8), header.raw64(16), header.raw64(24), header.raw64(32))
         let old = entry.pointee
@@ -193,7 +194,8 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
                 first: key.0, second: key.1, third: key.2, fourth: key.3, arrival: arrival,
                 fate4: 0, fate6: 0, scope4: Self.noScope, scope6: Self.noScope)
         }
-        let scope = head.pointee.generation << 22 | UInt32(frame.pointee.interface) << Self.interfaceShift
+        let scope =
+            head.pointee.generation << 22 | UInt32(frame.pointee.interface) << Self.interfaceShift
             | UInt32(tunnel)
         if number == ProtocolNumber.ipv4 {
             entry.pointee.scope4 = scope

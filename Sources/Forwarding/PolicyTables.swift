@@ -264,7 +264,8 @@ private struct PolicyCompiler {
         for destination in tunnel.destinations {
             rules.append(rule(destination))
         }
-        let ranked = tunnel.destinations.isEmpty
+        let ranked =
+            tunnel.destinations.isEmpty
             ? [(Prefix.allIPv4, firstRule), (Prefix.allIPv6, firstRule)]
             : tunnel.destinations.enumerated().map { ($1.prefix, firstRule + $0) }
         let martian = Int.max

@@ -111,7 +111,8 @@ public final class Reassembler {
     /// A fragment without payload to speak of takes one cell, a full one of Ethernet six.
     private static let cellBytes = 256
     /// Of a cell with its share of the bookkeeping.
-    static let bytesPerCell = cellBytes + MemoryLayout<UInt32>.stride + MemoryLayout<Piece>.stride
+    static let bytesPerCell =
+        cellBytes + MemoryLayout<UInt32>.stride + MemoryLayout<Piece>.stride
         + MemoryLayout<Datagram>.stride + MemoryLayout<Remote>.stride
         + 4 * MemoryLayout<UInt32>.stride
     /// One datagram of 64 KB always fits, its header and a half-filled cell a piece included.
@@ -338,7 +339,8 @@ extension Reassembler {
         fill(first, from: header, fragment.payload)
         let piece = freePiece
         freePiece = pieces[Int(piece)].next
-        let next = previous == Self.none
+        let next =
+            previous == Self.none
             ? datagram.pointee.firstPiece : pieces[Int(previous)].next
         pieces[Int(piece)] = Piece(
             offset: UInt32(fragment.offset), length: UInt32(fragment.payload.count), cell: first,
@@ -550,7 +552,8 @@ extension Reassembler {
         while candidate != Self.none, left > 0 {
             if candidate != index {
                 let remote = remotes + Int(datagrams[Int(candidate)].remote)
-                let weight = UInt64(networkCells[Int(remote.pointee.network)]) << 32
+                let weight =
+                    UInt64(networkCells[Int(remote.pointee.network)]) << 32
                     | UInt64(remote.pointee.cells)
                 if weight > most {
                     chosen = candidate
@@ -607,7 +610,10 @@ extension Reassembler {
 
     private func unlink(_ index: UInt32, _ bucket: UnsafeMutablePointer<UInt32>) {
         let next = datagrams[Int(index)].bucketNext
-        guard bucket.pointee != index else { return bucket.pointee = next }
+        guard bucket.pointee != index else {
+            bucket.pointee = next
+            return
+        }
         var before = bucket.pointee
         while datagrams[Int(before)].bucketNext != index {
             before = datagrams[Int(before)].bucketNext

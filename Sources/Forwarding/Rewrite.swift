@@ -69,15 +69,22 @@ enum Rewrite {
         _ rule: UnsafePointer<DestinationRule>
     ) {
         guard let limit = limit(verdict.mode, frame, world, rule) else { return }
-        guard inner.transportLength >= 20 else { return verdict.unclampedMSS = true }
+        guard inner.transportLength >= 20 else {
+            verdict.unclampedMSS = true
+            return
+        }
         let start = inner.transportOffset
         let headerLength = Int(packet.u8(start &+ 12) >> 4) << 2
         guard headerLength >= 20, headerLength <= inner.transportLength,
             start &+ headerLength <= Limits.headBytes
-        else { return verdict.unclampedMSS = true }
+        else {
+            verdict.unclampedMSS = true
+            return
+        }
         // A header whose options do not parse goes on as it is.
         guard TCP.optionsParse(packet, start &+ 20, start &+ headerLength) else {
-            return verdict.unclampedMSS = true
+            verdict.unclampedMSS = true
+            return
         }
         var offset = start &+ 20
         let end = start &+ headerLength

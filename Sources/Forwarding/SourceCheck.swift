@@ -43,7 +43,8 @@ enum SourceCheck {
         let source = question.source
         // ::ffff:0:0/96 is only ever an application's way to write IPv4 (RFC 4213 §3.6).
         if !isIPv4 && source.isIPv4 && world.pointee.dropMartians { return .invalidSource }
-        var flags = isIPv4
+        var flags =
+            isIPv4
             ? world.pointee.policy.sources.lookup(ipv4: source.ipv4)
             : world.pointee.policy.sources.lookup(ipv6: source)
         if source == question.destination || isInside(question, isIPv4: isIPv4, world) {
@@ -153,12 +154,13 @@ enum SourceCheck {
         if !isStrict && isInside(record, world, routes) { return .localSource }
         if state.reversePath == .off || flags & SourceClass.exempt != 0 { return .none }
         guard record.kind == .unicast else { return .reversePath }
-        let isReachable = switch state.reversePath {
-        case .off, .loose: true
-        case .looseNoDefault: !record.isDefault
-        case .feasible: routes.anyUses(record, interface: state.index)
-        case .strict: isStrict
-        }
+        let isReachable =
+            switch state.reversePath {
+            case .off, .loose: true
+            case .looseNoDefault: !record.isDefault
+            case .feasible: routes.anyUses(record, interface: state.index)
+            case .strict: isStrict
+            }
         return isReachable ? .none : .reversePath
     }
 }

@@ -36,7 +36,8 @@ enum TooBig {
         guard vnet.gsoType != VirtioHeader.gsoNone else { return inner.length }
         var headers = inner.transportOffset &+ 8
         if inner.protocolNumber == ProtocolNumber.tcp, inner.transportLength >= 20 {
-            headers = inner.transportOffset
+            headers =
+                inner.transportOffset
                 &+ Int(packet.u8(inner.transportOffset &+ 12) >> 4) << 2
         }
         return min(headers &+ Int(vnet.gsoSize), inner.length)
@@ -173,7 +174,8 @@ public enum ReplyMessage {
         var offset = 0
         while offset < count {
             let high = UInt32(bytes.load(fromByteOffset: offset, as: UInt8.self))
-            let low = offset + 1 < count
+            let low =
+                offset + 1 < count
                 ? UInt32(bytes.load(fromByteOffset: offset + 1, as: UInt8.self)) : 0
             total += high << 8 | low
             offset += 2

@@ -71,6 +71,9 @@ public final class Claim {
         return Claim(means: .socket, descriptors: descriptors)
     }
 
+    /// linux/in6.h IPV6_FREEBIND, which Glibc leaves out.
+    private static let freebindIPv6: Int32 = 78
+
     private static func rawSocket(
         _ address: [UInt8], protocolNumber: Int32
     ) throws(SystemError) -> Descriptor {
@@ -85,7 +88,7 @@ public final class Claim {
         try SocketFilter.attach(SocketFilter.nothing, to: descriptor, object)
         // The address may come later than we do (a VIP that a routing daemon brings).
         try descriptor.setOption(
-            isIPv4 ? SOL_IP : SOL_IPV6, isIPv4 ? IP_FREEBIND : 78 /* IPV6_FREEBIND */, Int32(1),
+            isIPv4 ? SOL_IP : SOL_IPV6, isIPv4 ? IP_FREEBIND : Self.freebindIPv6, Int32(1),
             "setsockopt(IP_FREEBIND)", object)
         var storage = sockaddr_storage()
         let length = withUnsafeMutableBytes(of: &storage) { bytes in

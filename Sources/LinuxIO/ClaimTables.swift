@@ -125,11 +125,12 @@ struct ClaimMaps {
     private mutating func add(_ native: ClaimTables.Native) {
         for source in native.sources { add(.sources, source) }
         for target in native.targets {
-            let value = switch target.ports {
-            case .never: Self.never
-            case .any: Self.anyPort
-            case .set(let index): Self.firstPortSet + UInt32(truncatingIfNeeded: index)
-            }
+            let value =
+                switch target.ports {
+                case .never: Self.never
+                case .any: Self.anyPort
+                case .set(let index): Self.firstPortSet + UInt32(truncatingIfNeeded: index)
+                }
             add(
                 .targets, bits: 32 + target.network.length,
                 bytes(of: UInt32(target.protocolNumber)), target.network.bytes, value: value)

@@ -53,7 +53,9 @@ public struct DeviceFacts: Sendable, Equatable {
             message.begin(type: RTM_GETLINK, flags: 0)
             message.linkHeader(index: index, up: false)
             message.attribute(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
-        } _: { NetlinkAnswer.device($0) }
+        } _: {
+            NetlinkAnswer.device($0)
+        }
         guard var facts = answer else { return nil }
         let family = address.count == 4 ? AF_INET : AF_INET6
         facts.hasAddress = try netlink.addresses(of: index, family: family).contains {

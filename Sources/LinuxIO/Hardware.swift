@@ -47,7 +47,8 @@ public struct InterfaceHardware: Equatable, Sendable {
         let folders = Set(below.compactMap(deviceFolder))
         let nodes = folders.compactMap { Host.read($0 + "/numa_node").flatMap { Int($0) } }
         let numbers = Set(folders.flatMap(interruptNumbers))
-        let counts = numbers.isEmpty
+        let counts =
+            numbers.isEmpty
             ? [:] : InterruptCount.parse(Host.read("/proc/interrupts") ?? "", of: numbers)
         return InterfaceHardware(
             // -1: the firmware tells no node.

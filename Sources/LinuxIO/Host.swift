@@ -167,7 +167,8 @@ extension Host {
     public static func waitReadable(
         _ descriptors: [Int32], failing: [Int32] = [], milliseconds: Int32
     ) -> [Bool] {
-        var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        var polled =
+            descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             + failing.map { pollfd(fd: $0, events: Int16(POLLPRI), revents: 0) }
         if poll(&polled, nfds_t(polled.count), milliseconds) < 0 && errno != EINTR {
             // More descriptors than the limit of open files, which was lowered: not to be asked in a spin.

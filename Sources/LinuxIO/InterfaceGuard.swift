@@ -82,11 +82,12 @@ public final class InterfaceGuard: Sendable {
     private static func taken(
         _ interface: String, _ index: Int32, _ peer: UnixAddress.Peer
     ) -> SystemError {
-        let who = note(of: peer, index).map { text in
-            peer.processID > 0
-                ? "process \(peer.processID)" + text.drop { $0 != "," }
-                : "\(text) (another pid namespace)"
-        } ?? (peer.processID > 0 ? "process \(peer.processID)" : "a process of another pid namespace")
+        let who =
+            note(of: peer, index).map { text in
+                peer.processID > 0
+                    ? "process \(peer.processID)" + text.drop { $0 != "," }
+                    : "\(text) (another pid namespace)"
+            } ?? (peer.processID > 0 ? "process \(peer.processID)" : "a process of another pid namespace")
         return SystemError(
             "receive", interface, errno: EBUSY,
             mend: """
@@ -114,9 +115,11 @@ extension Host {
         var name = [CChar](repeating: 0, count: 256)
         gethostname(&name, 255)
         let host = name.prefix { $0 != 0 && $0 != 0x2e }.map { UInt8(bitPattern: $0) }
-        let place = unit(cgroups: read("/proc/self/cgroup") ?? "")
+        let place =
+            unit(cgroups: read("/proc/self/cgroup") ?? "")
             ?? container(mounts: read("/proc/self/mountinfo") ?? "")
-        let text = "process \(getpid())" + (place.map { ", \($0.prefix(40))" } ?? "")
+        let text =
+            "process \(getpid())" + (place.map { ", \($0.prefix(40))" } ?? "")
             + ", host \(String(decoding: host.prefix(20), as: UTF8.self))"
         return String(decoding: text.utf8.prefix(80), as: UTF8.self)
     }

@@ -106,11 +106,13 @@ public final class NetlinkSocket {
     /// A socket that hears of every change of links, addresses, settings, rules, nexthops and routes.
     /// - Parameter bufferBytes: what may wait; the kernel doubles it.
     public static func notices(bufferBytes: Int = 16 << 20) throws(SystemError) -> NetlinkSocket {
-        try NetlinkSocket(bufferBytes: bufferBytes, groups: [
-            RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP,
-            RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
-        ])
+        try NetlinkSocket(
+            bufferBytes: bufferBytes,
+            groups: [
+                RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
+                RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP,
+                RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
+            ])
     }
 
     /// A socket of requests.

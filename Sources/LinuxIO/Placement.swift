@@ -168,12 +168,14 @@ public final class WorkerThread: @unchecked Sendable {
     /// - Parameter name: at most 15 bytes, seen in `ps -L` and `top -H`.
     public init(name: String, _ run: @escaping @Sendable () -> Void) throws(SystemError) {
         let body = Unmanaged.passRetained(Body(name, run))
-        let result = pthread_create(&handle, nil, { context in
-            let body = Unmanaged<Body>.fromOpaque(context!).takeRetainedValue()
-            clinux_name_self(body.name)
-            body.run()
-            return nil
-        }, body.toOpaque())
+        let result = pthread_create(
+            &handle, nil,
+            { context in
+                let body = Unmanaged<Body>.fromOpaque(context!).takeRetainedValue()
+                clinux_name_self(body.name)
+                body.run()
+                return nil
+            }, body.toOpaque())
         guard result == 0 else {
             body.release()
             throw SystemError("pthread_create", name, errno: result)

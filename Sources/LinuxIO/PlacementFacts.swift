@@ -73,7 +73,8 @@ public struct PlacementFacts: Equatable, Sendable {
         guard !shared.isEmpty else { return [] }
         let common = Set(shared.flatMap(\.cpus)).intersection(cpus)
         let free = nodes(of: cpus).flatMap { nodes[$0] ?? [] }.filter { !cpus.contains($0) }
-        let mend = free.isEmpty
+        let mend =
+            free.isEmpty
             ? "leave \(common.count == 1 ? "it" : "some") out of workers.cpus, and move the interrupts there"
             : Self.move(shared, to: free)
         return [

@@ -37,7 +37,8 @@ public final class ReplySockets: Sendable {
         _ family: Int32, _ source: [UInt8]?, _ prepare: (Descriptor) throws(SystemError) -> Void
     ) throws(SystemError) -> Descriptor? {
         let number = socket(
-            family, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+            family,
+            Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
                 | Int32(SOCK_NONBLOCK.rawValue),
             Int32(family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6))
         if number < 0 && errno == EAFNOSUPPORT && source == nil { return nil }
@@ -74,7 +75,8 @@ public final class ReplySockets: Sendable {
             memory.baseAddress!.advanced(by: isIPv4 ? 4 : 8).copyMemory(
                 from: bytes, byteCount: bytes.count)
         }
-        let length = isIPv4
+        let length =
+            isIPv4
             ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
         return withUnsafePointer(to: &storage) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }

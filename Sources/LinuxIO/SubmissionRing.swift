@@ -20,7 +20,8 @@ public final class SubmissionRing {
         ring = .allocate(capacity: 1)
         ring.initialize(to: io_uring())
         var parameters = io_uring_params()
-        parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+        parameters.flags =
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
             | IORING_SETUP_CQSIZE
         parameters.cq_entries = entries * 4
         var result = io_uring_queue_init_params(entries, ring, &parameters)

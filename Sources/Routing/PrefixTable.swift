@@ -92,10 +92,13 @@ public final class PrefixTable: @unchecked Sendable {
             var node = prefix.isIPv4 ? 0 : 1
             var depth = 0
             while true {
-                let byte = prefix.isIPv4
+                let byte =
+                    prefix.isIPv4
                     ? Int(address.ipv4 >> UInt32(24 - depth) & 255)
-                    : Int((depth < 64 ? address.high >> UInt64(56 - depth)
-                        : address.low >> UInt64(120 - depth)) & 255)
+                    : Int(
+                        (depth < 64
+                            ? address.high >> UInt64(56 - depth)
+                            : address.low >> UInt64(120 - depth)) & 255)
                 let remaining = prefix.length - depth
                 if remaining <= 8 {
                     for index in byte..<(byte + 1 << (8 - remaining)) {

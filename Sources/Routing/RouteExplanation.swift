@@ -62,7 +62,8 @@ extension RouteMirror {
         _ question: ReversePathQuestion, _ id: TableID
     ) -> (prefix: Prefix, routes: [RouteEntry])? {
         for length in stores[id]?.lengths ?? [] {
-            let prefix = id.isIPv4
+            let prefix =
+                id.isIPv4
                 ? Prefix(Address(ipv4: question.source.ipv4), length: length)!
                 : Prefix(ipv6: question.source, length: length)
             let routes = routes(prefix, id, tos: question.tos & 0x1c)

@@ -116,16 +116,19 @@ public final class RouteMirror {
             }
             // Which of several nexthops IPv6 replaces, and whether others come or go with it,
             // depends on more than is told (net/ipv6/ip6_fib.c `fib6_add_rt2node`).
-            isSure = entry.prefix.isIPv4 || same.isEmpty
+            isSure =
+                entry.prefix.isIPv4 || same.isEmpty
                 || same.count == 1 && new.isSingle && routes[same[0]].isSingle
                     && routes[same[0]].hasGateway == new.hasGateway
             guard !routes.contains(new) else { return }
-            if !entry.prefix.isIPv4, place != .instead, let index = same.first(where: {
-                // The nexthops of one IPv6 route are told together whenever one joins them.
-                !routes[$0].interfaces.isEmpty
-                    && routes[$0].interfaces.count < new.interfaces.count
-                    && new.holdsHops(of: routes[$0])
-            }) {
+            if !entry.prefix.isIPv4, place != .instead,
+                let index = same.first(where: {
+                    // The nexthops of one IPv6 route are told together whenever one joins them.
+                    !routes[$0].interfaces.isEmpty
+                        && routes[$0].interfaces.count < new.interfaces.count
+                        && new.holdsHops(of: routes[$0])
+                })
+            {
                 routes[index] = new
                 return
             }
@@ -146,15 +149,19 @@ public final class RouteMirror {
         change(entry.prefix, entry.table) { routes in
             if let index = routes.firstIndex(of: old) {
                 // A nexthop that IPv6 tells of alone may have been one of several.
-                isSure = entry.prefix.isIPv4 || old.interfaces.isEmpty || !routes.contains {
-                    $0 != old && $0.metric == old.metric && $0.holdsHops(of: old)
-                }
+                isSure =
+                    entry.prefix.isIPv4 || old.interfaces.isEmpty
+                    || !routes.contains {
+                        $0 != old && $0.metric == old.metric && $0.holdsHops(of: old)
+                    }
                 routes.remove(at: index)
-            } else if !entry.prefix.isIPv4, let index = routes.firstIndex(where: {
-                $0.metric == old.metric && $0.kind == old.kind
-                    && $0.interfaces.count > old.interfaces.count
-                    && $0.holdsHops(of: old)
-            }) {
+            } else if !entry.prefix.isIPv4,
+                let index = routes.firstIndex(where: {
+                    $0.metric == old.metric && $0.kind == old.kind
+                        && $0.interfaces.count > old.interfaces.count
+                        && $0.holdsHops(of: old)
+                })
+            {
                 // One of the nexthops of an IPv6 route; links take others away without a word.
                 routes[index].removeHops(of: old)
             }
@@ -245,7 +252,7 @@ public final class RouteMirror {
         for (place, id) in tables.enumerated() {
             guard let store = stores[id] else { continue }
             let before = tables[..<place].compactMap { stores[$0] }
-            store.forEach { prefix, set in
+            store.visit { prefix, set in
                 guard answer(set, prefix.length, tos) != Self.absent,
                     !before.contains(where: { holds($0, prefix, tos) })
                 else { return }
@@ -274,7 +281,7 @@ public final class RouteMirror {
         guard let store = stores[id], let longest = store.lengths.first, longest > prefix.length
         else { return [] }
         var within: [Prefix] = []
-        store.forEach { inner, _ in
+        store.visit { inner, _ in
             if inner.length > prefix.length && prefix.covers(inner) { within.append(inner) }
         }
         return within
@@ -356,13 +363,14 @@ public final class RouteMirror {
         let known = answered[place][Int(set)]
         if known != Self.unknown { return known }
         let ordered = RouteAnswers.order(sets[Int(set)], tos: tos)
-        let new: Int32 = if ordered.isEmpty {
-            Self.absent
-        } else if ordered[0].kind == .throw {
-            Self.thrown
-        } else {
-            Int32(answers.index(ordered, isDefault: length == 0, groups: groups))
-        }
+        let new: Int32 =
+            if ordered.isEmpty {
+                Self.absent
+            } else if ordered[0].kind == .throw {
+                Self.thrown
+            } else {
+                Int32(answers.index(ordered, isDefault: length == 0, groups: groups))
+            }
         answered[place][Int(set)] = new
         return new
     }
@@ -396,7 +404,7 @@ public final class RouteMirror {
     public func entries() -> [RouteEntry] {
         stores.flatMap { id, store in
             var found: [RouteEntry] = []
-            store.forEach { prefix, set in
+            store.visit { prefix, set in
                 for route in sets[Int(set)] {
                     found.append(
                         RouteEntry(

@@ -97,7 +97,8 @@ struct RouteStore {
     subscript(prefix: Prefix) -> UInt32? {
         get { set(prefix.address, length: prefix.length) }
         set {
-            let old = isIPv4
+            let old =
+                isIPv4
                 ? four.replace(Self.mask(ipv4: prefix.address.ipv4, prefix.length), newValue)
                 : six.replace(Self.mask(prefix.address, prefix.length), newValue)
             guard (old == nil) != (newValue == nil) else { return }
@@ -110,7 +111,7 @@ struct RouteStore {
         }
     }
 
-    func forEach(_ body: (Prefix, UInt32) -> Void) {
+    func visit(_ body: (Prefix, UInt32) -> Void) {
         for (key, set) in four {
             body(Prefix(Address(ipv4: UInt32(key >> 8)), length: Int(key & 255))!, set)
         }

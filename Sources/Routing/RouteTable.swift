@@ -53,7 +53,8 @@ struct RuleStep: BitwiseCopyable, Sendable {
     func matches(_ question: ReversePathQuestion) -> Bool {
         let from = question.source
         let to = question.destination
-        let holds = !isImpossible
+        let holds =
+            !isImpossible
             && (from.high & sourceMask.high) == source.high
             && (from.low & sourceMask.low) == source.low
             && (to.high & destinationMask.high) == destination.high
@@ -142,18 +143,6 @@ public final class RouteTable: @unchecked Sendable {
         /// No step and no route looks at a packet's TOS, protocol or ports.
         @usableFromInline let needsAddressesOnly: Bool
         @usableFromInline let trie: RouteTrie.View
-
-        init(
-            steps: UnsafePointer<RuleStep>, count: Int, layers: UnsafePointer<RouteTrie.View>,
-            isOneLookup: Bool, needsAddressesOnly: Bool, trie: RouteTrie.View
-        ) {
-            self.needsAddressesOnly = needsAddressesOnly
-            self.steps = steps
-            self.count = count
-            self.layers = layers
-            self.isOneLookup = isOneLookup
-            self.trie = trie
-        }
     }
 
     /// What a reader holds. Valid while the table lives.
@@ -204,9 +193,11 @@ public final class RouteTable: @unchecked Sendable {
                 case .jump: index = Int(step.pointee.target)
                 case .answer: return records[Int(step.pointee.target)]
                 case .lookup:
-                    let layer = program.layers + Int(step.pointee.target)
+                    let layer =
+                        program.layers + Int(step.pointee.target)
                         + Int(question.tos >> 2 & 7)
-                    let word = isIPv4
+                    let word =
+                        isIPv4
                         ? layer.pointee.find(ipv4: question.source.ipv4)
                         : layer.pointee.find(ipv6: question.source)
                     let value = Int(word & TrieEntry.valueMask)

@@ -136,7 +136,8 @@ extension RouteTrie {
             let lower = lasts.load(as: SIMD8<Int16>.self) .< wanted
             let upper = lasts.load(fromByteOffset: 16, as: SIMD8<Int16>.self) .< wanted
             // -1 where it ends before.
-            let sum = unsafeBitCast(lower, to: SIMD8<Int16>.self)
+            let sum =
+                unsafeBitCast(lower, to: SIMD8<Int16>.self)
                 &+ unsafeBitCast(upper, to: SIMD8<Int16>.self)
             return 0 &- Int(sum.wrappedSum())
         }

@@ -27,9 +27,10 @@ struct RuleCompiler {
     }
 
     func program(_ stores: [TableID: RouteStore]) -> RuleProgram {
-        let targets = Set(rules.compactMap { rule -> UInt32? in
-            if case .goto(let priority) = rule.action { priority } else { nil }
-        })
+        let targets = Set(
+            rules.compactMap { rule -> UInt32? in
+                if case .goto(let priority) = rule.action { priority } else { nil }
+            })
         var drafts: [Draft] = []
         /// Where the first rule of each priority begins, also of those that come to no step.
         var starts: [UInt32: Int] = [:]
@@ -71,7 +72,8 @@ struct RuleCompiler {
                 append(tables, stores, to: &program)
             }
         }
-        program.needsAddressesOnly = program.layers.count * 8 == program.places.count
+        program.needsAddressesOnly =
+            program.layers.count * 8 == program.places.count
             && program.steps.allSatisfy(\.needsAddressesOnly)
         if case .lookup(let step, _)? = drafts.first, step.isUnconditional, drafts.count == 1 {
             program.isOneLookup = program.layers.count == 1
@@ -168,7 +170,8 @@ struct RuleCompiler {
         }
         // The mark is 0, as no packet has one before it is injected; the user is root; the
         // question comes in by `lo`, and leaves by no interface yet.
-        step.isImpossible = (rule.inputInterface.map { $0 != "lo" } ?? false)
+        step.isImpossible =
+            (rule.inputInterface.map { $0 != "lo" } ?? false)
             || rule.outputInterface != nil || rule.mark & rule.markMask != 0
             || rule.tunnelID != 0 || !(rule.users?.contains(0) ?? true)
             || (rule.asksForPorts && isIPv4 && !dissects)

@@ -32,13 +32,15 @@ extension Loader {
 
     /// Reported where most of them stand.
     private func checkPrefixes(_ tunnels: [TunnelDraft]) -> Bool {
-        let lists = [
-            ("inner.deny", configuration.inner.deny.count),
-            ("reversePath.exempt", configuration.reversePath.exempt.count),
-        ] + tunnels.flatMap { draft in
-            let path = "tunnels.\(draft.tunnel.name)"
-            return [("\(path).local", draft.local.count), ("\(path).remotes", draft.remotes.count)]
-        }
+        let lists =
+            [
+                ("inner.deny", configuration.inner.deny.count),
+                ("reversePath.exempt", configuration.reversePath.exempt.count),
+            ]
+            + tunnels.flatMap { draft in
+                let path = "tunnels.\(draft.tunnel.name)"
+                return [("\(path).local", draft.local.count), ("\(path).remotes", draft.remotes.count)]
+            }
         let count = lists.reduce(0) { $0 + $1.1 }
         guard count > Limits.prefixes, let (path, _) = lists.max(by: { $0.1 < $1.1 }),
             let position = reader.positions[path]

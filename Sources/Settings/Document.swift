@@ -285,7 +285,8 @@ extension Document {
         guard text.contains("::") || text.filter({ $0 == ":" }).count > 1 else { return nil }
         // `[::1]:9100` is one text.
         if first > 0, scalars[first - 1] == "[", end + 1 < scalars.count, scalars[end] == "]",
-            scalars[end + 1] == ":", belongs(end + 2) {
+            scalars[end + 1] == ":", belongs(end + 2)
+        {
             (first, end) = (first - 1, end + 2)
             while belongs(end) { end += 1 }
         }

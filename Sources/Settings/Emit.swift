@@ -57,62 +57,92 @@ extension Configuration {
             ("interfaces", .list(interfaces.map(Self.quoted))),
             ("tunnels", .named(tunnels.map { ($0.name, .mapping(items(of: $0))) })),
             ("devices", .named(devices.map { ($0.name, .mapping(items(of: $0))) })),
-            ("reversePath", .mapping([
-                ("mode", .scalar(reversePath.mode.text)),
-                ("interfaces", .mapping(overrides.map { ($0.key, .scalar($0.value.text)) })),
-                ("exempt", Self.list(reversePath.exempt)),
-            ])),
-            ("mss", .mapping([
-                ("ipv4", .scalar(mss.ipv4.text)), ("ipv6", .scalar(mss.ipv6.text)),
-                ("replies", .scalar(mss.replies.rawValue)),
-            ])),
-            ("outer", .mapping([
-                ("ecn", .scalar("\(outer.ecn)")), ("dscp", .scalar("\(outer.dscp)")),
-                ("ttl", .scalar("\(outer.ttl)")),
-                ("fragments", .mapping([
-                    ("memory", .scalar(Words.sizeText(outer.fragments.memory))),
-                    ("timeout", .scalar(Words.durationText(outer.fragments.timeout))),
-                ])),
-            ])),
-            ("inner", .mapping([
-                ("martians", .scalar(inner.martians.rawValue)),
-                ("deny", Self.list(inner.deny)),
-                ("rewriteSources", .rows(inner.rewriteSources.map(Self.row))),
-            ])),
+            (
+                "reversePath",
+                .mapping([
+                    ("mode", .scalar(reversePath.mode.text)),
+                    ("interfaces", .mapping(overrides.map { ($0.key, .scalar($0.value.text)) })),
+                    ("exempt", Self.list(reversePath.exempt)),
+                ])
+            ),
+            (
+                "mss",
+                .mapping([
+                    ("ipv4", .scalar(mss.ipv4.text)), ("ipv6", .scalar(mss.ipv6.text)),
+                    ("replies", .scalar(mss.replies.rawValue)),
+                ])
+            ),
+            (
+                "outer",
+                .mapping([
+                    ("ecn", .scalar("\(outer.ecn)")), ("dscp", .scalar("\(outer.dscp)")),
+                    ("ttl", .scalar("\(outer.ttl)")),
+                    (
+                        "fragments",
+                        .mapping([
+                            ("memory", .scalar(Words.sizeText(outer.fragments.memory))),
+                            ("timeout", .scalar(Words.durationText(outer.fragments.timeout))),
+                        ])
+                    ),
+                ])
+            ),
+            (
+                "inner",
+                .mapping([
+                    ("martians", .scalar(inner.martians.rawValue)),
+                    ("deny", Self.list(inner.deny)),
+                    ("rewriteSources", .rows(inner.rewriteSources.map(Self.row))),
+                ])
+            ),
         ] + daemonItems
     }
 
     /// The keys that no packet's verdict depends on.
     private var daemonItems: [(String, Item)] {
         [
-            ("icmp", .mapping([
-                ("ratePerSecond", .scalar("\(icmp.ratePerSecond)")),
-                ("burst", .scalar("\(icmp.burst)")),
-                ("source4", .scalar(icmp.source4?.text ?? "auto")),
-                ("source6", .scalar(icmp.source6.map { "\"\($0.text)\"" } ?? "auto")),
-            ])),
-            ("limits", .mapping([
-                ("packetsPerSecond", .scalar(limits.packetsPerSecond.map(String.init) ?? "off")),
-                ("perRemote", .scalar(limits.perRemote.map(String.init) ?? "off")),
-            ])),
-            ("workers", .mapping([
-                ("cpus", .scalar(workers.cpus.map { "\"\(Words.cpusText($0))\"" } ?? "auto")),
-                ("busyPoll", .scalar(Words.durationText(workers.busyPoll))),
-                ("coalesce", .scalar(workers.coalesce ? "on" : "off")),
-            ])),
+            (
+                "icmp",
+                .mapping([
+                    ("ratePerSecond", .scalar("\(icmp.ratePerSecond)")),
+                    ("burst", .scalar("\(icmp.burst)")),
+                    ("source4", .scalar(icmp.source4?.text ?? "auto")),
+                    ("source6", .scalar(icmp.source6.map { "\"\($0.text)\"" } ?? "auto")),
+                ])
+            ),
+            (
+                "limits",
+                .mapping([
+                    ("packetsPerSecond", .scalar(limits.packetsPerSecond.map(String.init) ?? "off")),
+                    ("perRemote", .scalar(limits.perRemote.map(String.init) ?? "off")),
+                ])
+            ),
+            (
+                "workers",
+                .mapping([
+                    ("cpus", .scalar(workers.cpus.map { "\"\(Words.cpusText($0))\"" } ?? "auto")),
+                    ("busyPoll", .scalar(Words.durationText(workers.busyPoll))),
+                    ("coalesce", .scalar(workers.coalesce ? "on" : "off")),
+                ])
+            ),
             ("consume", .scalar(consume.rawValue)),
             ("mode", .scalar(mode.rawValue)),
             ("probes", .rows([])),
-            ("admin", .mapping([
-                ("socket", .scalar(Self.quoted(admin.socket))),
-                ("mode", .scalar("\"\(Words.permissionsText(admin.mode))\"")),
-                ("group", .scalar(admin.group.map(Self.quoted) ?? "null")),
-                ("listen", .scalar(admin.listen.map { Self.quoted($0.text) } ?? "null")),
-                ("listenStatus", .scalar(admin.listenStatus ? "on" : "off")),
-            ])),
-            ("log", .mapping([
-                ("level", .scalar(log.level.rawValue)), ("format", .scalar(log.format.rawValue)),
-            ])),
+            (
+                "admin",
+                .mapping([
+                    ("socket", .scalar(Self.quoted(admin.socket))),
+                    ("mode", .scalar("\"\(Words.permissionsText(admin.mode))\"")),
+                    ("group", .scalar(admin.group.map(Self.quoted) ?? "null")),
+                    ("listen", .scalar(admin.listen.map { Self.quoted($0.text) } ?? "null")),
+                    ("listenStatus", .scalar(admin.listenStatus ? "on" : "off")),
+                ])
+            ),
+            (
+                "log",
+                .mapping([
+                    ("level", .scalar(log.level.rawValue)), ("format", .scalar(log.format.rawValue)),
+                ])
+            ),
         ]
     }
 

@@ -144,7 +144,8 @@ struct Loader {
         }
         let devices = reader.bounded(items, by: Limits.device).map(loadDevice)
         // A device without a good name may be the one that a destination means.
-        knowsDevices = knowsDevices && devices.count == items.count
+        knowsDevices =
+            knowsDevices && devices.count == items.count
             && devices.allSatisfy { $0 != nil }
         if let first = devices.first, first != nil {
             configuration.devices = devices.compactMap { $0 }
@@ -188,8 +189,9 @@ struct Loader {
     }
 
     private mutating func loadReversePath(_ top: Section) {
-        guard let section = section(
-            "reversePath", of: top, keys: ["mode", "interfaces", "exempt"])
+        guard
+            let section = section(
+                "reversePath", of: top, keys: ["mode", "interfaces", "exempt"])
         else { return }
         reader.read(
             "mode", of: section, into: &configuration.reversePath.mode,
@@ -281,8 +283,9 @@ struct Loader {
     }
 
     private mutating func loadInner(_ top: Section) {
-        guard let section = section(
-            "inner", of: top, keys: ["martians", "deny", "rewriteSources"])
+        guard
+            let section = section(
+                "inner", of: top, keys: ["martians", "deny", "rewriteSources"])
         else { return }
         reader.read("martians", of: section, into: &configuration.inner.martians, as: reader.word)
         reader.read("deny", of: section, into: &configuration.inner.deny, as: prefixes)
@@ -292,8 +295,9 @@ struct Loader {
     }
 
     private mutating func loadICMP(_ top: Section) {
-        guard let section = section(
-            "icmp", of: top, keys: ["ratePerSecond", "burst", "source4", "source6"])
+        guard
+            let section = section(
+                "icmp", of: top, keys: ["ratePerSecond", "burst", "source4", "source6"])
         else { return }
         reader.read("ratePerSecond", of: section, into: &configuration.icmp.ratePerSecond) {
             reader.number($0, 0...1_000_000, unit: " (packets a second)")
@@ -346,8 +350,9 @@ struct Loader {
     }
 
     private mutating func loadAdmin(_ top: Section) {
-        guard let section = section(
-            "admin", of: top, keys: ["socket", "mode", "group", "listen", "listenStatus"])
+        guard
+            let section = section(
+                "admin", of: top, keys: ["socket", "mode", "group", "listen", "listenStatus"])
         else { return }
         reader.read("socket", of: section, into: &configuration.admin.socket) {
             // sockaddr_un's 108 bytes, with the NUL at the end.

@@ -62,7 +62,8 @@ struct CheckCommand: ParsableCommand {
     }
 
     func run() throws {
-        let (configuration, problems) = noHost
+        let (configuration, problems) =
+            noHost
             ? ConfigurationFiles.load(file.config) : ConfigurationFiles.loadForHost(file.config)
         var report = Report(
             problems: problems.map {

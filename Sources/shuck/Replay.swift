@@ -25,7 +25,8 @@ struct ReplayCounts: Encodable {
 
     var text: String {
         let sorted = reasons.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
-        let why = sorted.isEmpty
+        let why =
+            sorted.isEmpty
             ? "" : " (" + sorted.map { "\($0.key) \($0.value)" }.joined(separator: ", ") + ")"
         return """
             \(frames) frames: \(injected) injected, \(passed) passed, \(dropped) dropped\(why), \
@@ -118,7 +119,8 @@ final class Replay {
         sources = ReplySources(configuration)
         self.verdictLines = verdictLines
         let fragments = configuration.outer.fragments
-        reassembler = fragments.memory == 0
+        reassembler =
+            fragments.memory == 0
             ? nil
             : Reassembler(
                 memory: fragments.memory, timeout: fragments.timeout.nanoseconds, seed: 1)
@@ -154,7 +156,8 @@ final class Replay {
     /// As the daemon does it: what there is no token for is a drop.
     private func reply(at time: timeval, _ now: UInt64) {
         guard let rate, let stamp = rate.take(rateStamp, now: now) else {
-            return verdict.pointee.kind = .drop
+            verdict.pointee.kind = .drop
+            return
         }
         rateStamp = stamp
         guard let replies else { return }
@@ -198,9 +201,11 @@ private struct ReplySources {
 
     init(_ configuration: Configuration) {
         let own = configuration.tunnels.flatMap(\.local).filter(\.isHost).map(\.address)
-        ipv4 = (configuration.icmp.source4 ?? own.first(where: \.isIPv4))?.bytes
+        ipv4 =
+            (configuration.icmp.source4 ?? own.first(where: \.isIPv4))?.bytes
             ?? [UInt8](repeating: 0, count: 4)
-        ipv6 = (configuration.icmp.source6 ?? own.first { !$0.isIPv4 })?.bytes
+        ipv6 =
+            (configuration.icmp.source6 ?? own.first { !$0.isIPv4 })?.bytes
             ?? [UInt8](repeating: 0, count: 16)
     }
 }

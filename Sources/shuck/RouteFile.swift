@@ -45,8 +45,13 @@ private struct LinkObject: Decodable {
         struct Details: Decodable {
             var table: NumberOrName?
         }
-        var info_kind: String?
-        var info_data: Details?
+        var kind: String?
+        var details: Details?
+
+        private enum CodingKeys: String, CodingKey {
+            case kind = "info_kind"
+            case details = "info_data"
+        }
     }
     var ifindex: Int32
     var ifname: String
@@ -55,7 +60,7 @@ private struct LinkObject: Decodable {
     var linkinfo: Info?
 
     var vrfTable: NumberOrName? {
-        linkinfo?.info_kind == "vrf" ? linkinfo?.info_data?.table : nil
+        linkinfo?.kind == "vrf" ? linkinfo?.details?.table : nil
     }
 }
 
@@ -74,6 +79,7 @@ private struct RouteObject: Decodable {
     var prefsrc: String?
     var nexthops: [Hop]?
     var nhid: UInt32?
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     var nh_info: NexthopObject?
     var from: String?
     var flags: [String]?
@@ -204,7 +210,8 @@ struct HostFacts {
             if case .route(let route) = object { route } else { nil }
         }
         let families = routes.compactMap(\.isIPv6)
-        let isIPv6 = !families.isEmpty && families.allSatisfy { $0 }
+        let isIPv6 =
+            !families.isEmpty && families.allSatisfy { $0 }
             && !routes.contains { $0.pref != nil }
         for (index, object) in objects.enumerated() {
             switch object {

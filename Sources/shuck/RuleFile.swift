@@ -114,7 +114,8 @@ enum RuleFile {
                     """)
         }
         // Nothing else tells an IPv6 list from an IPv4 one: only IPv4 has a table `default`.
-        let isIPv4 = objects.lazy.compactMap(\.isIPv6).first.map { !$0 }
+        let isIPv4 =
+            objects.lazy.compactMap(\.isIPv6).first.map { !$0 }
             ?? objects.contains { ["default", "253"].contains($0.values["table"]?.text) }
         var rules: [RuleEntry] = []
         for (index, object) in objects.enumerated() {
@@ -148,9 +149,10 @@ enum RuleFile {
         rule.mark = try number(object, "fwmark") ?? 0
         rule.markMask = try number(object, "fwmask") ?? (object.values["fwmark"] == nil ? 0 : .max)
         rule.tunnelID = try number(object, "tun_id") ?? 0
-        rule.protocolNumber = try object.values["ipproto"].map { value throws(Failure) in
-            try protocolNumber(value)
-        } ?? 0
+        rule.protocolNumber =
+            try object.values["ipproto"].map { value throws(Failure) in
+                try protocolNumber(value)
+            } ?? 0
         rule.sourcePorts = try range(object, "sport")
         rule.destinationPorts = try range(object, "dport")
         if let low: UInt32 = try number(object, "uid_start"),
@@ -160,7 +162,8 @@ enum RuleFile {
         }
         rule.suppressPrefixLength = try number(object, "suppress_prefixlen") ?? -1
         if let group = object.values["suppress_ifgroup"] {
-            rule.suppressGroup = group.text == "default"
+            rule.suppressGroup =
+                group.text == "default"
                 ? 0 : try number(object, "suppress_ifgroup")
         }
         return rule

@@ -32,9 +32,11 @@ struct StatusScreen {
     private var heading: [String] {
         let mode = painter.paint(now.mode, now.mode == "active" ? .good : .attention)
         let name = painter.paint("shuck \(now.version)", .bold)
-        let reload = now.lastReloadSuccessful
+        let reload =
+            now.lastReloadSuccessful
             ? "" : ", " + painter.paint("last reload refused", .bad)
-        let state = now.ready
+        let state =
+            now.ready
             ? painter.paint("ready", .good)
             : painter.paint("not ready: \(now.notReady.joined(separator: "; "))", .bad)
         return [
@@ -62,7 +64,8 @@ struct StatusScreen {
         var table = Table(
             "INTERFACE", "STATE", ">MTU", "REVERSE PATH", "CLAIM ASKED", "CLAIM ACTIVE", "NODE", "RING")
         for interface in now.interfaces {
-            let ring = interface.ringSlots == 0
+            let ring =
+                interface.ringSlots == 0
                 ? "-" : "\(interface.ringSlots) of \(interface.slotBytes) bytes"
             table.rows.append([
                 .init(interface.name),

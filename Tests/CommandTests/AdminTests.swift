@@ -47,7 +47,8 @@ final class FakeDaemon: Sendable {
         let line = String(text.prefix { $0 != "\r\n" })
         heard.withLock { $0.append(line) }
         guard let (status, body) = answer(line) else { return }
-        let whole = "HTTP/1.1 \(status) X\r\nContent-Type: text/plain\r\n"
+        let whole =
+            "HTTP/1.1 \(status) X\r\nContent-Type: text/plain\r\n"
             + "content-length: \(body.utf8.count)\r\nConnection: close\r\n\r\n\(body)"
         _ = Array(whole.utf8).withUnsafeBytes { send(connection, $0.baseAddress, $0.count, 0) }
     }

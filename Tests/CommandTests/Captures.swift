@@ -190,7 +190,8 @@ enum CaptureText {
         let option = resolution.map { le16(9) + le16(1) + [$0, 0, 0, 0] + le32(0) } ?? []
         bytes += block(1, le16(link) + le16(0) + le32(65535) + option)
         for record in records {
-            let units = record.seconds * (resolution == 9 ? 1_000_000_000 : 1_000_000)
+            let units =
+                record.seconds * (resolution == 9 ? 1_000_000_000 : 1_000_000)
                 + record.fraction
             bytes += block(
                 6,

@@ -52,7 +52,8 @@ import Testing
         let shell = try shell()
         let isPiped = redirection.hasSuffix(":")
         // The reader has gone before anything is written.
-        let command = isPiped
+        let command =
+            isPiped
             ? "{ sleep 0.2; \"$SHUCK\" check --config c.yaml 2>&1 >o.txt; echo $? >code; } | :"
             : "\"$SHUCK\" check --config c.yaml >o.txt \(redirection); echo $? >code"
         _ = try shell.script(command)

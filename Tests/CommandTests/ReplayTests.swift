@@ -41,7 +41,8 @@ import Testing
             Sample.configuration.replacing(
                 "{name: shuck0}", with: "{name: shuck0, mtu: 1280, netns: /run/netns/pod}")
                 + "icmp: {ratePerSecond: 1, burst: 2}\n")
-        let payload = be16(1000) + be16(443) + be16(1308) + [0, 0]
+        let payload =
+            be16(1000) + be16(443) + be16(1308) + [0, 0]
             + [UInt8](repeating: 1, count: 1300)
         let inner = ipv6(Sample.client6, Sample.pod6, 17, payload)
         let frames = [[UInt8]](repeating: Sample.outer6(inner), count: 3)
@@ -330,8 +331,10 @@ import Testing
                 + [0x20, 1, 0x0d, 0xb8, 0, 2] + [UInt8](repeating: 0, count: 9) + [9]
                 + [0x9c, 0x40, 0, 53, 0, 8] + checksum
         }
-        let frames = [UInt8(9), 8].map { [UInt8](repeating: 2, count: 12) + [0x86, 0xdd]
-            + packet([0xfe, 0x80], $0, [0x12, 0x34]) }
+        let frames = [UInt8(9), 8].map {
+            [UInt8](repeating: 2, count: 12) + [0x86, 0xdd]
+                + packet([0xfe, 0x80], $0, [0x12, 0x34])
+        }
         try shell.write("in.pcap", CaptureText.pcap(Record.numbered(frames), link: 1))
         #expect(try replay(shell).code == 0)
         #expect(try shell.lines("v.jsonl") == [injected(0, "native"), passed(1)])

@@ -236,8 +236,10 @@ import Testing
         func verdicts(_ capture: [UInt8], _ more: [String]) throws -> ([String], String) {
             try shell.write("in.pcap", capture)
             let outcome = try shell.run(
-                ["replay", "--config", "c.yaml", "--in", "in.pcap", "--out", "out.pcap",
-                    "--verdicts", "-"] + more)
+                [
+                    "replay", "--config", "c.yaml", "--in", "in.pcap", "--out", "out.pcap",
+                    "--verdicts", "-",
+                ] + more)
             let lines = outcome.output.split(separator: "\n")
             return (lines.map { $0.contains("inject") ? "inject" : "drop" }, outcome.error)
         }

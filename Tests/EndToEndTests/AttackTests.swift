@@ -26,7 +26,8 @@ extension EndToEnd {
             packet.protocolNumber = packet.isIPv4 ? 1 : 58
             // RFC 1071 over an echo request without data; ICMPv6's is left wrong, for it must
             // not matter.
-            packet.payload = packet.isIPv4
+            packet.payload =
+                packet.isIPv4
                 ? [8, 0, 0xf7, 0xfd, 0, 1, 0, 1] : [128, 0, 0, 0, 0, 1, 0, 1]
             return packet
         }

@@ -48,7 +48,8 @@ extension EndToEnd {
         @Test(arguments: ["capability", "EPERM", "ENOSYS"])
         func aFallbackIsNamedEverywhere(cause: String) throws {
             try Rig.with { rig in
-                let wrapper = try cause == "capability"
+                let wrapper =
+                    try cause == "capability"
                     ? Self.capabilities(["net_admin", "net_raw"]) : Self.refusingBPF(rig, cause)
                 let remedy = cause == "ENOSYS" ? "seccomp" : "CAP_BPF"
                 let daemon = try Daemon(rig, wrapper: wrapper)
@@ -81,7 +82,8 @@ extension EndToEnd {
                     rig, Self.setup("auto", local: [Self.stray, "198.18.1.0/24"]),
                     wrapper: Self.capabilities(["net_admin", "net_raw"]))
                 try eventually("both to be named") {
-                    let reasons = try AdminClient.ask(daemon.socket, "GET", "/status") == nil
+                    let reasons =
+                        try AdminClient.ask(daemon.socket, "GET", "/status") == nil
                         ? [] : daemon.status().notReady
                     return reasons.contains { $0.contains("ip address add \(Self.stray)/32") }
                         && reasons.contains { $0.contains("198.18.1.0/24") }

@@ -41,7 +41,8 @@ extension Rig {
         while true {
             let before = try daemon.status()
             try load(rate, before)
-            let lost = try daemon.status().packets["ringDropped", default: 0]
+            let lost =
+                try daemon.status().packets["ringDropped", default: 0]
                 - before.packets["ringDropped", default: 0]
             if lost == 0 { return }
             rate /= 2

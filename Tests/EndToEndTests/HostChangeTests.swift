@@ -111,9 +111,10 @@ extension EndToEnd {
                         """,
                     ])
                 try eventually("its mention") {
-                    try !daemon.isReady && daemon.status().notes.contains {
-                        $0.contains("its rp_filter is 1 instead of 2: something on this host")
-                    }
+                    try !daemon.isReady
+                        && daemon.status().notes.contains {
+                            $0.contains("its rp_filter is 1 instead of 2: something on this host")
+                        }
                 }
                 #expect(try daemon.metrics().sum("shuck_degraded", "host") == 1)
                 let before = daemon.repairs

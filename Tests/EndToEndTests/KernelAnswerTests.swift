@@ -109,8 +109,10 @@ extension EndToEnd {
                 try Self.expectRefusals(errors)
                 for packet in errors.packets {
                     #expect(
-                        packet.contains("> \(Self.stranger4)") || packet.contains(
-                            "> \(Self.stranger6)"), "\(packet)")
+                        packet.contains("> \(Self.stranger4)")
+                            || packet.contains(
+                                "> \(Self.stranger6)"),
+                        "\(packet)")
                 }
                 try daemon.wait(received: 24)
                 let packets = try daemon.status().packets

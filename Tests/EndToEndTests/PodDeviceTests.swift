@@ -39,7 +39,8 @@ extension EndToEnd {
 
         /// An ordinary node knows nothing of the service's addresses, filters the reverse path of pods'
         /// links, and drops what connection tracking has not seen begin, as kube-proxy and policies do.
-        @Test("the pod's answers pass a node with strict filters, by the two rules of the documents",
+        @Test(
+            "the pod's answers pass a node with strict filters, by the two rules of the documents",
             arguments: ["1", "2"])
         func answersPassTheNode(filter: String) throws {
             try Rig.with { rig in
@@ -153,7 +154,8 @@ extension EndToEnd {
                             [
                                 "ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s",
                                 "\(size - headers)", mode.vip,
-                            ]).output
+                            ]
+                        ).output
                     }
                     #expect(try ping(1400).contains("1 received"), "\(mode)")
                     let refused = try ping(1401)
@@ -182,7 +184,8 @@ extension EndToEnd {
             let before = try daemon.metrics().sum("shuck_replied_packets_total")
             let all = try seen() + 20_000
             let large = IPPacket.datagram(
-                Rig.client4, Mode.ipip.vip, String(repeating: "x", count: 1400)).wrapped(.ipip)
+                Rig.client4, Mode.ipip.vip, String(repeating: "x", count: 1400)
+            ).wrapped(.ipip)
             let start = Date()
             try rig.send([large], repeat: 20_000)
             try eventually("all to be judged") { try seen() >= all }

@@ -6,7 +6,8 @@ import Testing
 
 extension EndToEnd {
     @Suite struct RouteStormTests {
-        private static let count = ProcessInfo.processInfo.environment["SHUCK_STORM_ROUTES"]
+        private static let count =
+            ProcessInfo.processInfo.environment["SHUCK_STORM_ROUTES"]
             .flatMap(Int.init) ?? 50_000
 
         private struct Loss: CustomStringConvertible {

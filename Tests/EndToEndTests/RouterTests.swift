@@ -95,7 +95,8 @@ extension EndToEnd {
                 for (number, mode) in Mode.allCases.enumerated() {
                     let refused = try Self.ping(rig, mode, "do", bytes: 1461)
                     #expect(refused.status == 1)
-                    let said = mode.innerIsIPv4
+                    let said =
+                        mode.innerIsIPv4
                         ? "From \(Rig.node4) icmp_seq=1 Frag needed and DF set (mtu = 1460)"
                         : "From \(Rig.node6) icmp_seq=1 Packet too big: mtu=1460"
                     #expect(refused.output.contains(said), "\(mode): \(refused)")

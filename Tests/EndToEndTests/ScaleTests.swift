@@ -10,7 +10,8 @@ extension EndToEnd {
             try Rig.with { rig in
                 let (devices, interfaces) = (100, 70)
                 let last = interfaces - 1
-                let links = (0..<last).map { "link add e\($0) type veth peer name f\($0)\n" }.joined()
+                let links =
+                    (0..<last).map { "link add e\($0) type veth peer name f\($0)\n" }.joined()
                     + "link add e\(last) address 02:00:00:00:02:02 type veth peer name more netns "
                     + "\(rig.name)-balancer\n"
                 try rig.ip(.node, links + (0..<interfaces).map { "link set e\($0) up\n" }.joined())

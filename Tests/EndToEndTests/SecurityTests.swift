@@ -259,7 +259,8 @@ extension EndToEnd {
                 let daemon = try Daemon.ready(rig)
                 let arrived = try Capture(rig, .pod, "eth0", "udp")
                 for mode in Mode.allCases {
-                    let inner = mode.innerIsIPv4
+                    let inner =
+                        mode.innerIsIPv4
                         ? IPPacket.datagram(Self.client4, mode.vip)
                         : .datagram(Self.client6, mode.vip)
                     let transport = 14 + (mode.outerIsIPv4 ? 20 : 40) + (mode.innerIsIPv4 ? 20 : 40)

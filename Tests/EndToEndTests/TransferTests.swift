@@ -84,7 +84,8 @@ extension EndToEnd {
 
         private static func expectOnly(_ mode: Mode, _ before: Status, _ after: Status) throws {
             for other in Mode.allCases {
-                let grown = after.injectedByMode[other.rawValue, default: 0]
+                let grown =
+                    after.injectedByMode[other.rawValue, default: 0]
                     - before.injectedByMode[other.rawValue, default: 0]
                 if other == mode {
                     // 60 datagrams, 10 echo requests, and two connections.
@@ -93,7 +94,8 @@ extension EndToEnd {
                     #expect(grown == 0, "\(other) during \(mode)")
                 }
             }
-            let clamped = after.packets["mssClamped", default: 0]
+            let clamped =
+                after.packets["mssClamped", default: 0]
                 - before.packets["mssClamped", default: 0]
             #expect(clamped >= 1, "\(mode)")
             #expect(after.packets["dropped"] == 0, "\(after.dropsByReason)")

@@ -81,7 +81,8 @@ struct AttackTests {
         ]
         for modes in mixed {
             let packet = Self.nest(levels) { modes[$0 % modes.count] }
-            let expected: Outcome = levels == 1
+            let expected: Outcome =
+                levels == 1
                 ? .inject(packet.innerPacket) : .drop(.nestedTunnel)
             #expect(outcome(packet, in: world) == expected, "\(modes)")
         }

@@ -182,10 +182,11 @@ struct BadInputTests {
             let packet = good.with { $0.outer.lengthField = UInt16(value) }
             let total = mode.outerIsIPv4 ? value : value + 40
             let expected: Outcome =
-                if total > room { .drop(.packetTooSmall) }
-                else if total < 20 { .drop(.invalidHeader) }
-                else if total < good.outerLength + good.innerPacket.count { .drop(.packetTooSmall) }
-                else { .inject(good.innerPacket) }
+                if total > room { .drop(.packetTooSmall) } else if total < 20 {
+                    .drop(.invalidHeader)
+                } else if total < good.outerLength + good.innerPacket.count { .drop(.packetTooSmall) } else {
+                    .inject(good.innerPacket)
+                }
             let result = outcome(packet, in: world)
             if result != expected { Issue.record("\(value): \(result)") }
         }
@@ -200,9 +201,7 @@ struct BadInputTests {
             let packet = good.outer.packet(inner + [UInt8](repeating: 0, count: 30))
             let total = mode.innerIsIPv4 ? value : value + 40
             let expected: Outcome =
-                if total > room { .drop(.packetTooSmall) }
-                else if total < 20 { .drop(.invalidHeader) }
-                else {
+                if total > room { .drop(.packetTooSmall) } else if total < 20 { .drop(.invalidHeader) } else {
                     .inject(Array((inner + [UInt8](repeating: 0, count: 30))[..<total]))
                 }
             let result = judge(

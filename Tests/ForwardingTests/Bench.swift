@@ -60,7 +60,8 @@ func world(
 }
 
 /// The kernel's own rules, and the table `default` for IPv6 too: cases are of both families.
-let bothDefaults = RuleEntry.kernelDefaults
+let bothDefaults =
+    RuleEntry.kernelDefaults
     + [
         RuleEntry(isIPv4: false, priority: 32767, action: .lookup(RouteEntry.tableDefault))
     ]

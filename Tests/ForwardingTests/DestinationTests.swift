@@ -90,7 +90,8 @@ struct DestinationTests {
         #expect(outcome(packet, in: world) == .drop(.destinationNotAllowed))
     }
 
-    @Test("protocols, with and without ports",
+    @Test(
+        "protocols, with and without ports",
         arguments: Mode.allCases, [6, 17, 33, 132, 136] as [UInt8])
     func protocols(mode: Mode, number: UInt8) {
         let world = Self.world(Self.both(number, [53...53]))
@@ -213,7 +214,8 @@ struct DestinationTests {
             Encapsulated(mode).with {
                 $0.inner.protocolNumber = number
                 $0.inner.fragment = offset | 0x2000
-                $0.inner.extensions = mode.innerIsIPv4
+                $0.inner.extensions =
+                    mode.innerIsIPv4
                     ? [] : [.fragment(offset: offset, more: true)]
                 $0.payload = [UInt8](repeating: 0xff, count: 16)
             }

@@ -176,7 +176,8 @@ struct InnerTests {
                 let packet = Encapsulated(mode).with { $0.inner.source = ip(address) }
                 #expect(outcome(packet, in: Self.owning) == .drop(.localSource), "\(address)")
             }
-            let near = mode.innerIsIPv4
+            let near =
+                mode.innerIsIPv4
                 ? ["192.0.2.3", "198.18.6.0", "10.2.1.8", "10.8.255.255", "10.10.0.0", "10.4.0.0"]
                 : [
                     "2001:db8::3", "2001:db8:18:1::", "2001:db8:2::8", "2001:db8:a::",
@@ -293,7 +294,8 @@ struct InnerTests {
         }
     }
 
-    @Test("I11 a first fragment with a whole TCP header is clamped, a tiny one of IPv4 is counted",
+    @Test(
+        "I11 a first fragment with a whole TCP header is clamped, a tiny one of IPv4 is counted",
         arguments: Mode.allCases)
     func tinyFragment(mode: Mode) {
         var packet = Encapsulated(mode).with {
@@ -334,7 +336,8 @@ struct InnerTests {
         }
     }
 
-    @Test("I11 an IPv6 first fragment is cut at every byte of its header chain (RFC 7112)",
+    @Test(
+        "I11 an IPv6 first fragment is cut at every byte of its header chain (RFC 7112)",
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func headerChain(mode: Mode) {
         let header = Encapsulated(mode).inner
@@ -365,7 +368,8 @@ struct InnerTests {
         }
     }
 
-    @Test("I11 a whole packet whose chain breaks off leads nowhere, and a later fragment shows none",
+    @Test(
+        "I11 a whole packet whose chain breaks off leads nowhere, and a later fragment shows none",
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func brokenChain(mode: Mode) {
         let chain: [Extension] = [.options(Extension.destination, [UInt8](repeating: 0, count: 14))]
@@ -392,7 +396,8 @@ struct NestingTests {
                 $0.payload = [59, 59] + [UInt8](repeating: 0, count: 40)
             }
             // As a fragment header it would lead to protocol 59, none.
-            let expected: Outcome = Self.refused.contains(number)
+            let expected: Outcome =
+                Self.refused.contains(number)
                 ? .drop(.nestedTunnel) : .inject(packet.innerPacket)
             if outcome(packet, in: world) != expected { Issue.record("protocol \(number)") }
         }
@@ -428,7 +433,8 @@ struct NestingTests {
         }
     }
 
-    @Test("I12 a nest behind a first fragment that breaks off within its chain",
+    @Test(
+        "I12 a nest behind a first fragment that breaks off within its chain",
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func behindFragment(mode: Mode) {
         let chain = Extension.options(Extension.destination, [UInt8](repeating: 0, count: 14))
@@ -523,7 +529,8 @@ struct UntouchedTests {
         #expect(outcome(marked, in: marking) == .inject(expected.innerPacket))
     }
 
-    @Test("M8 an IPv4 identification stays, with and without don't-fragment",
+    @Test(
+        "M8 an IPv4 identification stays, with and without don't-fragment",
         arguments: InnerTests.ofIPv4)
     func identification(mode: Mode) {
         for identification: UInt16 in [0, 1, 0x1234, 0xffff] {

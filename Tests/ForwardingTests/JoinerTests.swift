@@ -164,9 +164,21 @@ struct JoinerTests {
         let changes: [(Name, (inout Segment) -> Void)] = [
             (.all("no payload"), { $0.payload = [] }),
             (.all("wrong checksum"), { $0.checksumError = 0x0100 }),
-            (.all("sum to be finished that is none"), { $0.isUnfinished = true; $0.checksum = 1 }),
+            (
+                .all("sum to be finished that is none"),
+                {
+                    $0.isUnfinished = true
+                    $0.checksum = 1
+                }
+            ),
             (.all("GSO"), { $0.gsoSize = 10 }),
-            (.all("another mark outside"), { $0.header.trafficClass = 2; $0.outerECN = 3 }),
+            (
+                .all("another mark outside"),
+                {
+                    $0.header.trafficClass = 2
+                    $0.outerECN = 3
+                }
+            ),
             (.ipv4("a constant ID"), { $0.header.identification = 0 }),
             (.ipv4("options"), { $0.header.options = [1, 1, 1, 1] }),
             (.ipv4("fragments"), { $0.header.fragment = 0x2000 }),
@@ -180,7 +192,13 @@ struct JoinerTests {
             (.tcp("CWR"), { $0.tcp!.flags |= 0x80 }),
             (.tcp("no ACK"), { $0.tcp!.flags = 0 }),
             (.tcp("a header that is too short"), { $0.tcp!.headerWords = 4 }),
-            (.tcp("a header beyond the end"), { $0.tcp!.headerWords = 15; $0.payload = [1] }),
+            (
+                .tcp("a header beyond the end"),
+                {
+                    $0.tcp!.headerWords = 15
+                    $0.payload = [1]
+                }
+            ),
             (.udp("no checksum"), { $0.checksum = 0 }),
             (.udp("a length that lies"), { $0.lengthField = UInt16($0.payload.count + 7) }),
         ]
@@ -269,8 +287,7 @@ struct JoinerTests {
             let field = UInt16(header[10]) << 8 | UInt16(header[11])
             let identification = sum(word(segments[offset].header.identification) + word(field))
             for index in 0..<3 {
-                segments[index].header.identification
-                    = identification &+ UInt16(index) &- UInt16(offset)
+                segments[index].header.identification = identification &+ UInt16(index) &- UInt16(offset)
             }
             let plain = segments[offset].inner
             #expect(plain[10] == 0 && plain[11] == 0)

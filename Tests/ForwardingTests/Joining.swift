@@ -109,7 +109,7 @@ func writes(
     let cache = OuterCache()
     let joiner = given ?? Joiner()
     defer {
-        (blocks + heads).forEach { free($0) }
+        for buffer in blocks + heads { free(buffer) }
         cache.deallocate()
         if given == nil { joiner.deallocate() }
     }
@@ -139,7 +139,10 @@ func writes(
 }
 
 /// Any destination, through a device that all packets fit.
-let joiningWorld = world { $0.mssIPv4 = .off; $0.mssIPv6 = .off }
+let joiningWorld = world {
+    $0.mssIPv4 = .off
+    $0.mssIPv6 = .off
+}
 
 private func single(_ index: Int, _ frames: [Frame], _ verdicts: [Verdict]) -> Write {
     let verdict = verdicts[index]
@@ -199,7 +202,8 @@ func cut(_ packet: [UInt8], _ vnet: VirtioHeader) -> [[UInt8]] {
         }
         func u16(_ offset: Int) -> UInt16 { UInt16(bytes[offset]) << 8 | UInt16(bytes[offset + 1]) }
         // The checksum field holds the sum over addresses, protocol and the whole's length.
-        let whole = UInt16(packet.count - start), part = UInt16(bytes.count - start)
+        let whole = UInt16(packet.count - start)
+        let part = UInt16(bytes.count - start)
         let field = start + (isTCP ? 16 : 6)
         put(sum(word(u16(field)) + word(~whole) + word(part)), field)
         if isTCP {
@@ -242,7 +246,8 @@ func expectSameBytes(
         #expect(packets.count == write.members.count, sourceLocation: sourceLocation)
         for (packet, member) in zip(packets, write.members) {
             let segment = segments[member]
-            let came = segment.isUnfinished
+            let came =
+                segment.isUnfinished
                 ? finished(segment.inner, segment.header.isIPv4 ? 20 : 40, segment.isTCP ? 16 : 6)
                 : segment.inner
             #expect(packet == came, "packet \(member)", sourceLocation: sourceLocation)

@@ -41,7 +41,8 @@ struct MetamorphicTests {
         }
         switch random.below(4) {
         case 0:
-            let options = [UInt8](repeating: 1, count: random.below(4))
+            let options =
+                [UInt8](repeating: 1, count: random.below(4))
                 + mss(UInt16(random.below(65536))) + (random.chance(2) ? [4, 2] : [])
             packet.carry(.syn(options))
         case 1: packet.carry(TCPHeader(payload: random.bytes(random.below(100))))
@@ -171,7 +172,7 @@ struct MetamorphicTests {
         let heads = bytes.map { _ in
             UnsafeMutableRawBufferPointer.allocate(byteCount: Limits.headBytes, alignment: 1)
         }
-        defer { (blocks + heads).forEach { $0.deallocate() } }
+        defer { for buffer in blocks + heads { buffer.deallocate() } }
         var frames: [Frame] = []
         for (index, packet) in packets.enumerated() {
             blocks[index].copyBytes(from: bytes[index])

@@ -27,7 +27,8 @@ struct OffloadTests {
         return judge(packet, in: world, Arrival(linkLength: link, vnet: vnet))
     }
 
-    @Test("a checksum to be finished: offsets count from the inner packet",
+    @Test(
+        "a checksum to be finished: offsets count from the inner packet",
         arguments: Mode.allCases)
     func checksum(mode: Mode) {
         for link in [0, 14, 18] {
@@ -109,7 +110,8 @@ struct OffloadTests {
         return accepted
     }
 
-    @Test("of all places for a checksum to be finished one is right, by protocol",
+    @Test(
+        "of all places for a checksum to be finished one is right, by protocol",
         arguments: Mode.allCases)
     func everyPlace(mode: Mode) {
         for kind in Kind.all(mode) {
@@ -187,7 +189,8 @@ struct OffloadTests {
         #expect(judged(atomic) { $0.checksumStart = start }.outcome.isInject)
     }
 
-    @Test("without a checksum or segments to be made nothing is handed on",
+    @Test(
+        "without a checksum or segments to be made nothing is handed on",
         arguments: Mode.allCases)
     func nothing(mode: Mode) {
         let packet = Encapsulated(mode)

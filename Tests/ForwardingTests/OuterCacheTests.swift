@@ -226,7 +226,8 @@ struct OuterCacheTests {
             if sources.count > 100 && random.chance(3) {
                 source = sources[random.below(sources.count)]
             } else {
-                source = mode.innerIsIPv4
+                source =
+                    mode.innerIsIPv4
                     ? Address(ipv4: 80 << 24 | UInt32(random.below(1 << 24)))
                     : Address(
                         high: 0x2a00 << 48 | UInt64(random.below(1 << 8)) << 32,
@@ -271,7 +272,8 @@ struct PairPlaceTests {
     }
 
     /// Two that may pass hold both places, and then comes one that may not.
-    @Test("one that may not pass is not taken for one that may",
+    @Test(
+        "one that may not pass is not taken for one that may",
         arguments: [Mode.ip6ip, .ip6ip6], Difference.allCases)
     func refused(mode: Mode, difference: Difference) {
         func packet(_ bits: UInt64) -> Encapsulated {

@@ -208,10 +208,12 @@ struct Encapsulated {
     init(_ mode: Mode) {
         self.mode = mode
         let number: UInt8 = mode.innerIsIPv4 ? 4 : 41
-        outer = mode.outerIsIPv4
+        outer =
+            mode.outerIsIPv4
             ? IPHeader("198.51.100.1", "192.0.2.2", protocolNumber: number, isIPv4: true)
             : IPHeader("2001:db8:5::1", "2001:db8::2", protocolNumber: number, isIPv4: false)
-        inner = mode.innerIsIPv4
+        inner =
+            mode.innerIsIPv4
             ? IPHeader("203.0.113.7", "10.2.1.9", protocolNumber: 6, isIPv4: true)
             : IPHeader("2001:db8:c::7", "2001:db8:2::9", protocolNumber: 6, isIPv4: false)
         payload = []

@@ -167,7 +167,8 @@ struct PrecedenceTests {
         for first in outer {
             for second in inner where first.reason != second.reason {
                 // Behind a header of another version and in a fragment nothing is looked for.
-                let isHidden = first.reason == .fragmentsDisabled
+                let isHidden =
+                    first.reason == .fragmentsDisabled
                     || (first.reason == .invalidHeader && !mode.outerIsIPv4)
                 if isHidden && second.reason < first.reason { continue }
                 check(mode, first, second)

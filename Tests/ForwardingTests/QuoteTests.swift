@@ -102,7 +102,8 @@ struct QuoteTests {
         for length in 0...quoted.count {
             let packet = Self.error(mode, quoting: Array(quoted[..<length]))
             // Two bytes of the quoted TCP header say whose it was.
-            let expected: Outcome = length >= header + 2
+            let expected: Outcome =
+                length >= header + 2
                 ? .inject(packet.innerPacket) : .drop(.destinationNotAllowed)
             #expect(outcome(packet, in: Self.world) == expected, "\(length)")
             // A rule without ports needs the protocol alone.

@@ -21,7 +21,8 @@ private final class Line {
 
     init(_ world: World, memory: Int = 4 << 20, seconds: UInt64 = 30, seed: UInt64 = 1) {
         self.world = world
-        reassembler = memory == 0
+        reassembler =
+            memory == 0
             ? nil : Reassembler(memory: memory, timeout: seconds * Line.second, seed: seed)
     }
 
@@ -64,10 +65,11 @@ private final class Line {
 extension Encapsulated {
     /// The outer packet in fragments that begin at these offsets (multiples of 8, 0 first).
     fileprivate func cut(at offsets: [Int], id: UInt16 = 7) -> [[UInt8]] {
-        cut(ranges: offsets.indices.map { index in
-            let end = index + 1 < offsets.count ? offsets[index + 1] : fragmentable.count
-            return offsets[index]..<end
-        }, id: id)
+        cut(
+            ranges: offsets.indices.map { index in
+                let end = index + 1 < offsets.count ? offsets[index + 1] : fragmentable.count
+                return offsets[index]..<end
+            }, id: id)
     }
 
     /// What may be cut: behind an IPv4 header, or behind the unfragmentable headers.
@@ -260,8 +262,10 @@ struct ReassemblyTests {
         let odd = packet.piece(800..<1613, of: bytes, more: true)
         let short = packet.piece(808..<813, of: bytes, more: true)
         let long = packet.piece(65_528..<65_544, of: bytes, more: true)
-        let bad = [(odd, VirtioHeader()), (short, VirtioHeader()), (long, VirtioHeader()),
-            (pieces[1], VirtioHeader(flags: 1))]
+        let bad = [
+            (odd, VirtioHeader()), (short, VirtioHeader()), (long, VirtioHeader()),
+            (pieces[1], VirtioHeader(flags: 1)),
+        ]
         for (fragment, vnet) in bad {
             for place in 0..<3 {
                 let line = Line(Self.world)
@@ -378,7 +382,8 @@ struct ReassemblyTests {
         #expect(line.reassembler!.failures.memory == 1 && line.reassembler!.failures.timeout == 0)
     }
 
-    @Test("O9 headers behind the fragment header, as Linux writes its encapsulation limit",
+    @Test(
+        "O9 headers behind the fragment header, as Linux writes its encapsulation limit",
         arguments: overIPv6)
     func chain(mode: Mode) {
         let packet = Encapsulated.large(mode)
@@ -457,7 +462,8 @@ struct ReassemblyTests {
         }
     }
 
-    @Test("O8 datagrams differ by addresses, identification and, for IPv4, protocol",
+    @Test(
+        "O8 datagrams differ by addresses, identification and, for IPv4, protocol",
         arguments: Mode.allCases)
     func keys(mode: Mode) {
         let packet = Encapsulated.large(mode)
@@ -543,7 +549,8 @@ struct ReassemblyTests {
         mutating func take(_ range: Range<Int>, more: Bool) -> Fate? {
             if isRefused { return .drop(.fragmentOverlap) }
             let highest = parts.map(\.upperBound).max() ?? 0
-            let bad = more
+            let bad =
+                more
                 ? end.map { range.upperBound > $0 } ?? false
                 : highest > range.upperBound || (end != nil && end != range.upperBound)
             if !bad && parts.contains(range) && (more || end == range.upperBound) {

@@ -25,7 +25,8 @@ struct ReversePathTests {
             + routes.map { route in
                 var other = route
                 // 203.0.113.0/24 becomes 2001:db8:c::/48; a default route one of IPv6.
-                other.prefix = route.prefix.length == 0
+                other.prefix =
+                    route.prefix.length == 0
                     ? .allIPv6 : prefix("2001:db8:c::/\(24 + route.prefix.length)")
                 return other
             }
@@ -113,7 +114,8 @@ struct ReversePathTests {
     func modes(mode: Mode, item: Case) {
         for way in ReversePathMode.allCases {
             let result = Self.outcome(mode, Self.both(item.routes), way)
-            let expected: Outcome = item.allowed.contains(way)
+            let expected: Outcome =
+                item.allowed.contains(way)
                 ? .inject(Encapsulated(mode).innerPacket) : .drop(.reversePath)
             #expect(result == expected, "\(way)")
         }
@@ -187,7 +189,8 @@ struct ReversePathTests {
         let host = mode.innerIsIPv4 ? "203.0.113.7/32" : "2001:db8:c::7/128"
         for way in ReversePathMode.allCases {
             for kind in [RouteKind.local, .anycast] {
-                let routes = Self.both([Self.route(Self.net, [2])])
+                let routes =
+                    Self.both([Self.route(Self.net, [2])])
                     + [Self.route(host, [1], kind: kind, table: Self.local)]
                 #expect(Self.outcome(mode, routes, way) == .drop(.localSource))
                 let exempt = Self.outcome(mode, routes, way) { $0.exemptSources = [prefix(host)] }
@@ -226,17 +229,22 @@ struct ReversePathTests {
         Case(
             "a default route that no rule leads to makes no uplink",
             [route(net, [7]), route("0.0.0.0/0", [7], table: 100)], []),
-        Case("a default route that leads nowhere makes none", [
-            route(net, [7]), route("0.0.0.0/0", [7], kind: .unreachable, metric: 9),
-        ], []),
+        Case(
+            "a default route that leads nowhere makes none",
+            [
+                route(net, [7]), route("0.0.0.0/0", [7], kind: .unreachable, metric: 9),
+            ], []),
     ]
 
-    @Test("I8 what is behind a device that is no uplink is the host's own, in every mode",
+    @Test(
+        "I8 what is behind a device that is no uplink is the host's own, in every mode",
         arguments: Mode.allCases, inside)
     func pods(mode: Mode, item: Case) {
         for way in ReversePathMode.allCases {
             let packet = Encapsulated(mode).innerPacket
-            let expected: Outcome = item.allowed.contains(way) ? .inject(packet)
+            let expected: Outcome =
+                item.allowed.contains(way)
+                ? .inject(packet)
                 : .drop(item.allowed.isEmpty ? .localSource : .reversePath)
             #expect(Self.outcome(mode, Self.both(item.routes), way) == expected, "\(way)")
             guard item.allowed.isEmpty else { continue }
@@ -248,7 +256,8 @@ struct ReversePathTests {
         }
     }
 
-    @Test("I8 pods are the host's own, whatever a rule from the service's address leads to",
+    @Test(
+        "I8 pods are the host's own, whatever a rule from the service's address leads to",
         arguments: Mode.allCases)
     func podsBehindRules(mode: Mode) {
         let service = mode.innerIsIPv4 ? "10.2.1.9/32" : "2001:db8:2::9/128"
@@ -270,7 +279,8 @@ struct ReversePathTests {
         }
     }
 
-    @Test("I5 I8 the route of the address within a 6to4 or NAT64 source",
+    @Test(
+        "I5 I8 the route of the address within a 6to4 or NAT64 source",
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func embedded(mode: Mode) {
         let client = [Self.route("::/0", [2])]

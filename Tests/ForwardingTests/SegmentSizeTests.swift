@@ -37,7 +37,8 @@ struct SegmentSizeTests {
         }
     }
 
-    @Test("M6 a link whose MTU is unknown or leaves no room clamps nothing",
+    @Test(
+        "M6 a link whose MTU is unknown or leaves no room clamps nothing",
         arguments: Mode.allCases)
     func noRoom(mode: Mode) {
         for mtu: Int32 in [0, 60] {
@@ -101,7 +102,8 @@ struct SegmentSizeTests {
         for offset in 0...36 {
             for isPadded in [true, false] {
                 for value: UInt16 in [1301, 1460, 0x05b5, 0x8000, 0xff00, 65535] {
-                    let before = isPadded
+                    let before =
+                        isPadded
                         ? [UInt8](repeating: 1, count: offset) : Self.filler(offset)
                     let behind = Self.filler(isPadded ? 0 : 36 - offset)
                     let header = TCPHeader.syn(before + mss(value) + behind)
@@ -204,7 +206,8 @@ struct SegmentSizeTests {
         }
     }
 
-    @Test("M7 headers longer than may be rewritten go on as they are",
+    @Test(
+        "M7 headers longer than may be rewritten go on as they are",
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func longHeaders(mode: Mode) {
         // 40 bytes of IPv6, 24 of TCP: 176 may stand between them.

@@ -61,7 +61,8 @@ struct TooBigTests {
         }
     }
 
-    @Test("M1 M2 as large as the device takes goes in, one byte more is answered",
+    @Test(
+        "M1 M2 as large as the device takes goes in, one byte more is answered",
         arguments: Mode.allCases)
     func border(mode: Mode) throws {
         let fits = Self.packet(mode, 1460)
@@ -103,7 +104,8 @@ struct TooBigTests {
         }
     }
 
-    @Test("M3 never about an error, a later fragment, or what comes from no host",
+    @Test(
+        "M3 never about an error, a later fragment, or what comes from no host",
         arguments: Mode.allCases)
     func silent(mode: Mode) {
         var packets: [Encapsulated] = []
@@ -134,7 +136,9 @@ struct TooBigTests {
             $0.devices = [Policy.Device(name: "pod0", mtu: 1460, isElsewhere: true)]
             $0.dropMartians = false
         }
-        let sources = isIPv4 ? ["0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"]
+        let sources =
+            isIPv4
+            ? ["0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"]
             : ["::", "::1", "ff02::1"]
         for source in sources {
             let martian = large.with { $0.inner.source = ip(source) }
@@ -154,8 +158,10 @@ struct TooBigTests {
     @Test("M1 a super-frame is as big as its segments", arguments: Mode.allCases)
     func superFrames(mode: Mode) {
         let packet = Encapsulated(mode).with {
-            $0.carry(TCPHeader(options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2],
-                payload: [UInt8](repeating: 3, count: 9000)))
+            $0.carry(
+                TCPHeader(
+                    options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2],
+                    payload: [UInt8](repeating: 3, count: 9000)))
         }
         let headers = (mode.innerIsIPv4 ? 20 : 40) + 32
         let type = mode.innerIsIPv4 ? VirtioHeader.gsoTCPv4 : VirtioHeader.gsoTCPv6
@@ -186,7 +192,8 @@ struct TooBigTests {
     func whole(mode: Mode) throws {
         let large = Self.packet(mode, 1461)
         let packet = try #require(Self.answer(large, Self.world())).packet
-        var header = mode.innerIsIPv4
+        var header =
+            mode.innerIsIPv4
             ? IPHeader("192.0.2.2", "203.0.113.7", protocolNumber: 1, isIPv4: true)
             : IPHeader("2001:db8::2", "2001:db8:c::7", protocolNumber: 58, isIPv4: false)
         header.trafficClass = mode.innerIsIPv4 ? 0xc0 : 0

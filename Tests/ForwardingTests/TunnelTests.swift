@@ -57,10 +57,14 @@ struct TunnelTests {
     func remote(mode: Mode) {
         let world = ForwardingTests.world()
         for (source, isAllowed) in mode.outerIsIPv4
-            ? [("198.51.100.0", true), ("198.51.100.255", true), ("198.51.99.255", false),
-                ("198.51.101.0", false), ("192.0.2.3", false)]
-            : [("2001:db8:5::", true), ("2001:db8:5:ffff:ffff:ffff:ffff:ffff", true),
-                ("2001:db8:4:ffff:ffff:ffff:ffff:ffff", false), ("2001:db8:6::", false)]
+            ? [
+                ("198.51.100.0", true), ("198.51.100.255", true), ("198.51.99.255", false),
+                ("198.51.101.0", false), ("192.0.2.3", false),
+            ]
+            : [
+                ("2001:db8:5::", true), ("2001:db8:5:ffff:ffff:ffff:ffff:ffff", true),
+                ("2001:db8:4:ffff:ffff:ffff:ffff:ffff", false), ("2001:db8:6::", false),
+            ]
         {
             let packet = Encapsulated(mode).with { $0.outer.source = ip(source) }
             #expect(
@@ -205,7 +209,8 @@ struct TunnelTests {
         "::2", "fe80::1", "feff::1", "::fffe:198.51.100.1", "::1:0:0:0", "64:ff9b::198.51.100.1",
     ]
 
-    @Test("O13 an outer source that nobody has is no remote, whatever the list holds",
+    @Test(
+        "O13 an outer source that nobody has is no remote, whatever the list holds",
         arguments: Mode.allCases)
     func nobody(mode: Mode) {
         for pass in [false, true] {

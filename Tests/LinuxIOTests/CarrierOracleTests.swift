@@ -16,7 +16,8 @@ extension OnHost {
         /// `RTM_GETROUTE` with `RTM_F_FIB_MATCH`: the route that a lookup of the kernel ends in.
         @Test("I9 the kernel finds the same routes while carriers come and go")
         func theKernelFindsTheSame() throws {
-            let seed = ProcessInfo.processInfo.environment["SHUCK_SEED"].flatMap(UInt64.init)
+            let seed =
+                ProcessInfo.processInfo.environment["SHUCK_SEED"].flatMap(UInt64.init)
                 ?? UInt64.random(in: 1...UInt64(UInt32.max))
             print("carrier oracle: seed \(seed)")
             var (asked, found) = (0, 0)
@@ -103,20 +104,21 @@ private struct CarrierHost {
     }
 
     /// Again after their links came back: the kernel has removed them.
-    private static let nexthops = (1...3).map { number in
-        """
-        nexthop add id \(number) via 192.0.\(number).9 dev \(uplinks[number - 1])
-        nexthop add id 6\(number) via 2001:db8:ff0\(number)::9 dev \(uplinks[number - 1])
+    private static let nexthops =
+        (1...3).map { number in
+            """
+            nexthop add id \(number) via 192.0.\(number).9 dev \(uplinks[number - 1])
+            nexthop add id 6\(number) via 2001:db8:ff0\(number)::9 dev \(uplinks[number - 1])
 
-        """
-    }.joined() + """
-        nexthop add id 12 group 1/2
-        nexthop add id 123 group 1/2/3
-        nexthop add id 612 group 61/62
-        nexthop add id 6123 group 61/62/63
-        nexthop add id 9 blackhole
+            """
+        }.joined() + """
+            nexthop add id 12 group 1/2
+            nexthop add id 123 group 1/2/3
+            nexthop add id 612 group 61/62
+            nexthop add id 6123 group 61/62/63
+            nexthop add id 9 blackhole
 
-        """
+            """
 
     /// What the kernel refuses it refuses: the mirror sees the rest.
     private static func run(_ family: String, _ batch: String) throws {
@@ -126,7 +128,9 @@ private struct CarrierHost {
     /// No two of one prefix and metric: which of them IPv6 takes hangs on its neighbours.
     private static func route(isIPv4: Bool, _ random: inout SplitMix) -> String {
         let (b, c) = (random.below(3), random.below(3))
-        let prefix = random.chance(20) ? "default"
+        let prefix =
+            random.chance(20)
+            ? "default"
             : isIPv4
                 ? random.one(["10.0.0.0/9", "10.\(b).0.0/16", "10.\(b).\(c).0/24"])
                 : random.one(
@@ -182,7 +186,8 @@ private struct CarrierHost {
     static func address(isIPv4: Bool, _ random: inout SplitMix) -> Address {
         let (b, c) = (random.below(4), random.below(4))
         let outside = random.chance(5)
-        let text = isIPv4
+        let text =
+            isIPv4
             ? "10.\(outside ? 200 : b).\(c).7" : "2001:db8:\(outside ? 200 : b):\(c)::7"
         var bytes = [UInt8](repeating: 0, count: isIPv4 ? 4 : 16)
         inet_pton(isIPv4 ? AF_INET : AF_INET6, text, &bytes)
@@ -202,12 +207,15 @@ private struct CarrierHost {
                 header.pointee.rtm_dst_len = UInt8(bytes.count * 8)
                 header.pointee.rtm_flags = UInt32(RTM_F_FIB_MATCH)
                 message.attribute(RTA_DST.rawValue, bytes)
-            } _: { NetlinkAnswer.route($0) }
+            } _: {
+                NetlinkAnswer.route($0)
+            }
         } catch {
             return nil
         }
         guard let route, route.type == RouteKind.unicast.rawValue else { return nil }
-        let hops = route.interfaces.isEmpty
+        let hops =
+            route.interfaces.isEmpty
             ? try netlink.nexthops()[route.nexthop] ?? [] : route.interfaces
         return Set(hops).sorted()
     }

@@ -24,35 +24,37 @@ struct DropExampleTests {
     private static let outer: ([UInt8], [UInt8]) = ([192, 0, 2, 1], [192, 0, 2, 2])
     private static let inner = ipv4([198, 51, 100, 2], [203, 0, 113, 4], 6, [0x9c, 0x40, 0, 80])
 
-    @Test("outer and inner addresses, mode, protocol and ports in one line", arguments: [
-        (
-            ipv4(outer.0, outer.1, 4, inner),
-            "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
-        ),
-        (
-            ipv4(outer.0, outer.1, 4, inner, options: [1, 1, 1, 1]),
-            "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
-        ),
-        (
-            ipv4(outer.0, outer.1, 41, ipv6(58, [128, 0, 0, 0])),
-            "192.0.2.1 > 192.0.2.2 ip6ip 2001:db8::1 > 2001:db8::2 icmpv6"
-        ),
-        (
-            ipv6(60, [41, 0, 1, 4, 0, 0, 0, 0] + ipv6(17, [0, 53, 0, 54])),
-            "2001:db8::1 > 2001:db8::2 ip6ip6 [2001:db8::1]:53 > [2001:db8::2]:54 udp"
-        ),
-        (
-            ipv6(44, [4, 0, 0, 0x48, 0, 0, 0, 1] + inner),
-            "2001:db8::1 > 2001:db8::2 protocol 4 fragment"
-        ),
-        (
-            ipv4(outer.0, outer.1, 4, inner, fragment: 185),
-            "192.0.2.1 > 192.0.2.2 protocol 4 fragment"
-        ),
-        (ipv4(outer.0, outer.1, 4, [0x45, 0]), "192.0.2.1 > 192.0.2.2 ipip no IP header"),
-        ([0x45, 0, 0], "3 bytes that are no IP header"),
-        ([], "0 bytes that are no IP header"),
-    ])
+    @Test(
+        "outer and inner addresses, mode, protocol and ports in one line",
+        arguments: [
+            (
+                ipv4(outer.0, outer.1, 4, inner),
+                "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
+            ),
+            (
+                ipv4(outer.0, outer.1, 4, inner, options: [1, 1, 1, 1]),
+                "192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:40000 > 203.0.113.4:80 tcp"
+            ),
+            (
+                ipv4(outer.0, outer.1, 41, ipv6(58, [128, 0, 0, 0])),
+                "192.0.2.1 > 192.0.2.2 ip6ip 2001:db8::1 > 2001:db8::2 icmpv6"
+            ),
+            (
+                ipv6(60, [41, 0, 1, 4, 0, 0, 0, 0] + ipv6(17, [0, 53, 0, 54])),
+                "2001:db8::1 > 2001:db8::2 ip6ip6 [2001:db8::1]:53 > [2001:db8::2]:54 udp"
+            ),
+            (
+                ipv6(44, [4, 0, 0, 0x48, 0, 0, 0, 1] + inner),
+                "2001:db8::1 > 2001:db8::2 protocol 4 fragment"
+            ),
+            (
+                ipv4(outer.0, outer.1, 4, inner, fragment: 185),
+                "192.0.2.1 > 192.0.2.2 protocol 4 fragment"
+            ),
+            (ipv4(outer.0, outer.1, 4, [0x45, 0]), "192.0.2.1 > 192.0.2.2 ipip no IP header"),
+            ([0x45, 0, 0], "3 bytes that are no IP header"),
+            ([], "0 bytes that are no IP header"),
+        ])
     func line(head: [UInt8], expected: String) { #expect(PacketLine.text(head) == expected) }
 
     @Test("any bytes, cut anywhere, give a line")

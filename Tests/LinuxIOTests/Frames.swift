@@ -64,7 +64,8 @@ enum Frames {
 
     /// A datagram in a packet for `Network.near`: its number and as many bytes as asked for.
     static func numbered(_ number: Int, bytes count: Int = 32) -> [UInt8] {
-        let udp = word(1000 + number) + word(9) + word(8 + count) + [0, 0]
+        let udp =
+            word(1000 + number) + word(9) + word(8 + count) + [0, 0]
             + word(number) + [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: count - 2)
         let inner = ipv4(17, from: [198, 51, 100, 7], to: [203, 0, 113, 4], udp)
         return ethernet(Network.nearAddress, 0x0800, ipv4(4, from: four(1), to: four(2), inner))

@@ -42,9 +42,9 @@ struct InterfaceGuardTests {
     /// libc's setresuid(2) is for all threads.
     private func asNobody<R>(_ body: () throws -> R) throws -> R {
         #if arch(x86_64)
-        let setresuid = 117
+            let setresuid = 117
         #else
-        let setresuid = 147
+            let setresuid = 147
         #endif
         // Variadic, so that the importer leaves it out.
         typealias Call = @convention(c) (Int, Int, Int, Int) -> Int
@@ -231,9 +231,11 @@ struct InterfaceGuardTests {
             ("vlan", false, Int32(3), UInt16(5)), ("vlan", true, 0, 5), ("bridge", false, 3, nil),
         ] {
             let data = attribute(Int(IFLA_VLAN_ID), bytes(UInt16(5)))
-            let information = attribute(Int(IFLA_INFO_KIND), Array(kind.utf8) + [0])
+            let information =
+                attribute(Int(IFLA_INFO_KIND), Array(kind.utf8) + [0])
                 + attribute(Int(IFLA_INFO_DATA), data)
-            let attributes = attribute(Int(IFLA_IFNAME), Array("v5".utf8) + [0])
+            let attributes =
+                attribute(Int(IFLA_IFNAME), Array("v5".utf8) + [0])
                 + attribute(Int(IFLA_LINK), bytes(Int32(3)))
                 + (isElsewhere ? attribute(Int(IFLA_LINK_NETNSID), bytes(Int32(0))) : [])
                 + attribute(Int(IFLA_LINKINFO), information)

@@ -87,7 +87,8 @@ extension OnHost {
         }
 
         private static func lines(_ route: KernelRoute) -> [String] {
-            let bytes = route.destination.isEmpty
+            let bytes =
+                route.destination.isEmpty
                 ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
             let head = """
                 \(bytes)/\(route.length) table \(route.table) type \(route.type) \
@@ -110,9 +111,10 @@ extension OnHost {
             let length = parts.count > 1 ? Int(parts[1])! : isIPv4 ? 32 : 128
             // Main is not named where it is meant.
             let table = route["table"] == nil ? 254 : number(route["table"])
-            let tos = (route["tos"] as? String).map { text in
-                text.hasPrefix("0x") ? Int(text.dropFirst(2), radix: 16)! : Int(text)!
-            } ?? 0
+            let tos =
+                (route["tos"] as? String).map { text in
+                    text.hasPrefix("0x") ? Int(text.dropFirst(2), radix: 16)! : Int(text)!
+                } ?? 0
             let head = """
                 \(bytes)/\(length) table \(table) type \(number(route["type"])) \
                 metric \(number(route["metric"])) tos \(tos)

@@ -29,11 +29,11 @@ struct Network {
     /// Runs `body` in a new namespace. It must not leave its thread, and does not: no `await`.
     static func with<R>(mtu: Int = 1500, _ body: (Network) throws -> R) throws -> R {
         let home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)
-        guard home >= 0, unshare(CLONE_NEWNET) == 0 else {
+        guard home >= 0, unshare(newNetwork) == 0 else {
             throw Failure(description: "unshare: \(String(cString: strerror(errno)))")
         }
         defer {
-            let result = setns(home, CLONE_NEWNET)
+            let result = setns(home, newNetwork)
             precondition(result == 0, "the thread cannot go back to its namespace")
             close(home)
         }
@@ -156,7 +156,7 @@ struct Network {
 }
 
 // sched.h hides both from module Glibc, as they are not of POSIX.
-private let CLONE_NEWNET: Int32 = 0x4000_0000
+private let newNetwork: Int32 = 0x4000_0000
 
 private func unshare(_ flags: Int32) -> Int32 {
     typealias Call = @convention(c) (Int32) -> Int32

@@ -110,9 +110,10 @@ extension OnHost {
                 for sources: ClosedRange<UInt8> in [1...1, 1...64, 5...6] {
                     try ring.startReceiving(natives: sources.map { Frames.six($0) })
                     let some = [sources.lowerBound, sources.upperBound]
-                    let wanted = some.flatMap { source in
-                        [6, 17, 58, 41, 44].map { frame($0, source) }
-                    } + [frame(41, 100)]
+                    let wanted =
+                        some.flatMap { source in
+                            [6, 17, 58, 41, 44].map { frame($0, source) }
+                        } + [frame(41, 100)]
                     let others = [frame(6, 100), frame(17, 0), frame(59, 5), frame(132, 5)]
                     try network.send(others + wanted)
                     try expect(wanted)

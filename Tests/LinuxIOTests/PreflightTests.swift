@@ -18,10 +18,12 @@ struct PreflightTests {
         return try #require(Configuration.load(files: [("c.yaml", text)]).configuration)
     }
 
-    @Test("a tunnel device of the kernel beside otherRemotes: drop is a warning", arguments: [
-        (768, true, "drop", 1), (769, true, "drop", 1), (776, true, "drop", 1),
-        (768, false, "drop", 0), (768, true, "pass", 0), (1, true, "drop", 0),
-    ])
+    @Test(
+        "a tunnel device of the kernel beside otherRemotes: drop is a warning",
+        arguments: [
+            (768, true, "drop", 1), (769, true, "drop", 1), (776, true, "drop", 1),
+            (768, false, "drop", 0), (768, true, "pass", 0), (1, true, "drop", 0),
+        ])
     func overlays(hardwareType: Int, isUp: Bool, otherRemotes: String, count: Int) throws {
         let link = Link(
             index: 7, name: "tunl0", mtu: 1480, isUp: isUp, hardwareType: UInt16(hardwareType))

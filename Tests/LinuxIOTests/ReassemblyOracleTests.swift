@@ -3,8 +3,8 @@
 // it, SHUCK_FRAGMENT_SETS asks more datagrams than 4,000.
 
 import CLinux
-import Foundation
 import Forwarding
+import Foundation
 import Glibc
 import Routing
 import Testing
@@ -20,7 +20,8 @@ extension OnHost {
         /// a fragment overlapped another, lied about its length, or was of another protocol.
         @Test("O8 O11 the kernel makes the same of random fragments, or more")
         func theKernelMakesTheSame() throws {
-            let seed = Self.environment["SHUCK_SEED"].flatMap(UInt64.init)
+            let seed =
+                Self.environment["SHUCK_SEED"].flatMap(UInt64.init)
                 ?? UInt64.random(in: 1...UInt64(UInt32.max))
             print("reassembly oracle: seed \(seed)")
             var random = SplitMix(seed)
@@ -145,24 +146,28 @@ private struct FragmentSet: CustomStringConvertible {
     /// Network headers and all behind them.
     func packets(identification: Int) -> [[UInt8]] {
         parts.map { part in
-            let field = isIPv4 ? part.offset / 8 | (part.more ? 0x2000 : 0)
+            let field =
+                isIPv4
+                ? part.offset / 8 | (part.more ? 0x2000 : 0)
                 : part.offset | (part.more ? 1 : 0)
             if isIPv4 {
                 return Frames.ipv4(
                     part.protocolNumber, from: Frames.four(9), to: Frames.four(2), part.payload,
                     fragment: field, identification: identification)
             }
-            let header = [part.protocolNumber, 0] + Frames.word(field) + [0, 0]
+            let header =
+                [part.protocolNumber, 0] + Frames.word(field) + [0, 0]
                 + Frames.word(identification)
             return Frames.ipv6(44, from: Frames.six(9), to: Frames.six(2), header + part.payload)
         }
     }
 
     var description: String {
-        (isIPv4 ? "IPv4" : "IPv6") + parts.map {
-            " \($0.offset)..<\($0.offset + $0.payload.count)\($0.more ? "+" : "")"
-                + ($0.protocolNumber == 4 ? "" : " of \($0.protocolNumber)")
-        }.joined()
+        (isIPv4 ? "IPv4" : "IPv6")
+            + parts.map {
+                " \($0.offset)..<\($0.offset + $0.payload.count)\($0.more ? "+" : "")"
+                    + ($0.protocolNumber == 4 ? "" : " of \($0.protocolNumber)")
+            }.joined()
     }
 }
 
@@ -240,9 +245,10 @@ private struct FragmentRun {
         ].map {
             Frames.ethernet(Network.nearAddress, $0[0] >> 4 == 4 ? 0x0800 : 0x86dd, $0)
         }
-        try network.send(packets.map {
-            Frames.ethernet(Network.nearAddress, $0[0] >> 4 == 4 ? 0x0800 : 0x86dd, $0)
-        })
+        try network.send(
+            packets.map {
+                Frames.ethernet(Network.nearAddress, $0[0] >> 4 == 4 ? 0x0800 : 0x86dd, $0)
+            })
         var looks = 0
         var seen: Set<Int> = []
         var buffer = [UInt8](repeating: 0, count: 70_000)

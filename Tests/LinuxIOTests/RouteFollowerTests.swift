@@ -103,16 +103,22 @@ extension OnHost {
 
         /// A batch of ip(8) for one family; what the kernel refuses it refuses.
         private static func batch(isIPv4: Bool, _ random: inout SplitMix) -> String {
-            let hops = isIPv4
-                ? ["via 192.0.2.9", "via 192.0.2.8", "via 198.51.100.9", "dev side",
-                    "nexthop via 192.0.2.9 nexthop via 198.51.100.9"]
-                : ["via 2001:db8:ff::9", "via 2001:db8:ff::8", "via 2001:db8:fe::9", "dev side",
-                    "nexthop via 2001:db8:ff::9 nexthop via 2001:db8:fe::9"]
+            let hops =
+                isIPv4
+                ? [
+                    "via 192.0.2.9", "via 192.0.2.8", "via 198.51.100.9", "dev side",
+                    "nexthop via 192.0.2.9 nexthop via 198.51.100.9",
+                ]
+                : [
+                    "via 2001:db8:ff::9", "via 2001:db8:ff::8", "via 2001:db8:fe::9", "dev side",
+                    "nexthop via 2001:db8:ff::9 nexthop via 2001:db8:fe::9",
+                ]
             return (0..<40).map { _ in
                 let verb = random.one(
                     ["add", "add", "append", "prepend", "replace", "change", "delete", "delete"])
                 let number = random.below(4)
-                let prefix = isIPv4
+                let prefix =
+                    isIPv4
                     ? random.one(["10.\(number).0.0/16", "10.0.\(number).0/24", "default"])
                     : random.one(
                         ["2001:db8:\(number)::/48", "2001:db8:0:\(number)::/64", "default"])

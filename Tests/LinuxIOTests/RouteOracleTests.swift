@@ -20,7 +20,8 @@ extension OnHost {
         /// 100,000 questions in all, half of each family.
         @Test("I9 the kernel says the same of random rules, tables and routes")
         func theKernelSaysTheSame() throws {
-            let seed = Self.environment["SHUCK_SEED"].flatMap(UInt64.init)
+            let seed =
+                Self.environment["SHUCK_SEED"].flatMap(UInt64.init)
                 ?? UInt64.random(in: 1...UInt64(UInt32.max))
             print("route oracle: seed \(seed)")
             var asked = 0
@@ -145,8 +146,11 @@ struct OracleHost {
         if random.chance(8) { words.append("not") }
         if random.chance(3) {
             // The packets' destinations.
-            words.append("from " + (isIPv4 ? "192.0.2.\(random.one(["2", "3", "0/24"]))"
-                : "2001:db8:ff::\(random.one(["2", "3", "/64"]))"))
+            words.append(
+                "from "
+                    + (isIPv4
+                        ? "192.0.2.\(random.one(["2", "3", "0/24"]))"
+                        : "2001:db8:ff::\(random.one(["2", "3", "/64"]))"))
         }
         if random.chance(3) { words.append("to \(Self.prefix(isIPv4: isIPv4, &random))") }
         if random.chance(8) { words.append("iif \(random.one(["lo", "near", "gone0"]))") }
@@ -308,9 +312,11 @@ private struct OracleRun {
             let isOurs = isAccepted(question, table)
             if isOurs { result.accepted += 1 }
             if isOurs == arrived.contains(index) { continue }
-            if !question.isIPv4, choices.contains(where: {
-                isAccepted(question, $0) == arrived.contains(index)
-            }) {
+            if !question.isIPv4,
+                choices.contains(where: {
+                    isAccepted(question, $0) == arrived.contains(index)
+                })
+            {
                 result.hashed += 1
                 continue
             }
@@ -373,18 +379,25 @@ private struct OracleRun {
         var header: [UInt8]
         if isIPv4 {
             let length = 20 + transport.count
-            header = [0x45, tos, UInt8(length >> 8), UInt8(length & 255), 0, 1, 0, 0, 64,
-                isTCP ? 6 : 17, 0, 0] + source + destination
+            header =
+                [
+                    0x45, tos, UInt8(length >> 8), UInt8(length & 255), 0, 1, 0, 0, 64,
+                    isTCP ? 6 : 17, 0, 0,
+                ] + source + destination
             let sum = stride(from: 0, to: 20, by: 2).reduce(0) {
                 $0 + (Int(header[$1]) << 8 | Int(header[$1 + 1]))
             }
             let folded = ~((sum & 0xffff) + (sum >> 16)) & 0xffff
             (header[10], header[11]) = (UInt8(folded >> 8), UInt8(folded & 255))
         } else {
-            header = [0x60 | tos >> 4, tos << 4, 0, 0, 0, UInt8(transport.count),
-                isTCP ? 6 : 17, 64] + source + destination
+            header =
+                [
+                    0x60 | tos >> 4, tos << 4, 0, 0, 0, UInt8(transport.count),
+                    isTCP ? 6 : 17, 64,
+                ] + source + destination
         }
-        let ethernet = Network.nearAddress + Network.farAddress
+        let ethernet =
+            Network.nearAddress + Network.farAddress
             + (isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
         return Question(
             question: question, isIPv4: isIPv4, frame: ethernet + header + transport)

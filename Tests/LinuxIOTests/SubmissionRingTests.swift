@@ -16,11 +16,11 @@ import Testing
     private static func pipe() throws -> (read: Descriptor, write: Descriptor) {
         var ends: [Int32] = [0, 0]
         try check("pipe", "pipe") { Glibc.pipe(&ends) }
-        _ = clinux_nonblocking(ends[0])
+        _ = setNonblocking(ends[0])
         return (Descriptor(ends[0]), Descriptor(ends[1]))
     }
 
-    private static func clinux_nonblocking(_ descriptor: Int32) -> Int32 {
+    private static func setNonblocking(_ descriptor: Int32) -> Int32 {
         fcntl(descriptor, F_SETFL, O_NONBLOCK)
     }
 

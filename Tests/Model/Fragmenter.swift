@@ -41,8 +41,11 @@ extension PacketGenerator {
             }
             let place = isIPv4 ? 1 : 0
             if random.percent(4) {
-                if isIPv4 { writer.bytes[place] ^= random.byte() & 3 }
-                else { writer.bytes[1] ^= random.byte() & 0x30 }
+                if isIPv4 {
+                    writer.bytes[place] ^= random.byte() & 3
+                } else {
+                    writer.bytes[1] ^= random.byte() & 0x30
+                }
             }
             writer.bytes += payload[range]
             writer.set(writer.bytes.count - (isIPv4 ? 0 : 40), at: isIPv4 ? 2 : 4)

@@ -195,7 +195,9 @@ private func canBeSkipped(_ header: [UInt8], isHopByHop: Bool) -> Bool {
                 options += 1
                 if options > 8 || type & 0xc0 != 0 { return false }
                 // Router alert, the label CALIPSO, IOAM: what the kernel knows of them.
-                let isRefused = type == 5 ? length != 4
+                let isRefused =
+                    type == 5
+                    ? length != 4
                     : type == 7 || (type == 0x31 && rest.startIndex % 4 != 0)
                 if isHopByHop && isRefused { return false }
             }
@@ -351,7 +353,9 @@ struct InnerPacket {
             if count > 8 || offset - 40 >= 256 { return reasons.append(.badExtensionHeader) }
             if bytes.count - offset < 8 { return }
             let units = Int(bytes[offset + 1])
-            let length = next == Upper.fragment ? 8
+            let length =
+                next == Upper.fragment
+                ? 8
                 : next == Upper.authentication ? (units + 2) * 4 : (units + 1) * 8
             if bytes.count - offset < length { return }
             if next == Upper.fragment {

@@ -182,7 +182,8 @@ public struct Model {
         outer.fragment?.isMatched = match.reason == nil
         let answer = answer(frame, outer, mode, match)
         // Of what may be another protocol's only what is told apart as a fragment is ours.
-        let isTold = match.reason == nil && reassembly != nil && frame.cut == 0
+        let isTold =
+            match.reason == nil && reassembly != nil && frame.cut == 0
             && outer.fragment?.isDamaged == false
         return (isOpen && !isTold ? .pass : answer, outer.fragment)
     }
@@ -222,7 +223,8 @@ public struct Model {
         let number = bytes[isIPv4 ? 9 : 6]
         guard Upper.isTunnel(number) else { return nil }
         let mode: Mode = isIPv4 ? number == 4 ? .ipip : .ip6ip : number == 4 ? .ipip6 : .ip6ip6
-        let match = isIPv4
+        let match =
+            isIPv4
             ? match(frame.interface, [mode], from: Array(bytes[12..<16]), to: Array(bytes[16..<20]))
             : match(frame.interface, [mode], from: Array(bytes[8..<24]), to: Array(bytes[24..<40]))
         return match.flatMap { $0.reason == nil ? $0.tunnel : nil }

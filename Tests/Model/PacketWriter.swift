@@ -84,7 +84,8 @@ struct PacketWriter {
     mutating func sumUpper(
         _ header: Header, number: UInt8, at start: Int, checksumAt place: Int, pseudoOnly: Bool
     ) {
-        let addresses = header.isIPv4
+        let addresses =
+            header.isIPv4
             ? header.start + 12..<header.start + 20 : header.start + 8..<header.start + 40
         let length = bytes.count - start
         set(0, at: place)

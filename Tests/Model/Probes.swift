@@ -72,7 +72,8 @@ enum Probes {
         if inner.protocolNumber == 17 && field == [0, 0] && !isUnfinished { return }
         // Taking away is adding the complement.
         let change = rule.from.bytes.map { ~$0 } + rule.to.bytes
-        var value = isUnfinished
+        var value =
+            isUnfinished
             ? onesComplementSum(field + change)
             : 0xffff - onesComplementSum(field.map { ~$0 } + change)
         if inner.protocolNumber == 17 && value == 0 && !isUnfinished { value = 0xffff }

@@ -60,7 +60,9 @@ enum Block: CaseIterable {
         let address = address(isIPv4: isIPv4, &random)
         if random.percent(percent) { return Prefix(host: address) }
         let full = isIPv4 ? 32 : 128
-        let length = random.chance(12) ? [0, 1, 8, full - 8][random.below(4)]
+        let length =
+            random.chance(12)
+            ? [0, 1, 8, full - 8][random.below(4)]
             : full - random.below(bits + 2)
         return Prefix(address, length: length)!
     }

@@ -78,11 +78,13 @@ public struct PacketGenerator {
         var arrival = Arrival()
         let tunnel = random.below(policy.tunnels.count)
         let rules = policy.tunnels[tunnel]
-        arrival.interface = random.percent(95)
+        arrival.interface =
+            random.percent(95)
             ? random.pick(rules.interfaces) : random.below(policy.interfaces.count)
         var mode = Mode.allCases[random.below(4)]
         // Again, where this tunnel refuses the mode or has no address for it.
-        for _ in 0..<4 where !rules.modes.contains(mode)
+        for _ in 0..<4
+        where !rules.modes.contains(mode)
             || names[tunnel].local[mode.outerIsIPv4 ? 0 : 1].isEmpty
         {
             mode = Mode.allCases[random.below(4)]
@@ -93,7 +95,9 @@ public struct PacketGenerator {
         writer.bytes.reserveCapacity(256)
         let isNative = !policy.rewrites.isEmpty && random.percent(15)
         if isNative { arrival.etherType = 0x86dd }
-        var plan = isNative ? lay(isIPv4: false, tunnel, behind: nil)
+        var plan =
+            isNative
+            ? lay(isIPv4: false, tunnel, behind: nil)
             : lay(isIPv4: mode.innerIsIPv4, tunnel, behind: layOuter(mode, tunnel))
         offload(&arrival, &plan)
         if random.percent(20) { damage(plan) }
@@ -123,13 +127,21 @@ public struct PacketGenerator {
     ) -> Plan {
         let rules = names[tunnel].destinations[isIPv4 ? 0 : 1]
         let rule = rules.isEmpty ? nil : random.pick(rules)
-        let to = rule != nil && random.percent(92) ? rule!.prefix.address(&random)
-            : random.percent(70) ? Block.pod.address(isIPv4: isIPv4, &random)
-            : strangeAddress(isIPv4: isIPv4)
+        let to =
+            rule != nil && random.percent(92)
+            ? rule!.prefix.address(&random)
+            : random.percent(70)
+                ? Block.pod.address(isIPv4: isIPv4, &random)
+                : strangeAddress(isIPv4: isIPv4)
         let isProbe = !isIPv4 && !policy.rewrites.isEmpty && random.percent(outer == nil ? 95 : 30)
-        let from = isProbe ? random.pick(policy.rewrites).from : random.chance(50) ? to
-            : random.percent(92) ? Block.client.address(isIPv4: isIPv4, &random)
-            : strangeAddress(isIPv4: isIPv4)
+        let from =
+            isProbe
+            ? random.pick(policy.rewrites).from
+            : random.chance(50)
+                ? to
+                : random.percent(92)
+                    ? Block.client.address(isIPv4: isIPv4, &random)
+                    : strangeAddress(isIPv4: isIPv4)
         let kind = upperKind(rule, isIPv4: isIPv4)
         let chain = isIPv4 || !random.percent(20) ? [] : innerChain()
         let inner = writer.putHeader(
@@ -157,12 +169,18 @@ public struct PacketGenerator {
         let family = isIPv4 ? 0 : 1
         let local = names[tunnel].local[family]
         let remotes = names[tunnel].remotes[family]
-        let to = !local.isEmpty && random.percent(97) ? random.pick(local).address(&random)
+        let to =
+            !local.isEmpty && random.percent(97)
+            ? random.pick(local).address(&random)
             : Block.local.address(isIPv4: isIPv4, &random)
-        let from = !remotes.isEmpty && random.percent(94) ? random.pick(remotes).address(&random)
-            : random.percent(30) ? to
-            : Block.allCases[random.below(4)].address(isIPv4: isIPv4, &random)
-        let number: UInt8 = random.percent(98)
+        let from =
+            !remotes.isEmpty && random.percent(94)
+            ? random.pick(remotes).address(&random)
+            : random.percent(30)
+                ? to
+                : Block.allCases[random.below(4)].address(isIPv4: isIPv4, &random)
+        let number: UInt8 =
+            random.percent(98)
             ? mode.innerIsIPv4 ? 4 : 41 : random.pick([4, 41, 6, 17, 47, 50, 89])
         let chain = isIPv4 || !random.percent(15) ? [] : outerChain()
         let header = writer.putHeader(
@@ -185,7 +203,8 @@ public struct PacketGenerator {
         }
         if random.chance(3) {
             // 6to4 and NAT64.
-            let held = random.chance(4)
+            let held =
+                random.chance(4)
                 ? random.pick([0x7f00_0001, 0x0a63_0101, 0x0808_0808])
                 : UInt64(Block.allCases[random.below(4)].address(isIPv4: true, &random).ipv4)
             return random.chance(2)
@@ -241,7 +260,8 @@ public struct PacketGenerator {
     private mutating func outerChain() -> [UInt8] {
         let count = random.percent(90) ? 1 + random.below(3) : 7 + random.below(4)
         return (0..<count).map { index in
-            index == 0 && random.chance(3) ? 0
+            index == 0 && random.chance(3)
+                ? 0
                 : random.pick([60, 60, 60, 44, 43, random.percent(10) ? 0 : 60])
         }
     }
@@ -327,7 +347,8 @@ public struct PacketGenerator {
         guard place + 2 <= writer.bytes.count else { return }
         let length = word(writer.bytes, place)
         writer.set(
-            random.chance(4) ? random.below(65536)
+            random.chance(4)
+                ? random.below(65536)
                 : random.chance(4) ? 0 : max(0, length + random.below(60) - 50), at: place)
     }
 
@@ -359,7 +380,8 @@ public struct PacketGenerator {
             let near = base + plan.upper.start + random.below(9)
             arrival.vnet.checksumStart = UInt16(random.chance(2) ? near : random.below(300))
         case 4:
-            arrival.vnet.checksumOffset = random.chance(2)
+            arrival.vnet.checksumOffset =
+                random.chance(2)
                 ? random.pick([2, 6, 16]) : UInt16(truncatingIfNeeded: random.next())
         default: arrival.vnet.headerLength = UInt16(truncatingIfNeeded: random.next())
         }

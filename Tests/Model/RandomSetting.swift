@@ -63,9 +63,12 @@ extension Setting {
         for _ in 0..<random.below(24) {
             let block = random.percent(75) ? Block.client : Block.allCases[random.below(4)]
             let prefix = block.prefix(isIPv4: random.chance(2), hosts: 30, &random)
-            let table = random.percent(80) ? RouteEntry.tableMain
-                : random.percent(70) ? RouteEntry.tableLocal
-                : random.percent(90) ? RouteEntry.tableDefault : 100
+            let table =
+                random.percent(80)
+                ? RouteEntry.tableMain
+                : random.percent(70)
+                    ? RouteEntry.tableLocal
+                    : random.percent(90) ? RouteEntry.tableDefault : 100
             let kind = random.percent(70) ? .unicast : RouteKind(rawValue: UInt8(1 + random.below(9)))!
             var route = RouteEntry.random(prefix, table, kind: kind, &random)
             routes.append(route)
@@ -134,7 +137,8 @@ extension Policy.Tunnel {
 extension Policy.Destination {
     fileprivate static func random(devices: Int, _ random: inout Random) -> Policy.Destination {
         let isIPv4 = random.chance(2)
-        let prefix = random.percent(15)
+        let prefix =
+            random.percent(15)
             ? isIPv4 ? Prefix.allIPv4 : .allIPv6
             : Block.pod.prefix(isIPv4: isIPv4, hosts: 50, &random)
         var destination = Policy.Destination(prefix: prefix, device: random.below(devices))
@@ -148,7 +152,9 @@ extension Policy.Destination {
             }
         }
         if random.chance(4) {
-            destination.mss = random.chance(3) ? .off
+            destination.mss =
+                random.chance(3)
+                ? .off
                 : .random(least: isIPv4 ? 536 : 1220, &random)
         }
         return destination

@@ -55,7 +55,9 @@ extension PacketGenerator {
     }
 
     private mutating func putPayload() {
-        let length = random.percent(95) ? random.below(24)
+        let length =
+            random.percent(95)
+            ? random.below(24)
             : random.percent(95) ? random.below(1500) : random.chance(40) ? 40000 : 3000
         let start = random.byte()
         for index in 0..<length { writer.bytes.append(start &+ UInt8(truncatingIfNeeded: index)) }
@@ -76,7 +78,8 @@ extension PacketGenerator {
         writer.put(source)
         writer.put(destination)
         for _ in 0..<8 { writer.bytes.append(random.byte()) }
-        let flags: UInt8 = random.percent(40) ? random.pick([2, 2, 0x12, 0xc2]) : random.pick([0x10, 0x18, 4])
+        let flags: UInt8 =
+            random.percent(40) ? random.pick([2, 2, 0x12, 0xc2]) : random.pick([0x10, 0x18, 4])
         writer.bytes += [0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]
         if flags & 2 != 0 || random.chance(4) { putTCPOptions() }
         while (writer.bytes.count - start) % 4 != 0 { writer.bytes.append(0) }
@@ -110,9 +113,12 @@ extension PacketGenerator {
     ) {
         let isError = random.percent(60)
         let queries: [UInt8] = inner.isIPv4 ? [8, 0, 13] : [128, 129, 128, 129, 135, 136, 143]
-        let type: UInt8 = !isError ? random.pick(queries)
-            : random.percent(5) ? random.byte()
-            : random.pick(inner.isIPv4 ? [3, 11, 12, 5, 4] : [1, 2, 3, 4, 100])
+        let type: UInt8 =
+            !isError
+            ? random.pick(queries)
+            : random.percent(5)
+                ? random.byte()
+                : random.pick(inner.isIPv4 ? [3, 11, 12, 5, 4] : [1, 2, 3, 4, 100])
         writer.bytes += [type, 0, 0, 0, 0, 0, 5, 180]
         guard isError else { return }
         // The quoted packet went the other way.

@@ -40,7 +40,8 @@ struct Reassembly {
         }
         let isWrong = datagram.pieces.contains { other in
             let meets = other.offset < piece.end && piece.offset < other.end && !isDuplicate
-            let isBehindEnd = (!other.hasMore && piece.end > other.end)
+            let isBehindEnd =
+                (!other.hasMore && piece.end > other.end)
                 || (!piece.hasMore && other.end > piece.end)
             let isOtherEnd = !other.hasMore && !piece.hasMore && other.end != piece.end
             return meets || isBehindEnd || isOtherEnd

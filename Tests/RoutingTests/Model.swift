@@ -43,13 +43,19 @@ struct Random: RandomNumberGenerator {
         // Random host bits, and at times a flip of one bit of the network's.
         let random = Address(high: next(), low: next())
         for bit in 0..<bits where bit < bits - prefix.length {
-            if bit < 64 { low ^= random.low & 1 << UInt64(bit) }
-            else { high ^= random.high & 1 << UInt64(bit - 64) }
+            if bit < 64 {
+                low ^= random.low & 1 << UInt64(bit)
+            } else {
+                high ^= random.high & 1 << UInt64(bit - 64)
+            }
         }
         if chance(3) {
             let bit = chance(2) ? max(0, bits - prefix.length - 1 + below(3)) : below(bits)
-            if bit < 64 { low ^= bit < bits ? 1 << UInt64(bit) : 0 }
-            else if bit < bits { high ^= 1 << UInt64(bit - 64) }
+            if bit < 64 {
+                low ^= bit < bits ? 1 << UInt64(bit) : 0
+            } else if bit < bits {
+                high ^= 1 << UInt64(bit - 64)
+            }
         }
         return Address(high: high, low: low)
     }

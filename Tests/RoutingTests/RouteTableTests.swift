@@ -29,7 +29,8 @@ struct RouteTableTests {
     static func find(_ table: RouteTable, _ text: String) -> Found { find(table, ip(text)) }
 
     static func find(_ table: RouteTable, _ address: Address) -> Found {
-        let record = address.isIPv4
+        let record =
+            address.isIPv4
             ? table.view.lookup(ipv4: address.ipv4) : table.view.lookup(ipv6: address)
         let best = (1...9).filter { table.view.bestUses(record, interface: $0) }
         let any = (1...9).filter { table.view.anyUses(record, interface: $0) }
@@ -118,7 +119,8 @@ struct RouteTableTests {
         let table = RouteTable([
             Self.route("10.0.0.0/8", [1]), Self.route("10.1.0.0/16", [2], kind: kind),
         ])
-        let expected = kind == .throw
+        let expected =
+            kind == .throw
             ? Found(kind: .none, best: []) : Found(kind: kind, best: [2])
         #expect(Self.find(table, "10.1.0.1") == expected)
         #expect(Self.find(table, "10.2.0.1") == Found(kind: .unicast, best: [1]))

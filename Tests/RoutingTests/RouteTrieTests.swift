@@ -19,7 +19,8 @@ private struct Crowd {
         random = Random(seed)
         isIPv4 = random.chance(4)
         shared = isIPv4 ? 8 * random.below(4) : 16 * random.below(8)
-        base = isIPv4
+        base =
+            isIPv4
             ? Address(ipv4: 0x0a7f_80ff)
             : Address(high: 0x2001_0db8_1234_5678, low: 0x9abc_def0_1357_2468)
     }

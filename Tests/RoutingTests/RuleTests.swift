@@ -143,9 +143,10 @@ struct RuleTests {
 
     @Test("suppressed routes, by length and by group of the device")
     func suppressing() {
-        let routes = Self.routes + [
-            RouteEntry(prefix: prefix("203.0.113.0/24"), table: 100, interfaces: [1])
-        ]
+        let routes =
+            Self.routes + [
+                RouteEntry(prefix: prefix("203.0.113.0/24"), table: 100, interfaces: [1])
+            ]
         for (length, interface): (Int32, Int32) in [(0, 1), (23, 1), (24, 2)] {
             let table = RouteTable(
                 routes,
@@ -224,7 +225,8 @@ struct RuleTests {
     func oneLookup() {
         let empty = RouteTable([])
         #expect(empty.view.isOneLookupIPv4 && empty.view.isOneLookupIPv6)
-        let rules = RuleEntry.kernelDefaults
+        let rules =
+            RuleEntry.kernelDefaults
             + [Self.rule(1000, .lookup(100)) { $0.from = prefix("10.0.0.0/8") }]
         let table = RouteTable(Self.routes, rules: rules)
         #expect(!table.view.isOneLookupIPv4 && table.view.isOneLookupIPv6)
@@ -257,12 +259,13 @@ struct RandomRouting {
 
     private func rule(_ random: inout Random) -> RuleEntry {
         let isIPv4 = random.chance(2)
-        let action: RuleEntry.Action = switch random.below(10) {
-        case 0: .goto(UInt32(random.below(20)))
-        case 1: .nop
-        case 2: .refuse([.blackhole, .unreachable, .prohibit][random.below(3)])
-        default: .lookup(Self.tables[random.below(Self.tables.count)])
-        }
+        let action: RuleEntry.Action =
+            switch random.below(10) {
+            case 0: .goto(UInt32(random.below(20)))
+            case 1: .nop
+            case 2: .refuse([.blackhole, .unreachable, .prohibit][random.below(3)])
+            default: .lookup(Self.tables[random.below(Self.tables.count)])
+            }
         var rule = RuleEntry(isIPv4: isIPv4, priority: UInt32(random.below(20)), action: action)
         let family = prefixes.filter { $0.isIPv4 == isIPv4 }
         if random.chance(3) { rule.from = family[random.below(family.count)] }
@@ -316,7 +319,8 @@ struct RandomRuleTests {
         for record in records {
             let best = (1...9).filter { table.view.bestUses(record, interface: $0) }
             let all = (1...9).filter { table.view.anyUses(record, interface: $0) }
-            let isSame = record.kind == expected.kind && best == Set(expected.best).sorted()
+            let isSame =
+                record.kind == expected.kind && best == Set(expected.best).sorted()
                 && all == Set(expected.all).sorted()
                 && (record.kind == .none || expected.table == nil
                     || record.isDefault == (expected.prefix?.length == 0))

@@ -161,10 +161,11 @@ private let rewrites = [
     }
 
     /// What the workers reckon with.
-    @Test(arguments: [
-        ("1s", 1_000_000_000), ("1500ms", 1_500_000_000), ("1000001us", 1_000_001_000),
-        ("5m", 300_000_000_000), ("30s", 30_000_000_000),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("1s", 1_000_000_000), ("1500ms", 1_500_000_000), ("1000001us", 1_000_001_000),
+            ("5m", 300_000_000_000), ("30s", 30_000_000_000),
+        ] as [(String, UInt64)])
     func timesBecomeNanoseconds(text: String, nanoseconds: UInt64) throws {
         let file = Bounds("outer: {fragments: {timeout: %}}", taken: [], refused: []).file(text)
         let configuration = try #require(load(file).configuration)
@@ -251,7 +252,8 @@ private let rewrites = [
     @Test func interfacesOfTheReversePathAreSortedByName() throws {
         let all = ["eth0", "a1", "z9", "m5"]
         let modes = all.map { "\($0): loose" }.joined(separator: ", ")
-        let file = "interfaces: [\(all.joined(separator: ", "))]\n"
+        let file =
+            "interfaces: [\(all.joined(separator: ", "))]\n"
             + "tunnels: [{name: lvs, local: [192.0.2.2], remotes: [192.0.2.64/26]}]\n"
             + "reversePath: {interfaces: {\(modes)}}\n"
         let text = try #require(load(file).configuration).yaml

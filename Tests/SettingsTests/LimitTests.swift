@@ -169,7 +169,8 @@ import Testing
     @Test func nestedPrefixes() {
         // So many destinations of one prefix, and one more within it.
         let text = { (wide: Int, narrow: Int) in
-            let rules = (0..<wide).map { "{prefix: 10.0.0.0/8, protocol: tcp, ports: [\($0 + 1)]}" }
+            let rules =
+                (0..<wide).map { "{prefix: 10.0.0.0/8, protocol: tcp, ports: [\($0 + 1)]}" }
                 + (0..<narrow).map { "{prefix: \(Self.address($0))}" }
             return Self.text(destinations: "[" + rules.joined(separator: ", ") + "]")
         }
@@ -211,7 +212,8 @@ import Testing
             Configuration.load(files: [("a.yaml", text)]).problems
                 .filter { $0.severity == .error }.map(\.description)
         }
-        let overlap = "a.yaml:11:5: tunnels.c: overlaps tunnels.a at a.yaml:3:5 on eth0 in local "
+        let overlap =
+            "a.yaml:11:5: tunnels.c: overlaps tunnels.a at a.yaml:3:5 on eth0 in local "
             + "10.0.11.183/32, remote 11.0.11.183/32 and mode ipip; narrow one of them"
         #expect(errors(text(count)) == [overlap])
         #expect(

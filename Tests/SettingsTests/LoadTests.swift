@@ -89,13 +89,14 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         #expect(lvs.interfaces == ["eth0"])
         #expect(lvs.otherRemotes == .pass)
         #expect(lvs.modes == [.ipip, .ip6ip6])
-        #expect(lvs.destinations == [
-            .init(
-                prefix: Prefix("10.2.1.9")!, protocolNumber: 6,
-                ports: [80...80, 443...443, 8000...8010], device: "pod1", mss: .fixed(1400)),
-            .init(prefix: Prefix("2001:db8:2::/64")!, protocolNumber: 132, device: "shuck0"),
-            .init(prefix: Prefix("10.2.1.10")!, device: "shuck0", mss: .off),
-        ])
+        #expect(
+            lvs.destinations == [
+                .init(
+                    prefix: Prefix("10.2.1.9")!, protocolNumber: 6,
+                    ports: [80...80, 443...443, 8000...8010], device: "pod1", mss: .fixed(1400)),
+                .init(prefix: Prefix("2001:db8:2::/64")!, protocolNumber: 132, device: "shuck0"),
+                .init(prefix: Prefix("10.2.1.10")!, device: "shuck0", mss: .off),
+            ])
         #expect(configuration.tunnels[1].interfaces == ["eth0", "bond1.20"])
         #expect(configuration.devices.map(\.name) == ["shuck0", "pod1"])
         #expect(configuration.devices.map(\.mtu) == [9000, 1500])
@@ -112,11 +113,12 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         #expect(configuration.outer.fragments.timeout == .seconds(60))
         #expect(configuration.inner.martians == .pass)
         #expect(configuration.inner.deny.map(\.text) == ["10.0.0.0/8", "fe80::/10"])
-        #expect(configuration.inner.rewriteSources == [
-            .init(
-                from: Prefix("fe80::1234:5678:9abc")!,
-                to: Address("2603:1062:0:1:fe80:1234:5678:9abc")!, interface: "bond1.20")
-        ])
+        #expect(
+            configuration.inner.rewriteSources == [
+                .init(
+                    from: Prefix("fe80::1234:5678:9abc")!,
+                    to: Address("2603:1062:0:1:fe80:1234:5678:9abc")!, interface: "bond1.20")
+            ])
         #expect(configuration.policy.rewrites.map(\.interface) == [1])
         #expect(configuration.icmp.ratePerSecond == 0)
         #expect(configuration.icmp.burst == 7)
@@ -184,12 +186,14 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
 @Suite struct PolicyTests {
     @Test func namesBecomeIndices() throws {
         let policy = try #require(load(everyKey).configuration).policy
-        #expect(policy.interfaces == [
-            .init(name: "eth0", reversePath: .off), .init(name: "bond1.20", reversePath: .feasible),
-        ])
-        #expect(policy.devices == [
-            .init(name: "shuck0", mtu: 9000), .init(name: "pod1", mtu: 1500, isElsewhere: true),
-        ])
+        #expect(
+            policy.interfaces == [
+                .init(name: "eth0", reversePath: .off), .init(name: "bond1.20", reversePath: .feasible),
+            ])
+        #expect(
+            policy.devices == [
+                .init(name: "shuck0", mtu: 9000), .init(name: "pod1", mtu: 1500, isElsewhere: true),
+            ])
         #expect(policy.tunnels.map(\.interfaces) == [[0], [0, 1]])
         #expect(policy.tunnels[0].destinations.map(\.device) == [1, 0, 0])
         #expect(policy.tunnels[0].passOtherRemotes && !policy.tunnels[1].passOtherRemotes)
@@ -256,9 +260,10 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
         let (_, problems) = load(
             minimal + "mss: {ipv4: 1}\n", "# a comment\nmss: {ipv6: 1}\n",
             "tunnels:\n  - {name: lvs, destinations: [{prefix: x}]}\n", "mode: [\n", "- a\n")
-        #expect(problems.map { "\($0.file):\($0.line):\($0.column)" } == [
-            "f0:3:13", "f1:2:13", "f2:2:41", "f3:1:7", "f4:1:1",
-        ])
+        #expect(
+            problems.map { "\($0.file):\($0.line):\($0.column)" } == [
+                "f0:3:13", "f1:2:13", "f2:2:41", "f3:1:7", "f4:1:1",
+            ])
     }
 
     @Test func aFileThatIsNotYAMLHidesNoneOfTheRestAndIsNotMissed() {
@@ -280,22 +285,32 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
     }
 
     @Test(arguments: [
-        ("192.0.2.64/26", "192.0.2.64/27",
-            ["tunnels.lvs.remotes: [192.0.2.64/26, \"2001:db8:1::/64\"] -> "
-                + "[192.0.2.64/27, \"2001:db8:1::/64\"]"]),
+        (
+            "192.0.2.64/26", "192.0.2.64/27",
+            [
+                "tunnels.lvs.remotes: [192.0.2.64/26, \"2001:db8:1::/64\"] -> "
+                    + "[192.0.2.64/27, \"2001:db8:1::/64\"]"
+            ]
+        ),
         ("ipv4: 1300", "ipv4: auto", ["mss.ipv4: 1300 -> auto"]),
         ("eth0: Off, ", "", ["reversePath.interfaces.eth0: off -> (none)"]),
         ("mtu: 9000", "mtu: 1500", ["devices.shuck0.mtu: 9000 -> 1500"]),
         ("name: any.2", "name: other", ["tunnels.any.2: removed", "tunnels.other: added"]),
         ("timeout: 1m", "timeout: 90s", ["outer.fragments.timeout: 1m -> 90s"]),
-        ("cpus: \"8,0-3\"", "cpus: \"0-3\"",
-            ["workers.cpus: \"0-3,8\" -> \"0-3\" (needs a restart)"]),
+        (
+            "cpus: \"8,0-3\"", "cpus: \"0-3\"",
+            ["workers.cpus: \"0-3,8\" -> \"0-3\" (needs a restart)"]
+        ),
         ("\"[::1]:9100\"", "null", ["admin.listen: \"[::1]:9100\" -> null (needs a restart)"]),
-        ("prefix: 10.2.1.10", "prefix: 10.2.1.11",
-            ["tunnels.lvs.destinations: removed "
-                + "{prefix: 10.2.1.10/32, protocol: any, device: shuck0, mss: off}",
+        (
+            "prefix: 10.2.1.10", "prefix: 10.2.1.11",
+            [
+                "tunnels.lvs.destinations: removed "
+                    + "{prefix: 10.2.1.10/32, protocol: any, device: shuck0, mss: off}",
                 "tunnels.lvs.destinations: added "
-                    + "{prefix: 10.2.1.11/32, protocol: any, device: shuck0, mss: off}"]),
+                    + "{prefix: 10.2.1.11/32, protocol: any, device: shuck0, mss: off}",
+            ]
+        ),
     ])
     func oneChangeIsOneLine(_ old: String, _ new: String, _ lines: [String]) throws {
         let changed = everyKey.replacing(old, with: new)

@@ -104,7 +104,8 @@ private let keys: [Bad] = [
     line7("7:7", "mss: {ip4: auto}", "mss.ip4: unknown key; did you mean ipv4?"),
     line7("7:5", "    remote: [10.0.0.1]", "tunnels[0].remote: unknown key; did you mean remotes?"),
     line7("7:5", "    local: [192.0.2.3]", "tunnels[0].local: written twice"),
-    line7("8:1", "mode: active\nmode: shadow",
+    line7(
+        "8:1", "mode: active\nmode: shadow",
         "mode: written twice in one mapping, first at line 7"),
     line7("9:1", "mode: active\nmode: shadow\nmode: active", "mode: written twice", 2),
     line7("7:21", "mss: {\"ipv4\": auto, 'ipv4': off}", "mss.ipv4: written twice"),
@@ -123,9 +124,11 @@ private let interfaces: [Bad] = [
     whole("1:13", "interfaces: eth0\n" + tunnelLines, "\"eth0\" is not a list; write [eth0]"),
     whole("1:1", "interfaces:\n" + tunnelLines, "interfaces: nothing is not a list"),
     whole("1:13", "interfaces: []\n" + tunnelLines, "interfaces: the list is empty"),
-    whole("1:20",
+    whole(
+        "1:20",
         "interfaces: [eth0, eth0]\n" + tunnelLines, "interfaces[1]: \"eth0\" is listed twice"),
-    whole("1:14",
+    whole(
+        "1:14",
         "interfaces: [a/b]\n" + tunnelLines, "interfaces[0]: \"a/b\" is not an interface name"),
     whole("1:14", "interfaces: [\"a b\"]\n" + tunnelLines, "leave out spaces"),
     whole("1:14", "interfaces: [sixteen-bytes-xx]\n" + tunnelLines, "write 1 to 15 bytes"),
@@ -140,47 +143,64 @@ private let tunnels: [Bad] = [
     tunnel("3:5", "name: a, local: [10.0.0.1]", "tunnels.a.remotes: missing"),
     tunnel("3:5", "local: [10.0.0.1], remotes: [10.1.0.0/16]", "tunnels[0].name: missing"),
     tunnel("3:12", "name: \"a b\", local: [10.0.0.1], remotes: [10.1.0.0/16]", "is not a name"),
-    tunnel("3:23", "name: a, local: [10.0.0], remotes: [10.1.0.0/16]",
+    tunnel(
+        "3:23", "name: a, local: [10.0.0], remotes: [10.1.0.0/16]",
         "local[0]: \"10.0.0\" is not"),
-    tunnel("3:43", "name: a, local: [10.0.0.1], remotes: []",
+    tunnel(
+        "3:43", "name: a, local: [10.0.0.1], remotes: []",
         "tunnels.a.remotes: the list is empty"),
-    tunnel("3:22", "name: a, local: [], remotes: [10.1.0.0/16]",
+    tunnel(
+        "3:22", "name: a, local: [], remotes: [10.1.0.0/16]",
         "tunnels.a.local: the list is empty"),
-    tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [10.0.0.1/8]",
+    tunnel(
+        "3:44", "name: a, local: [10.0.0.1], remotes: [10.0.0.1/8]",
         "write 10.0.0.0/8, or 10.0.0.1"),
-    tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [\"2001:db8::1/64\"]",
+    tunnel(
+        "3:44", "name: a, local: [10.0.0.1], remotes: [\"2001:db8::1/64\"]",
         "write 2001:db8::/64"),
     tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [10.0.0.0/33]", "from 0 to 32"),
     tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [\"2001:db8::/129\"]", "from 0 to 128"),
-    tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [\"::ffff:10.1.1.1\"]",
+    tunnel(
+        "3:44", "name: a, local: [10.0.0.1], remotes: [\"::ffff:10.1.1.1\"]",
         "IPv4 address as IPv6"),
     tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [\"10.0.0.2\\0\"]", "is not an IPv4"),
     tunnel("3:44", "name: a, local: [10.0.0.1], remotes: [10.0.0.1]", "cannot be a remote"),
-    tunnel("3:47", "name: a, local: [10.0.0.0/24], remotes: [10.0.0.1]",
+    tunnel(
+        "3:47", "name: a, local: [10.0.0.0/24], remotes: [10.0.0.1]",
         "is in tunnels.a.local[0]"),
-    tunnel("3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], otherRemotes: deny",
+    tunnel(
+        "3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], otherRemotes: deny",
         "otherRemotes: \"deny\" is not known; write drop or pass"),
-    tunnel("3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], modes: [ipip, ip6p]",
+    tunnel(
+        "3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], modes: [ipip, ip6p]",
         "modes[1]: \"ip6p\" is not known; did you mean ipip?"),
-    tunnel("3:65", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], modes: []",
+    tunnel(
+        "3:65", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], modes: []",
         "modes: the list is empty; leave the key out for all four"),
-    tunnel("3:34", "name: a, interfaces: [eth0, eth9], local: [10.0.0.1], remotes: [10.1.0.0/16]",
+    tunnel(
+        "3:34", "name: a, interfaces: [eth0, eth9], local: [10.0.0.1], remotes: [10.1.0.0/16]",
         "interfaces[1]: \"eth9\" is not among interfaces; did you mean eth0?"),
-    tunnel("3:27", "name: a, interfaces: [], local: [10.0.0.1], remotes: [10.1.0.0/16]",
+    tunnel(
+        "3:27", "name: a, interfaces: [], local: [10.0.0.1], remotes: [10.1.0.0/16]",
         "leave the key out for all interfaces"),
     second("4:5", "local: [10.9.9.1], remotes: [10.1.2.0/24]", "mode ipip; narrow one of them"),
-    second("4:5", "local: [10.9.9.0/24], remotes: [10.0.0.0/8]",
+    second(
+        "4:5", "local: [10.9.9.0/24], remotes: [10.0.0.0/8]",
         "overlaps tunnels.a at bad.yaml:3:5 on eth0 in local 10.9.9.1/32, remote 10.1.0.0/16"),
-    second("4:72", "local: [10.9.9.1], remotes: [10.2.0.0/16], otherRemotes: pass",
+    second(
+        "4:72", "local: [10.9.9.1], remotes: [10.2.0.0/16], otherRemotes: pass",
         "otherRemotes: pass differs from tunnels.a at bad.yaml:3:5"),
     second("4:44", "local: [10.9.9.2], remotes: [10.9.9.1]", "cannot be a remote"),
-    tunnel("4:12", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16]}\n"
-        + "  - {name: a, local: [10.0.0.2], remotes: [10.2.0.0/16]", "is the name of the one at"),
+    tunnel(
+        "4:12",
+        "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16]}\n"
+            + "  - {name: a, local: [10.0.0.2], remotes: [10.2.0.0/16]", "is the name of the one at"),
 ]
 
 private let destinations: [Bad] = [
     line7("7:5", "    destinations: []", "tunnels[0].destinations: written twice"),
-    tunnel("3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], destinations: []",
+    tunnel(
+        "3:72", "name: a, local: [10.0.0.1], remotes: [10.1.0.0/16], destinations: []",
         "destinations: the list is empty"),
     destination("6:7", "protocol: tcp", "destinations[2].prefix: missing"),
     destination("6:16", "prefix: 10.2.1.0/23", "host bits set; write 10.2.0.0/23"),
@@ -192,9 +212,11 @@ private let destinations: [Bad] = [
     destination("6:49", "prefix: 10.2.1.9, protocol: tcp, ports: [0]", "ports[0]: 0 is no port"),
     destination("6:49", "prefix: 10.2.1.9, protocol: tcp, ports: [65536]", "65536 is no port"),
     destination("6:49", "prefix: 10.2.1.9, protocol: tcp, ports: [9-3]", "\"9-3\" is no port"),
-    destination("6:48", "prefix: 10.2.1.9, protocol: tcp, ports: 80",
+    destination(
+        "6:48", "prefix: 10.2.1.9, protocol: tcp, ports: 80",
         "80 is not a list; write [80]"),
-    destination("6:48", "prefix: 10.2.1.9, protocol: tcp, ports: []",
+    destination(
+        "6:48", "prefix: 10.2.1.9, protocol: tcp, ports: []",
         "leave the key out for any port"),
     destination("6:34", "prefix: 10.2.1.9, device: tun9", "\"tun9\" is not among devices"),
     destination("6:31", "prefix: 10.2.1.9, mss: 1481", "auto, off or a number from 536 to 1480"),
@@ -215,7 +237,8 @@ private let devices: [Bad] = [
     line7("7:33", "devices: [{name: shuck0, netns: pod}]", "is not an absolute path"),
     line7("7:33", "devices: [{name: shuck0, netns: ~/pod}]", "is not an absolute path"),
     line7("7:35", "devices: [{name: shuck0, address: 10.0.0.0/24}]", "write /32"),
-    line7("7:34", "devices: [{name: shuck0}, {name: shuck0}]",
+    line7(
+        "7:34", "devices: [{name: shuck0}, {name: shuck0}]",
         "devices[1].name: \"shuck0\" is the name of the one at bad.yaml:7:18"),
 ]
 
@@ -243,35 +266,51 @@ private let packets: [Bad] = [
     line7("7:29", "outer: {fragments: {memory: 99999999999GiB}}", "is not a size"),
     line7("7:19", "inner: {martians: maybe}", "drop or pass"),
     line7("7:15", "inner: {deny: 10.0.0.0/8}", "write [10.0.0.0/8]"),
-    line7("7:33",
+    line7(
+        "7:33",
         "inner: {rewriteSources: [{from: 10.0.0.1, to: \"2001:db8::1\", interface: eth0}]}",
         "10.0.0.1\" is IPv4; only IPv6 sources are rewritten"),
-    rewrite("7:33", "{from: \"fe80::/10\", to: \"2001:db8::1\", interface: eth0}",
+    rewrite(
+        "7:33", "{from: \"fe80::/10\", to: \"2001:db8::1\", interface: eth0}",
         "is more than one address; write one, as fe80::/128"),
-    rewrite("7:33", "{from: \"ff02::1\", to: \"2001:db8::1\", interface: eth0}",
+    rewrite(
+        "7:33", "{from: \"ff02::1\", to: \"2001:db8::1\", interface: eth0}",
         "is nobody's source"),
-    rewrite("7:33", "{from: \"::\", to: \"2001:db8::1\", interface: eth0}",
+    rewrite(
+        "7:33", "{from: \"::\", to: \"2001:db8::1\", interface: eth0}",
         "is nobody's source"),
-    rewrite("7:48", "{from: \"fe80::1\", to: \"fe80::2\", interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: \"fe80::2\", interface: eth0}",
         "is link-local, which no router forwards; write a global one"),
-    rewrite("7:48", "{from: \"fe80::1\", to: \"ff0e::2\", interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: \"ff0e::2\", interface: eth0}",
         "is no unicast address"),
-    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8::/64\", interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: \"2001:db8::/64\", interface: eth0}",
         "is more than one address; write one, as 2001:db8::/128"),
-    rewrite("7:48", "{from: \"fe80::1\", to: 192.0.2.1, interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: 192.0.2.1, interface: eth0}",
         "is IPv4; only IPv6 sources are rewritten, so write IPv6"),
-    rewrite("7:26", "{from: \"fe80::1\", interface: eth0}",
+    rewrite(
+        "7:26", "{from: \"fe80::1\", interface: eth0}",
         "inner.rewriteSources[0].to: missing; write to: \"2001:db8::1\""),
-    rewrite("7:74", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth9}",
+    rewrite(
+        "7:74", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth9}",
         "\"eth9\" is not among interfaces"),
-    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8:1::2\", interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: \"2001:db8:1::2\", interface: eth0}",
         "2001:db8:1::2 is in tunnels.lvs.local; write an address that nothing else has"),
-    rewrite("7:48", "{from: \"fe80::1\", to: \"2001:db8:2::9\", interface: eth0}",
+    rewrite(
+        "7:48", "{from: \"fe80::1\", to: \"2001:db8:2::9\", interface: eth0}",
         "2001:db8:2::9 is in tunnels.lvs.destinations"),
-    rewrite("7:103", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
+    rewrite(
+        "7:103",
+        "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
             + "{from: \"fe80::2\", to: \"2001:db8::1\", interface: eth1}",
         "is also that of the rule at bad.yaml:7:26, so answers could not be told apart"),
-    rewrite("7:81", "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
+    rewrite(
+        "7:81",
+        "{from: \"fe80::1\", to: \"2001:db8::1\", interface: eth0}, "
             + "{from: \"fe80::1\", to: \"2001:db8::2\", interface: eth0}",
         "never matches, since the rule at bad.yaml:7:26 has the same from and interface"),
 ]
@@ -281,7 +320,8 @@ private let daemon: [Bad] = [
     line7("7:15", "icmp: {burst: 0}", "1 to 1000000"),
     line7("7:17", "icmp: {source4: \"2001:db8::1\"}", "is not an IPv4 address"),
     line7("7:17", "icmp: {source6: 10.0.0.1}", "write auto or an IPv6 address"),
-    line7("7:28", "limits: {packetsPerSecond: 1000}",
+    line7(
+        "7:28", "limits: {packetsPerSecond: 1000}",
         "limits.packetsPerSecond: 1000 is not supported by this version; remove it or "
             + "set it to off"),
     line7("7:21", "limits: {perRemote: 5}", "limits.perRemote: 5 is not supported"),
@@ -296,7 +336,8 @@ private let daemon: [Bad] = [
     line7("7:7", "mode: shaddow", "did you mean shadow?"),
     line7("7:9", "probes: [10.0.0.1]", "probes: a list is not supported by this version"),
     line7("7:17", "admin: {socket: shuck.sock}", "is not an absolute path"),
-    line7("7:17", "admin: {socket: /" + String(repeating: "x", count: 107) + "}",
+    line7(
+        "7:17", "admin: {socket: /" + String(repeating: "x", count: 107) + "}",
         "at most 107 bytes"),
     line7("7:17", "admin: {listen: 9100}", "is not HOST:PORT"),
     line7("7:15", "admin: {mode: 1777}", "is not a mode; write three octal digits"),
@@ -322,16 +363,19 @@ private let all =
         #expect(configuration == nil)
         #expect(errors.count == bad.count, "\(errors)")
         #expect(
-            errors.contains { $0.description.hasPrefix("bad.yaml:\(bad.place): ")
-                && $0.message.contains(bad.message) }, "\(errors)")
+            errors.contains {
+                $0.description.hasPrefix("bad.yaml:\(bad.place): ")
+                    && $0.message.contains(bad.message)
+            }, "\(errors)")
     }
 
     @Test func everyProblemIsReportedAtOnceInOrder() {
         let text = "mode: x\ninterfaces: [eth0]\nlog: {level: y}\ntunnels: [{name: 1 1}]\nfoo: 1\n"
         let (_, problems) = Configuration.load(files: [("a", text)])
-        #expect(problems.map { "\($0.line):\($0.column)" } == [
-            "1:7", "3:14", "4:11", "4:11", "4:11", "4:18", "5:1",
-        ])
+        #expect(
+            problems.map { "\($0.line):\($0.column)" } == [
+                "1:7", "3:14", "4:11", "4:11", "4:11", "4:18", "5:1",
+            ])
     }
 
     @Test func warningsSaySo() {
@@ -339,12 +383,13 @@ private let all =
             "interfaces: [eth0]\ntunnels: [{name: a, local: [10.0.0.1], remotes: [0.0.0.0/0]}]"
         let (configuration, problems) = Configuration.load(files: [("f.yaml", text)])
         #expect(configuration != nil)
-        #expect(problems.map(\.description) == [
-            "f.yaml:2:11: warning: tunnels.a.destinations: missing, so any inner destination is "
-                + "let in; write the prefixes that are served here",
-            "f.yaml:2:50: warning: tunnels.a.remotes[0]: 0.0.0.0/0 lets anyone encapsulate; "
-                + "write the balancers' prefixes",
-        ])
+        #expect(
+            problems.map(\.description) == [
+                "f.yaml:2:11: warning: tunnels.a.destinations: missing, so any inner destination is "
+                    + "let in; write the prefixes that are served here",
+                "f.yaml:2:50: warning: tunnels.a.remotes[0]: 0.0.0.0/0 lets anyone encapsulate; "
+                    + "write the balancers' prefixes",
+            ])
     }
 
     @Test("remotes around an own address are the nodes' network: a warning, for an overlay may share it")

@@ -17,7 +17,8 @@ private func packet() -> [UInt8] {
         bytes[11] = UInt8(~sum & 0xff)
         return bytes
     }
-    let inner = header(17, 64, [198, 51, 100, 2], [203, 0, 113, 4])
+    let inner =
+        header(17, 64, [198, 51, 100, 2], [203, 0, 113, 4])
         + [0x04, 0x00, 0x00, 0x09, 0, 44, 0, 0] + [UInt8](repeating: 0, count: 36)
     return header(4, 84, [192, 0, 2, 1], [192, 0, 2, 2]) + inner
 }

@@ -10,10 +10,12 @@ final class HeldThread {
     init(_ rig: Rig, of process: pid_t, name: String) throws {
         let folder = "/proc/\(process)/task"
         let threads = try FileManager.default.contentsOfDirectory(atPath: folder)
-        guard let thread = threads.first(where: { thread in
-            let text = try? String(contentsOfFile: "\(folder)/\(thread)/comm", encoding: .utf8)
-            return text?.trimmingCharacters(in: .newlines) == name
-        }) else { throw Failure("process \(process) has no thread \(name)") }
+        guard
+            let thread = threads.first(where: { thread in
+                let text = try? String(contentsOfFile: "\(folder)/\(thread)/comm", encoding: .utf8)
+                return text?.trimmingCharacters(in: .newlines) == name
+            })
+        else { throw Failure("process \(process) has no thread \(name)") }
         let holder = try rig.start(.node, [Self.build(rig), thread])
         self.holder = holder
         try eventually("\(name) to stand still") {

@@ -60,7 +60,8 @@ struct IPPacket {
                 piece.payload = Array(part)
             } else {
                 piece.protocolNumber = 44
-                piece.payload = [protocolNumber, 0]
+                piece.payload =
+                    [protocolNumber, 0]
                     + Self.word(UInt16(start) | (start == 0 ? 1 : 0)) + [0, 0] + Self.word(id) + part
             }
             return piece

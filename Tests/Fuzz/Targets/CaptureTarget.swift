@@ -95,7 +95,8 @@ public final class CaptureTarget: FuzzTarget {
             func enhanced(_ interface: Int, _ high: Int, _ frame: [UInt8]) -> [UInt8] {
                 let padded = frame + [UInt8](repeating: 0, count: (4 - frame.count % 4) % 4)
                 return block(
-                    6, le32(interface) + le32(high) + le32(2) + le32(frame.count)
+                    6,
+                    le32(interface) + le32(high) + le32(2) + le32(frame.count)
                         + le32(frame.count) + padded)
             }
             let frame = zeros + [8, 0] + packet

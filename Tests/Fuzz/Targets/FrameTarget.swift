@@ -103,21 +103,23 @@ public final class FrameTarget: FuzzTarget {
             throw Violation("the judge wrote to the frame")
         }
         let verdict = side.verdict.pointee
-        let isSound = switch verdict.kind {
-        case .inject, .reply:
-            verdict.headLength <= verdict.length && Int(verdict.headLength) <= Limits.headBytes
-                && Int(verdict.offset) + Int(verdict.length) <= packet.count
-                && verdict.reason == (verdict.kind == .inject ? .none : .packetTooBig)
-        case .pass: verdict.reason == .none
-        case .drop: verdict.reason != .none
-        case .hold: verdict.reason == .none && place.setting.fragmentTimeout != nil
-        }
+        let isSound =
+            switch verdict.kind {
+            case .inject, .reply:
+                verdict.headLength <= verdict.length && Int(verdict.headLength) <= Limits.headBytes
+                    && Int(verdict.offset) + Int(verdict.length) <= packet.count
+                    && verdict.reason == (verdict.kind == .inject ? .none : .packetTooBig)
+            case .pass: verdict.reason == .none
+            case .drop: verdict.reason != .none
+            case .hold: verdict.reason == .none && place.setting.fragmentTimeout != nil
+            }
         guard isSound else { throw Violation("no fate of a single frame: \(verdict)") }
     }
 
     private func compareSides() throws(Violation) {
         let (one, other) = (plain.verdict.pointee, cached.verdict.pointee)
-        let isSame = one.kind == other.kind && one.reason == other.reason
+        let isSame =
+            one.kind == other.kind && one.reason == other.reason
             && one.mode == other.mode && one.ecnCell == other.ecnCell
             && one.clampedMSS == other.clampedMSS && one.unclampedMSS == other.unclampedMSS
             && one.tunnel == other.tunnel && one.device == other.device
@@ -195,7 +197,8 @@ extension PacketMend {
             [0, 0, 8, 0, 0, 0, 7], [0, 1, 4, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0],
             [2, 4, 5, 180, 1, 1, 0],
         ]
-        let header = [numbers[random.below(numbers.count)]]
+        let header =
+            [numbers[random.below(numbers.count)]]
             + contents[random.below(contents.count)]
         bytes.insert(contentsOf: header, at: place)
     }

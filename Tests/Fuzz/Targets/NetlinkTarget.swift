@@ -54,19 +54,22 @@ public final class NetlinkTarget: FuzzTarget {
             message(24, [family, length, 0, 0, 254, 2, 0, 1] + le32(0) + attributes)
         }
         let done = message(3, le32(0))
-        let hops = le16(8) + [0, 0] + le32(3) + le16(16) + [0, 0] + le32(4)
+        let hops =
+            le16(8) + [0, 0] + le32(3) + le16(16) + [0, 0] + le32(4)
             + attribute(5, [192, 0, 2, 1])
         switch number {
         case 0:
             return message(
-                16, [0, 0] + le16(1) + le32(2) + le32(1) + le32(0)
+                16,
+                [0, 0] + le16(1) + le32(2) + le32(1) + le32(0)
                     + attribute(3, Array("eth0\0".utf8)) + attribute(4, le32(1500))) + done
         case 1:
             return route(2, 24, attribute(1, [10, 1, 2, 0]) + attribute(4, le32(3)))
                 + route(2, 0, attribute(9, hops) + attribute(6, le32(100))) + done
         case 2:
             return route(
-                10, 64, attribute(1, [0x20, 1, 13, 0xb8] + [UInt8](repeating: 0, count: 12))
+                10, 64,
+                attribute(1, [0x20, 1, 13, 0xb8] + [UInt8](repeating: 0, count: 12))
                     + attribute(15, le32(254)) + attribute(4, le32(5))) + done
         case 3: return message(2, le32(-1 & 0xffff_ffff) + [UInt8](repeating: 0, count: 16))
         default: return nil
