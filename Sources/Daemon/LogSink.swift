@@ -172,25 +172,9 @@ final class LogSink: @unchecked Sendable {
     /// Writes a line to its end, however long that takes.
     /// - Returns: errno when it cannot be written.
     private func put(_ line: String) -> Int32? {
-        let bytes = Array(((isMidLine ? "\n" : "") + line + "\n").utf8)
-        var written = 0
-        while written < bytes.count {
-            let count = bytes[written...].withUnsafeBytes {
-                Glibc.write(descriptor, $0.baseAddress, $0.count)
-            }
-            if count >= 0 {
-                written += count
-            } else if errno == EAGAIN {
-                // Somebody else made the shared open file non-blocking.
-                var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                poll(&polled, 1, -1)
-            } else if errno != EINTR {
-                let failure = errno
-                isMidLine = isMidLine || written > 0
-                return failure
-            }
-        }
-        isMidLine = false
-        return nil
+        let text = (isMidLine ? "\n" : "") + line + "\n"
+        let (written, failure) = writeWhole(Array(text.utf8), to: descriptor)
+        isMidLine = failure != nil && (isMidLine || written > 0)
+        return failure
     }
 }

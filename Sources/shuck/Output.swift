@@ -1,6 +1,7 @@
 // Where words go: standard output and error, JSON for scripts, and files that are written line by line.
 
 import Foundation
+import LinuxIO
 
 enum Output {
     /// Text on standard output, all of it, or a failure that says why not.
@@ -43,22 +44,7 @@ enum Output {
     /// Writes all of a text.
     /// - Returns: errno when that fails.
     private static func write(_ text: String, to descriptor: Int32) -> Int32? {
-        let bytes = Array(text.utf8)
-        var written = 0
-        while written < bytes.count {
-            let count = bytes[written...].withUnsafeBytes {
-                Foundation.write(descriptor, $0.baseAddress, $0.count)
-            }
-            if count >= 0 {
-                written += count
-            } else if errno == EAGAIN {
-                var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                poll(&polled, 1, -1)
-            } else if errno != EINTR {
-                return errno
-            }
-        }
-        return nil
+        writeWhole(Array(text.utf8), to: descriptor).failure
     }
 
     static func jsonText(
