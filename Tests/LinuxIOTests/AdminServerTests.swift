@@ -194,6 +194,24 @@ struct AdminServerTests {
         }
     }
 
+    @Test("a request of 16 KiB is answered, and one byte more is not")
+    func longestRequest() throws {
+        let bounds = AdminServer.Bounds()
+        try withServer(bounds: bounds) { _, port, _ in
+            for (count, code) in [(bounds.bytes, 503), (bounds.bytes + 1, 413)] {
+                // 503: nothing runs yet. Many fields: the parser bounds what one may take.
+                var text = "GET /metrics HTTP/1.1\r\nHost: x\r\n"
+                while text.utf8.count + 200 < count {
+                    text += "X: " + String(repeating: "a", count: 80) + "\r\n"
+                }
+                text += "X: " + String(repeating: "a", count: count - text.utf8.count - 7) + "\r\n\r\n"
+                #expect(text.utf8.count == count)
+                let got = answer(text, on: try connectTCP(port))
+                #expect(status(got) == code, "\(count): \(got.prefix(100))")
+            }
+        }
+    }
+
     @Test("a reload may take longer than a request")
     func slowReload() throws {
         try withServer(bounds: .init(request: .milliseconds(50), answer: .milliseconds(50))) {

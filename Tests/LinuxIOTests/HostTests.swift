@@ -168,4 +168,52 @@ import Testing
         #expect(throws: SystemError.self) { try checkNegative("call", "it", -ENOENT) }
         #expect(throws: Never.self) { try checkNegative("call", "it", 7) }
     }
+
+    /// EINTR is no failure of a call.
+    @Test func aCallThatASignalEndedIsMadeAgain() throws {
+        var calls = 0
+        let result = try check("call", "it") {
+            calls += 1
+            errno = EINTR
+            return calls < 3 ? -1 : 7
+        }
+        #expect(result == 7 && calls == 3)
+    }
+
+    @Test func theClockIsThatOfTheHost() {
+        let before = Double(time(nil))
+        let now = (0..<20).map { _ in
+            usleep(1000)
+            return Host.unixSeconds()
+        }
+        #expect(now[0] >= before && now[19] < before + 60)
+        // Whole seconds alone would stand still or leap.
+        #expect(zip(now, now.dropFirst()).allSatisfy { $0 < $1 && $1 < $0 + 30 })
+    }
+
+    /// sun_path has room for 107 bytes and a NUL; a name in the abstract namespace has a NUL before it.
+    @Test func aSocketsNameMayBeAsLongAsTheKernelTakes() throws {
+        let directory = "/tmp/shuck-\(getpid())-"
+        let path = directory + String(repeating: "p", count: 107 - directory.utf8.count)
+        let name = "shuck-test-\(getpid())-" + String(repeating: "n", count: 80)
+        let abstract = name + String(repeating: "a", count: 107 - name.utf8.count)
+        defer { unlink(path) }
+        for isPath in [true, false] {
+            let text = isPath ? path : abstract
+            let listening = Descriptor(
+                socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
+            let number = listening.number
+            let result =
+                isPath
+                ? UnixAddress.with(path: text) { bind(number, $0, $1) }
+                : UnixAddress.with(abstract: text) { bind(number, $0, $1) }
+            try #require(result == 0 && listen(number, 1) == 0)
+            let found = isPath ? UnixAddress.listener(path: text) : UnixAddress.listener(abstract: text)
+            #expect(found == .peer(UnixAddress.Peer(processID: getpid(), user: geteuid())))
+            // As somebody else writes it down: the kernel's own list of them.
+            let listed = Host.read("/proc/net/unix")?.split(separator: "\n") ?? []
+            #expect(listed.contains { $0.hasSuffix(isPath ? " " + text : " @" + text) })
+            withExtendedLifetime(listening) {}
+        }
+    }
 }
