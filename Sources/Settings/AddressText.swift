@@ -53,8 +53,6 @@ enum PrefixText {
         case hostBits(right: Prefix)
     }
 
-    static func isPrefix(_ text: String) -> Bool { Prefix(text) != nil }
-
     static func read(_ text: String) -> Result<Prefix, Failure> {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         guard let address = Address(String(parts[0])) else {

@@ -3,18 +3,47 @@
 import Forwarding
 import Routing
 
+/// A tunnel, and where its parts stand.
+struct TunnelDraft {
+    let tunnel: Configuration.Tunnel
+    let section: Section
+    let local: [Placed]
+    let remotes: [Placed]
+    var position: Position { section.position }
+
+    init(_ tunnel: Configuration.Tunnel, _ section: Section) {
+        (self.tunnel, self.section) = (tunnel, section)
+        (local, remotes) = (section.prefixes("local"), section.prefixes("remotes"))
+    }
+}
+
+/// A prefix, and where it stands.
+struct Placed {
+    let prefix: Prefix
+    let field: Field
+}
+
+extension Section {
+    /// The prefixes of a list that has been read.
+    fileprivate func prefixes(_ key: String) -> [Placed] {
+        (self[key]?.items(example: "") ?? []).compactMap { item in
+            item.text.flatMap { Prefix($0) }.map { Placed(prefix: $0, field: item) }
+        }
+    }
+}
+
 extension Loader {
-    func checkTogether(_ tunnels: [TunnelDraft]) {
+    func checkTogether(_ tunnels: [TunnelDraft], _ configuration: Configuration) {
         // Beyond the bounds the rest would take too long.
-        guard checkCounts(tunnels) else { return }
+        guard checkCounts(tunnels, configuration) else { return }
         let indices = tunnels.map { tunnel in
-            let local = tunnel.local.map(\.content)
+            let local = tunnel.local.map(\.prefix)
             return Indices(
                 local: PrefixIndex(local), hosts: PrefixIndex(local, where: \.isHost),
                 remotes: PrefixIndex(tunnel.tunnel.remotes))
         }
         for (index, tunnel) in tunnels.enumerated() {
-            checkParts(of: tunnel, indices[index])
+            checkParts(of: tunnel, indices[index], configuration)
             for (other, earlier) in tunnels.enumerated() where other != index {
                 checkOwnAddress(tunnel, against: earlier, indices[other].hosts)
                 // Equal names are a problem of their own.
@@ -34,13 +63,14 @@ extension Loader {
 
     // MARK: One tunnel
 
-    private func checkParts(of draft: TunnelDraft, _ indices: Indices) {
+    private func checkParts(
+        of draft: TunnelDraft, _ indices: Indices, _ configuration: Configuration
+    ) {
         checkOwnAddress(draft, against: draft, indices.local)
-        checkClaim(draft)
-        for remote in draft.remotes where remote.content.length == 0 {
-            reader.report.warning(
-                remote.position,
-                "\(remote.path): \(remote.content.text) lets anyone encapsulate; "
+        checkClaim(draft, configuration)
+        for remote in draft.remotes where remote.prefix.length == 0 {
+            remote.field.warning(
+                "\(remote.prefix.text) lets anyone encapsulate; "
                     + "write the balancers' prefixes")
         }
         warnOfNeighbours(draft)
@@ -51,44 +81,41 @@ extension Loader {
 
     /// A prefix around an address of this node is the network of the nodes, not of the balancers.
     private func warnOfNeighbours(_ draft: TunnelDraft) {
-        let around = PrefixIndex(draft.remotes.map(\.content)) { $0.length > 0 && !$0.isHost }
-        var held: [Prefix: Placed<Prefix>] = [:]
-        for local in draft.local where local.content.isHost {
-            for place in around.covering(local.content) {
-                let remote = draft.remotes[place].content
+        let around = PrefixIndex(draft.remotes.map(\.prefix)) { $0.length > 0 && !$0.isHost }
+        var held: [Prefix: Placed] = [:]
+        for local in draft.local where local.prefix.isHost {
+            for place in around.covering(local.prefix) {
+                let remote = draft.remotes[place].prefix
                 held[remote] = held[remote] ?? local
             }
         }
         for remote in draft.remotes {
-            guard let own = held[remote.content] else { continue }
-            reader.report.warning(
-                remote.position,
-                "\(remote.path): \(remote.content.text) holds \(own.content.address.text) of "
-                    + "\(own.path), so other nodes as well; IP-in-IP between nodes (an overlay such "
+            guard let own = held[remote.prefix] else { continue }
+            remote.field.warning(
+                "\(remote.prefix.text) holds \(own.prefix.address.text) of "
+                    + "\(own.field.path), so other nodes as well; IP-in-IP between nodes (an overlay such "
                     + "as Calico's) would be taken for the balancers'; write the balancers' prefixes")
         }
     }
 
     /// A raw socket is bound to one address, and without a claim the kernel forwards the frames.
-    private func checkClaim(_ draft: TunnelDraft) {
+    private func checkClaim(_ draft: TunnelDraft, _ configuration: Configuration) {
         guard configuration.consume == .socket, configuration.mode == .active else { return }
-        for local in draft.local where !local.content.isHost {
-            reader.report.error(
-                local.position,
-                "\(local.path): consume: socket claims single addresses only, and "
-                    + "\(local.content.text) is none; list its addresses, or write consume: bpf")
+        for local in draft.local where !local.prefix.isHost {
+            local.field.error(
+                "consume: socket claims single addresses only, and "
+                    + "\(local.prefix.text) is none; list its addresses, or write consume: bpf")
         }
     }
 
     private func warnOfOneFamily(
-        _ these: [Placed<Prefix>], missingIn those: [Placed<Prefix>], key: String
+        _ these: [Placed], missingIn those: [Placed], key: String
     ) {
-        for isIPv4 in [true, false] where !those.contains(where: { $0.content.isIPv4 == isIPv4 }) {
-            guard let first = these.first(where: { $0.content.isIPv4 == isIPv4 }) else { continue }
+        for isIPv4 in [true, false] where !those.contains(where: { $0.prefix.isIPv4 == isIPv4 }) {
+            guard let first = these.first(where: { $0.prefix.isIPv4 == isIPv4 }) else { continue }
             let family = isIPv4 ? "IPv4" : "IPv6"
-            reader.report.warning(
-                first.position,
-                "\(first.path): \(first.content.text) matches nothing, since \(key) has no "
+            first.field.warning(
+                "\(first.prefix.text) matches nothing, since \(key) has no "
                     + "\(family) address; add one or remove this")
         }
     }
@@ -98,12 +125,11 @@ extension Loader {
     private func checkOwnAddress(
         _ draft: TunnelDraft, against other: TunnelDraft, _ index: PrefixIndex
     ) {
-        for remote in draft.remotes where remote.content.isHost {
-            guard let place = index.covering(remote.content).min() else { continue }
+        for remote in draft.remotes where remote.prefix.isHost {
+            guard let place = index.covering(remote.prefix).min() else { continue }
             let own = other.local[place]
-            reader.report.error(
-                remote.position,
-                "\(remote.path): \(remote.content.address.text) is in \(own.path), and an own "
+            remote.field.error(
+                "\(remote.prefix.address.text) is in \(own.field.path), and an own "
                     + "address cannot be a remote; remove it from one of them")
         }
     }
@@ -121,10 +147,10 @@ extension Loader {
             let local = sharedLocal({ _ in true })
         else { return }
         if tunnel.otherRemotes != first.otherRemotes {
-            reader.report.error(
-                draft.otherRemotesPosition ?? draft.position,
+            report.error(
+                draft.section["otherRemotes"]?.position ?? draft.position,
                 "tunnels.\(tunnel.name).otherRemotes: \(tunnel.otherRemotes.rawValue) differs from "
-                    + "tunnels.\(first.name) at \(reader.report.place(earlier.position)), which "
+                    + "tunnels.\(first.name) at \(report.place(earlier.position)), which "
                     + "shares \(local.text) on \(name); write the same in both")
         }
         for mode in Mode.allCases where tunnel.modes.contains(mode) && first.modes.contains(mode) {
@@ -134,10 +160,10 @@ extension Loader {
                     (tunnel.remotes, own.remotes), (first.remotes, others.remotes),
                     where: isFamily)
             else { continue }
-            reader.report.error(
+            report.error(
                 draft.position,
                 "tunnels.\(tunnel.name): overlaps tunnels.\(first.name) at "
-                    + "\(reader.report.place(earlier.position)) on \(name) in local \(local.text), "
+                    + "\(report.place(earlier.position)) on \(name) in local \(local.text), "
                     + "remote \(remote.text) and mode \(mode.name); narrow one of them")
             return
         }

@@ -8,9 +8,9 @@ import Routing
 /// hand has not been checked, and `load(files: [(name, configuration.yaml)])` checks it.
 public struct Configuration: Sendable, Equatable {
     /// Interfaces that encapsulated frames arrive on; never empty once loaded.
-    public var interfaces: [String]
+    public var interfaces: [String] = []
     /// Which outer headers may be stripped; the first match counts.
-    public var tunnels: [Tunnel]
+    public var tunnels: [Tunnel] = []
     /// TUN devices; the first is the default of a destination.
     public var devices = [Device()]
     public var reversePath = ReversePath()
@@ -22,13 +22,10 @@ public struct Configuration: Sendable, Equatable {
     public var workers = Workers()
     public var consume = Consume.auto
     public var mode = RunMode.active
+    /// What a probe is made of is open yet.
+    var probes: [Never] = []
     public var admin = Admin()
     public var log = Log()
-
-    public init(interfaces: [String], tunnels: [Tunnel]) {
-        self.interfaces = interfaces
-        self.tunnels = tunnels
-    }
 }
 
 extension Configuration {
@@ -37,7 +34,7 @@ extension Configuration {
         public var name: String
         /// Names out of `Configuration.interfaces`; empty means all of them. `load` writes
         /// them out, so that a loaded configuration never has an empty list here.
-        public var interfaces: [String]
+        public var interfaces: [String] = []
         /// Outer destinations that are ours.
         public var local: [Prefix]
         /// Outer sources that may encapsulate.
@@ -45,18 +42,7 @@ extension Configuration {
         public var otherRemotes = OtherRemotes.drop
         public var modes = Set(Mode.allCases)
         /// Inner destinations, first match counts; empty: any.
-        public var destinations: [Destination]
-
-        public init(
-            name: String, interfaces: [String] = [], local: [Prefix], remotes: [Prefix],
-            destinations: [Destination] = []
-        ) {
-            self.name = name
-            self.interfaces = interfaces
-            self.local = local
-            self.remotes = remotes
-            self.destinations = destinations
-        }
+        public var destinations: [Destination] = []
     }
 
     /// What becomes of protocol 4 and 41 frames to `local` from anyone but `remotes`.
@@ -68,35 +54,22 @@ extension Configuration {
         /// IP protocol number; nil: any.
         public var protocolNumber: UInt8?
         /// Empty: any.
-        public var ports: [ClosedRange<UInt16>]
+        public var ports: [ClosedRange<UInt16>] = []
         /// Name of a device; nil: the first. `load` writes it out.
         public var device: String?
         /// nil: as `mss` says for the family.
         public var mss: MSSClamp?
-
-        public init(
-            prefix: Prefix, protocolNumber: UInt8? = nil, ports: [ClosedRange<UInt16>] = [],
-            device: String? = nil, mss: MSSClamp? = nil
-        ) {
-            self.prefix = prefix
-            self.protocolNumber = protocolNumber
-            self.ports = ports
-            self.device = device
-            self.mss = mss
-        }
     }
 
     /// One TUN device.
     public struct Device: Sendable, Equatable {
-        public var name: String
+        public var name = "shuck0"
         /// Bytes.
         public var mtu = 1500
         /// Path of a network namespace; nil: the daemon's own.
         public var netns: String?
         /// A host prefix: a loose rp_filter passes nothing on a device with no address.
         public var address = Prefix(host: Address(ipv4: 0x7f00_002a))
-
-        public init(name: String = "shuck0") { self.name = name }
     }
 
     /// The check of inner sources against the routes back to them (RFC 3704).
@@ -106,7 +79,6 @@ extension Configuration {
         public var interfaces: [String: ReversePathMode] = [:]
         /// Inner sources that are not checked.
         public var exempt: [Prefix] = []
-        public init() {}
     }
 
     /// The bound on the MSS option of SYN and SYN-ACK segments, in bytes.
@@ -114,7 +86,6 @@ extension Configuration {
         public var ipv4 = MSSClamp.auto
         public var ipv6 = MSSClamp.auto
         public var replies = Replies.off
-        public init() {}
 
         /// Whether what pods answer is clamped too, and by what.
         public enum Replies: String, Sendable, CaseIterable { case off, nft }
@@ -126,7 +97,6 @@ extension Configuration {
         public var dscp = FieldMode.pipe
         public var ttl = FieldMode.pipe
         public var fragments = Fragments()
-        public init() {}
     }
 
     /// Reassembly of outer fragments.
@@ -134,7 +104,6 @@ extension Configuration {
         /// Bytes, a quota for each remote; 0: outer fragments are dropped.
         public var memory = 4 << 20
         public var timeout = Duration.seconds(30)
-        public init() {}
     }
 
     /// What inner packets must be like.
@@ -143,7 +112,6 @@ extension Configuration {
         /// Inner sources refused beside the node's, the pods' and the tunnels' own.
         public var deny: [Prefix] = []
         public var rewriteSources: [RewriteSource] = []
-        public init() {}
 
         public enum Martians: String, Sendable, CaseIterable { case drop, pass }
     }
@@ -154,11 +122,6 @@ extension Configuration {
         public var from: Prefix
         public var to: Address
         public var interface: String
-        public init(from: Prefix, to: Address, interface: String) {
-            self.from = from
-            self.to = to
-            self.interface = interface
-        }
     }
 
     /// Errors that shuck itself sends.
@@ -171,14 +134,12 @@ extension Configuration {
         public var source4: Address?
         /// nil: `auto`.
         public var source6: Address?
-        public init() {}
     }
 
     /// What is injected at most, in packets a second; nil: `off`.
     public struct Limits: Sendable, Equatable {
         public var packetsPerSecond: Int?
         public var perRemote: Int?
-        public init() {}
     }
 
     public struct Workers: Sendable, Equatable {
@@ -188,7 +149,6 @@ extension Configuration {
         public var busyPoll = Duration.zero
         /// Whether segments of a flow are joined into one packet for the TUN.
         public var coalesce = true
-        public init() {}
     }
 
     /// How the kernel is kept from answering for frames that are ours.
@@ -221,11 +181,6 @@ extension Configuration {
         /// A name, an IPv4 address, or an IPv6 address without its brackets.
         public var host: String
         public var port: UInt16
-        public init(host: String, port: UInt16) {
-            self.host = host
-            self.port = port
-        }
-
         /// Whether only this host reaches it.
         public var isLoopback: Bool {
             let address = Address(host)

@@ -7,6 +7,7 @@ extension Configuration {
     /// destination without a device the first; the overrides of `reversePath` are folded in.
     /// - Precondition: names refer to what is configured, as `load` makes sure of.
     public var policy: Policy {
+        let tunnels = withNames.tunnels
         let places = places(of: interfaces)
         let devicePlaces = self.places(of: devices.map(\.name))
         return Policy(
@@ -38,9 +39,7 @@ extension Configuration {
     ) -> Policy.Tunnel {
         Policy.Tunnel(
             name: tunnel.name,
-            interfaces: tunnel.interfaces.isEmpty
-                ? Array(interfaces.indices)
-                : tunnel.interfaces.map { place(of: $0, in: places) },
+            interfaces: tunnel.interfaces.map { place(of: $0, in: places) },
             local: tunnel.local,
             remotes: tunnel.remotes,
             passOtherRemotes: tunnel.otherRemotes == .pass,

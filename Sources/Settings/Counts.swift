@@ -6,32 +6,32 @@ import Routing
 extension Loader {
     /// What is bounded for all tunnels together.
     /// - Returns: whether nothing exceeds its bound.
-    func checkCounts(_ tunnels: [TunnelDraft]) -> Bool {
-        guard checkPrefixes(tunnels) else { return false }
+    func checkCounts(_ tunnels: [TunnelDraft], _ configuration: Configuration) -> Bool {
+        guard checkPrefixes(tunnels, configuration) else { return false }
         var destinations = 0
         var nested = 0
         for draft in tunnels {
             let rules = draft.tunnel.destinations
             destinations += rules.count
             nested += coveringCount(rules.map(\.prefix))
-            let place = draft.destinationsPosition ?? draft.position
+            let place = draft.section["destinations"]?.position ?? draft.position
             let path = "tunnels.\(draft.tunnel.name).destinations"
             if destinations > Limits.destinations {
-                return report(Limits.destination, destinations, at: place, path)
+                return refuse(Limits.destination, destinations, at: place, path)
             }
             if nested > Limits.nestedPrefixes {
-                return report(Limits.nestedPrefix, nested, at: place, path)
+                return refuse(Limits.nestedPrefix, nested, at: place, path)
             }
         }
         let locals = coveringCount(tunnels.flatMap { Set($0.tunnel.local) })
         guard locals > Limits.nestedPrefixes, let last = tunnels.last else { return true }
-        return report(
-            Limits.nestedPrefix, locals, at: last.local.first?.position ?? last.position,
+        return refuse(
+            Limits.nestedPrefix, locals, at: last.local.first?.field.position ?? last.position,
             "tunnels.\(last.tunnel.name).local")
     }
 
     /// Reported where most of them stand.
-    private func checkPrefixes(_ tunnels: [TunnelDraft]) -> Bool {
+    private func checkPrefixes(_ tunnels: [TunnelDraft], _ configuration: Configuration) -> Bool {
         let lists =
             [
                 ("inner.deny", configuration.inner.deny.count),
@@ -43,16 +43,16 @@ extension Loader {
             }
         let count = lists.reduce(0) { $0 + $1.1 }
         guard count > Limits.prefixes, let (path, _) = lists.max(by: { $0.1 < $1.1 }),
-            let position = reader.positions[path]
+            let position = positions[path]
         else { return true }
-        return report(Limits.prefix, count, at: position, path)
+        return refuse(Limits.prefix, count, at: position, path)
     }
 
     /// - Returns: false.
-    private func report(
+    private func refuse(
         _ limit: Limit, _ count: Int, at position: Position, _ path: String
     ) -> Bool {
-        reader.report.error(position, "\(path): \(limit.refusal(of: count))")
+        report.error(position, "\(path): \(limit.refusal(of: count))")
         return false
     }
 }

@@ -23,12 +23,15 @@ struct Value {
     var position: Position
     var content: Content
 
+    /// A scalar's text; nil for anything else.
+    var text: String? {
+        if case .scalar(let text, _) = content { text } else { nil }
+    }
+
     /// The text of the scalar under `key`, where there is one.
     func text(of key: String) -> String? {
-        guard case .mapping(let entries) = content,
-            case .scalar(let text, _) = entries.first(where: { $0.key == key })?.value.content
-        else { return nil }
-        return text
+        guard case .mapping(let entries) = content else { return nil }
+        return entries.first { $0.key == key }?.value.text
     }
 }
 
@@ -145,8 +148,7 @@ struct Document {
     }
 
     private func hex(_ value: UInt32) -> String {
-        let digits = String(value, radix: 16, uppercase: true)
-        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+        Words.padded(String(value, radix: 16, uppercase: true), to: 4)
     }
 
     private func position(at offset: Int) -> Position {

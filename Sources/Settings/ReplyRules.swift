@@ -91,7 +91,9 @@ private struct Limits {
         let isIPv4 = destination.prefix.isIPv4
         var match = "\(isIPv4 ? "ip" : "ip6") saddr \(destination.prefix.text)"
         if !destination.ports.isEmpty {
-            match += " tcp sport { \(Self.merged(destination.ports).joined(separator: ", ")) }"
+            // nft refuses a set whose ranges overlap.
+            let ports = Words.merged(destination.ports).map(Words.rangeText)
+            match += " tcp sport { \(ports.joined(separator: ", ")) }"
         }
         guard let size = size(destination.mss ?? (isIPv4 ? mss.ipv4 : mss.ipv6), isIPv4) else {
             // It is not bounded, nor by the destinations after it.
@@ -116,22 +118,6 @@ private struct Limits {
             }.map(\.headerBytes).max()
             guard let mtu, let headers, mtu > headers else { return nil }
             return min(mtu - headers, 65535)
-        }
-    }
-
-    /// nft refuses a set whose ranges overlap.
-    private static func merged(_ ports: [ClosedRange<UInt16>]) -> [String] {
-        var merged: [ClosedRange<UInt16>] = []
-        for range in ports.sorted(by: { $0.lowerBound < $1.lowerBound }) {
-            if let last = merged.last, Int(range.lowerBound) <= Int(last.upperBound) + 1 {
-                merged[merged.count - 1] =
-                    last.lowerBound...max(last.upperBound, range.upperBound)
-            } else {
-                merged.append(range)
-            }
-        }
-        return merged.map {
-            $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
         }
     }
 }

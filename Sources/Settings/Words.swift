@@ -98,9 +98,12 @@ enum Words {
     /// Refused as inner protocols whatever the destinations say: a tunnel in the tunnel.
     static let nestedProtocols: [UInt8] = [4, 41, 47, 137]
 
-    static func protocolText(_ number: UInt8?) -> String {
-        guard let number else { return "any" }
-        return protocols.first { $0.number == number }?.name ?? "\(number)"
+    static func protocolNumber(_ text: String) -> UInt8? {
+        protocols.first { $0.name == text }?.number ?? decimal(text).flatMap(UInt8.init(exactly:))
+    }
+
+    static func protocolText(_ number: UInt8) -> String {
+        protocols.first { $0.number == number }?.name ?? "\(number)"
     }
 
     // MARK: Ports and CPUs
@@ -111,10 +114,6 @@ enum Words {
             return nil
         }
         return UInt16(range.lowerBound)...UInt16(range.upperBound)
-    }
-
-    static func portsText(_ ports: ClosedRange<UInt16>) -> String {
-        ports.count == 1 ? "\(ports.lowerBound)" : "\(ports.lowerBound)-\(ports.upperBound)"
     }
 
     /// The kernel's own bound on CONFIG_NR_CPUS.
@@ -131,17 +130,29 @@ enum Words {
     }
 
     static func cpusText(_ cpus: [Int]) -> String {
-        var parts: [ClosedRange<Int>] = []
-        for cpu in cpus.sorted() {
-            if let last = parts.last, last.upperBound + 1 == cpu {
-                parts[parts.count - 1] = last.lowerBound...cpu
+        merged(cpus.map { $0...$0 }).map(rangeText).joined(separator: ",")
+    }
+
+    /// Ranges in rising order; those that overlap or touch become one.
+    static func merged<Number: FixedWidthInteger>(
+        _ ranges: [ClosedRange<Number>]
+    ) -> [ClosedRange<Number>] {
+        var merged: [ClosedRange<Number>] = []
+        for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            if let last = merged.last,
+                range.lowerBound <= last.upperBound || range.lowerBound - 1 == last.upperBound
+            {
+                merged[merged.count - 1] = last.lowerBound...max(last.upperBound, range.upperBound)
             } else {
-                parts.append(cpu...cpu)
+                merged.append(range)
             }
         }
-        return parts.map {
-            $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)"
-        }.joined(separator: ",")
+        return merged
+    }
+
+    /// `80` or `8000-8010`.
+    static func rangeText(_ range: ClosedRange<some FixedWidthInteger>) -> String {
+        range.count == 1 ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)"
     }
 
     private static func range(_ text: some StringProtocol) -> ClosedRange<Int>? {
@@ -196,17 +207,22 @@ enum Words {
         return UInt32(digits, radix: 8)
     }
 
-    static func permissionsText(_ mode: UInt32) -> String {
-        let text = String(mode, radix: 8)
-        return String(repeating: "0", count: max(4 - text.utf8.count, 0)) + text
+    static func permissionsText(_ mode: UInt32) -> String { padded(String(mode, radix: 8), to: 4) }
+
+    /// With zeros in front.
+    static func padded(_ digits: String, to count: Int) -> String {
+        String(repeating: "0", count: max(count - digits.utf8.count, 0)) + digits
+    }
+
+    /// Letters, digits and a few others.
+    static func isName(_ text: String, with others: String = "_.-") -> Bool {
+        text.utf8.allSatisfy {
+            (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20) || others.utf8.contains($0)
+        }
     }
 
     /// A group's name as groupadd(8) permits it, or its number.
     static func isGroup(_ text: String) -> Bool {
-        (1...32).contains(text.utf8.count)
-            && text.utf8.allSatisfy {
-                (0x30...0x39).contains($0) || (0x61...0x7a).contains($0 | 0x20)
-                    || "_.-".utf8.contains($0)
-            } && !text.hasPrefix("-")
+        (1...32).contains(text.utf8.count) && isName(text) && !text.hasPrefix("-")
     }
 }

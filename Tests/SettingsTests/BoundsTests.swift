@@ -223,8 +223,8 @@ private let rewrites = [
     }
 
     @Test func spellingsAreTheShortest() {
-        #expect(Words.portsText(80...80) == "80")
-        #expect(Words.portsText(80...81) == "80-81")
+        #expect(Words.rangeText(80...80) == "80")
+        #expect(Words.rangeText(80...81) == "80-81")
         #expect(Words.cpusText([5]) == "5")
         #expect(Words.cpusText([8, 0, 2, 1]) == "0-2,8")
         #expect(Words.cpusText([1, 3, 6, 7]) == "1,3,6-7")

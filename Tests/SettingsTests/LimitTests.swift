@@ -127,17 +127,26 @@ import Testing
     /// reading a hundred thousand lines takes seconds.
     private static func refusals(destinations: Int = 1, remotes: Int = 1) -> [String] {
         let report = Report(fileNames: ["a.yaml"])
-        let loader = Loader(reader: Reader(report: report))
+        let loader = Loader(report: report)
         let place = Position(file: 0, line: 1, column: 1)
         let prefixes = (0..<max(destinations, remotes)).map {
             Prefix(host: Address(ipv4: 0x0a00_0000 + UInt32($0)))
         }
         var tunnel = Configuration.Tunnel(name: "lvs", local: [prefixes[0]], remotes: [])
         tunnel.destinations = prefixes.prefix(destinations).map { .init(prefix: $0) }
-        let placed = prefixes.prefix(remotes).map { Placed(content: $0, path: "", position: place) }
-        let isRight = loader.checkCounts([
-            TunnelDraft(tunnel: tunnel, position: place, local: [placed[0]], remotes: placed)
-        ])
+        func list(_ count: Int) -> Value {
+            let items = prefixes.prefix(count).map {
+                Value(position: place, content: .scalar($0.text, plain: true))
+            }
+            return Value(position: place, content: .list(items))
+        }
+        let section = Section(
+            path: "tunnels.lvs", position: place, loader: loader,
+            entries: [("local", 1), ("remotes", remotes)].map { key, count in
+                Value.Entry(key: key, position: place, value: list(count))
+            })
+        loader.note(section)
+        let isRight = loader.checkCounts([TunnelDraft(tunnel, section)], Configuration())
         #expect(isRight == report.problems.isEmpty)
         return report.problems.map(\.message)
     }

@@ -1,0 +1,338 @@
+// How the types of values are read and written: numbers, words, durations, addresses, names, lists.
+
+import Forwarding
+import Routing
+
+private func oneOf(_ names: [String]) -> String {
+    guard names.count > 1 else { return names.joined() }
+    return names.dropLast().joined(separator: ", ") + " or " + names.last!
+}
+
+// MARK: - Words and numbers
+
+extension Codec {
+    static func word(
+        _ text: @escaping @Sendable (Value) -> String = { "\($0)" }
+    ) -> Codec where Value: CaseIterable & Sendable {
+        word(among: Value.allCases.map { (text($0), $0) }, text)
+    }
+
+    fileprivate static func word(
+        among words: [(String, Value)], _ text: @escaping @Sendable (Value) -> String
+    ) -> Codec where Value: Sendable {
+        let names = words.map(\.0)
+        return Codec(
+            shape: .choice(names.map(Shape.word)),
+            read: { field in
+                if let text = field.text {
+                    let meant = Words.boolean(text).map { $0 ? "on" : "off" }
+                    let found = words.first { $0.0 == text } ?? words.first { $0.0 == meant }
+                    if let found { return found.1 }
+                    if let near = Words.nearest(text, among: names) {
+                        return field.wrong("is not known; did you mean \(near)?")
+                    }
+                }
+                return field.wrong("is not known; write \(oneOf(names))")
+            },
+            item: { .scalar(text($0)) })
+    }
+}
+
+extension Codec<Bool> {
+    static var onOff: Codec { word(among: [("on", true), ("off", false)]) { $0 ? "on" : "off" } }
+}
+
+extension Codec<Int> {
+    /// A whole number, written without quotes.
+    /// - Parameter words: what may be written instead, for the messages.
+    static func number(_ range: ClosedRange<Int>, _ unit: String, or words: [String] = []) -> Codec {
+        let numbers = "a number from \(range.lowerBound) to \(range.upperBound) (\(unit))"
+        let mend = "write \(oneOf(words + [numbers]))"
+        return Codec(
+            shape: .number(range, unit: unit),
+            read: { field in
+                guard case .scalar(let text, let plain) = field.value.content else {
+                    return field.wrong("is not a number; \(mend)")
+                }
+                let digits = text.hasPrefix("-") ? text.dropFirst() : text[...]
+                guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+                    return field.wrong("is not a number; \(mend)")
+                }
+                guard plain else { return field.wrong("is a text; \(mend) without quotes") }
+                // Octal to some YAML readers, decimal to others.
+                guard digits.count == 1 || digits.first != "0" else {
+                    return field.wrong("starts with 0; \(mend)")
+                }
+                guard let number = Int(text), range.contains(number) else {
+                    return field.wrong("is out of range; \(mend)")
+                }
+                return number
+            },
+            item: { .scalar("\($0)") })
+    }
+
+    /// Bytes: 0, or a size in a range.
+    static func size(_ range: ClosedRange<Int>) -> Codec {
+        let bounds = "0, or \(Words.sizeText(range.lowerBound)) to \(Words.sizeText(range.upperBound))"
+        return Codec(
+            shape: .text("size: \(bounds)", pattern: "^[0-9]+([KMG]iB|B)?$"),
+            read: { field in
+                guard let bytes = field.text.flatMap(Words.size) else {
+                    return field.wrong(
+                        "is not a size; write 0, bytes, or a number with KiB, MiB or GiB, as 4MiB")
+                }
+                guard bytes == 0 || range.contains(bytes) else {
+                    return field.wrong("is out of range; write \(bounds)")
+                }
+                return bytes
+            },
+            item: { .scalar(Words.sizeText($0)) })
+    }
+}
+
+extension Codec<MSSClamp> {
+    static func clamp(_ range: ClosedRange<Int>) -> Codec {
+        let words = ["auto", "off"]
+        let number = Codec<Int>.number(range, "bytes", or: words)
+        return Codec(
+            shape: .choice(words.map(Shape.word) + [number.shape]),
+            read: { field in
+                if field.says("auto") { return .auto }
+                if field.says("off") { return .off }
+                return number.read(field).map { .fixed(UInt16($0)) }
+            },
+            item: { .scalar($0.text) })
+    }
+}
+
+extension Codec<Duration> {
+    static func duration(_ range: ClosedRange<Duration>, example: String) -> Codec {
+        let bounds =
+            "\(Words.durationText(range.lowerBound)) to \(Words.durationText(range.upperBound))"
+        return Codec(
+            shape: .text("duration: \(bounds)", pattern: "^(0|[0-9]+(us|ms|s|m|h))$"),
+            read: { field in
+                guard let text = field.text else {
+                    return field.wrong("is not a duration; write one such as \(example)")
+                }
+                guard let duration = Words.duration(text) else {
+                    return field.wrong(
+                        decimal(text) != nil
+                            ? "has no unit; write us, ms, s, m or h behind it"
+                            : "is not a duration; write a number with us, ms, s, m or h, as \(example)")
+                }
+                guard range.contains(duration) else {
+                    return field.wrong("is out of range; write \(bounds)")
+                }
+                return duration
+            },
+            item: { .scalar(Words.durationText($0)) })
+    }
+}
+
+// MARK: - Addresses
+
+extension Field {
+    /// The text of an address; explains what YAML makes of `2001:db8::` in a list.
+    fileprivate func addressText(_ mend: String) -> String? {
+        if case .mapping(let entries) = value.content, entries.count == 1, entries[0].key.contains(":") {
+            var text = entries[0].key + ":"
+            if case .scalar(let rest, _) = entries[0].value.content { text += " \(rest)" }
+            return wrong("is what YAML makes of \(text); put it in quotes: \"\(text)\"")
+        }
+        return text ?? wrong("is not an address; \(mend)")
+    }
+}
+
+extension Codec<Prefix> {
+    static var prefix: Codec {
+        let example = "write one such as 192.0.2.0/24 or \"2001:db8::/64\""
+        return Codec(
+            shape: .text("prefix", pattern: "^[0-9a-fA-F.:]+(/[0-9]+)?$"),
+            read: { field in
+                guard let text = field.addressText(example) else { return nil }
+                switch PrefixText.read(text) {
+                case .success(let right): return right
+                case .failure(.hostBits(let right)):
+                    let host = text.prefix { $0 != "/" }
+                    return field.wrong(
+                        "has host bits set; write \(right.text), or \(host) for that one")
+                case .failure(.lengthOutOfRange(let max)):
+                    return field.wrong("has a wrong prefix length; write a number from 0 to \(max)")
+                case .failure(.mapped):
+                    return field.wrong("is an IPv4 address as IPv6, which no header carries; write IPv4")
+                case .failure(.notAnAddress):
+                    return field.wrong("is not an IPv4 or IPv6 address or prefix; \(example)")
+                }
+            },
+            item: { .scalar(Item.quoted($0.text)) })
+    }
+
+    /// A prefix that holds one address.
+    static var host: Codec {
+        prefix.refined { field, host in
+            host.isHost ? host : field.wrong("is more than one address; write /\(host.isIPv4 ? 32 : 128)")
+        }
+    }
+}
+
+extension Codec<Address> {
+    /// An address of one family; `auto` stands for none.
+    static func address(isIPv4: Bool) -> Codec {
+        let family = isIPv4 ? "IPv4" : "IPv6"
+        let mend = "write auto or an \(family) address"
+        return Codec(
+            shape: .text("an \(family) address", pattern: isIPv4 ? "^[0-9.]+$" : "^[0-9a-fA-F.:]+$"),
+            read: { field in
+                guard let text = field.addressText(mend) else { return nil }
+                guard let address = Address(text), address.isIPv4 == isIPv4 else {
+                    return field.wrong("is not an \(family) address; \(mend)")
+                }
+                return address
+            },
+            // YAML takes a colon at the end of a text for its own.
+            item: { .scalar(isIPv4 ? $0.text : "\"\($0.text)\"") })
+    }
+}
+
+// MARK: - Names
+
+extension Codec<String> {
+    /// The kernel's own rule, dev_valid_name(); `%` would make a pattern of a device's name.
+    static var interfaceName: Codec {
+        Codec(
+            shape: .text("name", pattern: "^[^ /:%]{1,15}$"),
+            read: { field in
+                guard let text = field.text else {
+                    return field.wrong("is not an interface name; write one such as eth0")
+                }
+                guard !text.isEmpty, text.utf8.count <= 15 else {
+                    return field.wrong("is not an interface name; write 1 to 15 bytes")
+                }
+                let isPlain = text.unicodeScalars.allSatisfy {
+                    $0.value > 0x20 && $0.value != 0x7f && !"/:%".unicodeScalars.contains($0)
+                }
+                guard isPlain, text != ".", text != ".." else {
+                    return field.wrong("is not an interface name; leave out spaces, / : and %")
+                }
+                return text
+            },
+            item: { .scalar(Item.quoted($0)) })
+    }
+
+    /// A tunnel's name: a label in metrics and a step in a path.
+    static var tunnelName: Codec {
+        .text(
+            .text("name", pattern: "^[A-Za-z0-9_.-]{1,63}$"),
+            wrong: "is not a name; write 1 to 63 letters, digits, _ . or -",
+            read: { (1...63).contains($0.utf8.count) && Words.isName($0) ? $0 : nil }, text: Item.quoted)
+    }
+
+    static func absolutePath(_ type: String, bytesMax: Int) -> Codec {
+        Codec(
+            shape: .text(type, pattern: "^/"),
+            read: { field in
+                guard let text = field.text, text.hasPrefix("/"),
+                    text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
+                else { return field.wrong("is not an absolute path; write one that starts with /") }
+                guard text.utf8.count <= bytesMax else {
+                    return field.wrong("is too long; write at most \(bytesMax) bytes")
+                }
+                return text
+            },
+            item: { .scalar(Item.quoted($0)) })
+    }
+}
+
+// MARK: - Lists, and values of other texts
+
+extension Codec {
+    /// A value whose text another file reads.
+    static func text(
+        _ shape: Shape, wrong: String, read: @escaping @Sendable (String) -> Value?,
+        text: @escaping @Sendable (Value) -> String
+    ) -> Codec {
+        Codec(
+            shape: shape,
+            read: { field in field.text.flatMap(read) ?? field.wrong(wrong) },
+            item: { .scalar(text($0)) })
+    }
+
+    /// A list whose items are read each by itself; those that are wrong are left out.
+    /// - Parameter orElse: what to do instead of writing an empty list; nil: it may be empty.
+    static func list<Element>(
+        _ type: String, of element: Codec<Element>, example: String, orElse: String? = nil,
+        limit: Limit? = nil
+    ) -> Codec where Value == [Element] {
+        Codec(
+            shape: .list(type, of: element.shape),
+            read: { field in
+                field.items(example: example, orElse: orElse, limit: limit)?.compactMap(element.read)
+            },
+            item: { values in
+                guard !values.isEmpty || orElse == nil else { return nil }
+                return .list(values.compactMap { element.item($0).map(Item.line) })
+            })
+    }
+
+    /// The same, and none stands there twice.
+    static func names(
+        of name: Codec<String>, orElse: String, limit: Limit? = nil
+    ) -> Codec where Value == [String] {
+        var codec = list("names", of: name, example: "[eth0]", orElse: orElse, limit: limit)
+        codec.read = { field in
+            var names: [String] = []
+            guard let items = field.items(example: "[eth0]", orElse: orElse, limit: limit) else { return nil }
+            for item in items {
+                guard let name = name.read(item) else { continue }
+                if names.contains(name) {
+                    item.error("\"\(name)\" is listed twice; remove one")
+                } else {
+                    names.append(name)
+                }
+            }
+            return names
+        }
+        return codec
+    }
+
+    /// A list of mappings.
+    /// - Parameters:
+    ///   - name: what tells them apart, the first of their keys; nil: they are written as rows.
+    ///   - mend: what to write instead of a text.
+    ///   - isPartial: whether one is taken of which a key that must be there is missing or wrong.
+    ///   - note: what is done with each that is taken.
+    static func mappings<Element: Keyed>(
+        name: (KeyPath<Element, String> & Sendable)? = nil, example: String, orElse: String? = nil,
+        limit: Limit? = nil, mend: @escaping @Sendable (String) -> String? = { _ in nil },
+        isPartial: Bool = false, note: @escaping @Sendable (Section, Element) -> Void = { _, _ in }
+    ) -> Codec where Value == [Element] {
+        let keys = Element.keys
+        let (first, rest) = (
+            Array(keys.prefix(name == nil ? 0 : 1)), Array(keys.dropFirst(name == nil ? 0 : 1))
+        )
+        return Codec(
+            shape: .mappings(keys.map(\.description)),
+            read: { field in
+                field.items(example: example, orElse: orElse, limit: limit)?.compactMap { item in
+                    guard var section = item.section(Key.groups(keys, 0).map(\.name), mend: mend) else {
+                        return nil
+                    }
+                    var element = Element.initial
+                    var isWhole = field.loader.read(first, of: section, into: &element)
+                    if isWhole, let name { section.path = "\(field.path).\(element[keyPath: name])" }
+                    isWhole = field.loader.read(rest, of: section, into: &element) && isWhole
+                    field.loader.note(section)
+                    guard isWhole || isPartial else { return nil }
+                    note(section, element)
+                    return element
+                }
+            },
+            item: { elements in
+                guard !elements.isEmpty || orElse == nil else { return nil }
+                let items = elements.map { Item.mapping(Key.items($0, rest)) }
+                guard let name else { return .rows(items.map(Item.line)) }
+                return .named(zip(elements, items).map { ($0[keyPath: name], $1) })
+            })
+    }
+}
