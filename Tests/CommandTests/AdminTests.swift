@@ -266,6 +266,7 @@ final class FakeDaemon: Sendable {
 
     @Test func watchingEndsWithTheDaemon() throws {
         let looks = Atomic<Int>(0)
+        let start = ContinuousClock.now
         let (outcome, _) = try run(["status", "--watch"]) { _ in
             let look = looks.add(1, ordering: .relaxed).oldValue
             // Started anew between the second look and the third: no rates.
@@ -275,5 +276,76 @@ final class FakeDaemon: Sendable {
         let screens = outcome.output.components(separatedBy: "shuck 9.9.9  active").count - 1
         #expect(screens == 2)
         #expect(outcome.output.contains("received                9           -"))
+        // Half a second to the first screen, and one from each screen to the next look.
+        #expect(start.duration(to: .now) >= .milliseconds(2500))
+    }
+
+    // MARK: status --why
+
+    /// As `/why` has it.
+    private static func why(accepted: [Bool]) -> String {
+        let verdicts = accepted.enumerated().map { place, isAccepted in
+            let reason = isAccepted ? "" : #", "reason": "ip_rpfilter""#
+            return #"{"interface": "eth\#(place)", "mode": "strict", "isAccepted": \#(isAccepted)\#(reason)}"#
+        }
+        return """
+            {"source": "198.51.100.7", "rule": "0: from all lookup main", "table": "main",
+             "prefix": "0.0.0.0/0", "routes": ["default dev eth0", "default dev eth1 metric 7"],
+             "verdicts": [\(verdicts.joined(separator: ", "))], "passedOver": ["7: from all tos 0x10"],
+             "age": 3}
+            """
+    }
+
+    @Test("the exit code of status --why says whether every interface takes the source")
+    func why() throws {
+        let arguments = ["status", "--why", "198.51.100.7"]
+        for (accepted, code) in [([true, true], 0), ([true, false], 1), ([false], 1)] {
+            let answer = Self.why(accepted: accepted)
+            let (outcome, requests) = try run(arguments) { _ in (200, answer) }
+            #expect(outcome.code == Int32(code))
+            #expect(requests == ["GET /why?source=198.51.100.7 HTTP/1.1"])
+            #expect(
+                outcome.output.hasPrefix(
+                    """
+                    source       198.51.100.7
+                    rule         0: from all lookup main
+                    table        main
+                    route        default dev eth0
+                    also         default dev eth1 metric 7
+                    eth0, strict: \(accepted[0] ? "accepted" : "dropped, ip_rpfilter")
+
+                    """), "\(outcome.output)")
+            #expect(
+                outcome.output.hasSuffix(
+                    """
+                    ! may match other packets of this source: 7: from all tos 0x10
+                    ! resyncing routes for 3 s
+
+                    """))
+            let (json, _) = try run(arguments + ["--json"]) { _ in (200, answer) }
+            #expect(json.code == Int32(code) && json.output == answer)
+        }
+    }
+
+    @Test func whyAsksForOneInterfaceAndDestination() throws {
+        let answer = Self.why(accepted: [true])
+        let more = ["--interface", "eth1", "--destination", "203.0.113.4"]
+        let (outcome, requests) = try run(["status", "--why", "198.51.100.7"] + more) { _ in
+            (200, answer)
+        }
+        #expect(outcome.code == 0)
+        #expect(
+            requests == ["GET /why?source=198.51.100.7&interface=eth1&destination=203.0.113.4 HTTP/1.1"])
+        let (unknown, _) = try run(["status", "--why", "198.51.100.7"] + more) { _ in (404, "") }
+        #expect(unknown.code == 2 && unknown.error.contains("--interface eth1 is not configured"))
+        let (older, _) = try run(["status", "--why", "198.51.100.7"]) { _ in (404, "") }
+        #expect(older.code == 1 && older.error.contains("has no /why: it is another version"))
+        for wrong in [
+            ["--why", "198.51.100.7", "--destination", "2001:db8::1"], ["--why", "here"],
+            ["--why", "198.51.100.7", "--watch"], ["--interface", "eth0"],
+        ] {
+            let (refused, asked) = try run(["status"] + wrong) { _ in (200, answer) }
+            #expect(refused.code == 2 && asked.isEmpty, "\(wrong)")
+        }
     }
 }

@@ -143,16 +143,36 @@ import Testing
         #expect(try shell.read("out.pcap") == CaptureText.output([wild, wild]))
     }
 
+    /// One of the two outer fragments of a datagram.
+    private static func piece(_ id: Int, isFirst: Bool) -> [UInt8] {
+        let inner = isFirst ? Array(Sample.inner4.prefix(16)) : Array(Sample.inner4.dropFirst(16))
+        var packet = ipv4(Sample.balancer, Sample.node, 4, inner)
+        packet.replaceSubrange(4..<8, with: be16(id) + be16(isFirst ? 0x2000 : 2))
+        packet.replaceSubrange(10..<12, with: [0, 0])
+        packet.replaceSubrange(10..<12, with: be16(checksum(Array(packet.prefix(20)))))
+        return packet
+    }
+
+    /// The fraction counts nanoseconds or microseconds, as the file has it.
+    @Test(arguments: [true, false])
+    func fragmentsWaitForTheTimeoutByTheCapturesClock(isNanosecond: Bool) throws {
+        let last = isNanosecond ? 999_999_999 : 999_999
+        let times = [(100, 0), (129, last), (200, 0), (230, 0)]
+        let records = times.enumerated().map { place, time in
+            Record(
+                bytes: Self.piece(place / 2, isFirst: place % 2 == 0),
+                seconds: 1_700_000_000 + time.0, fraction: time.1)
+        }
+        let shell = try shell(CaptureText.pcap(records, link: 101, isNanosecond: isNanosecond))
+        try shell.write("c.yaml", Sample.configuration.replacing("memory: 0", with: "memory: 4MiB"))
+        #expect(try replay(shell).code == 0)
+        let verdicts = try shell.lines("v.jsonl").map { $0.contains("\"inject\"") }
+        #expect(verdicts == [false, true, false, false])
+    }
+
     /// One wild time gives up what is held, and no more: the clock goes on from the next frame.
     @Test func aWildTimeIsOneStep() throws {
-        func piece(_ id: Int, isFirst: Bool) -> [UInt8] {
-            let inner = isFirst ? Array(Sample.inner4.prefix(16)) : Array(Sample.inner4.dropFirst(16))
-            var packet = ipv4(Sample.balancer, Sample.node, 4, inner)
-            packet.replaceSubrange(4..<8, with: be16(id) + be16(isFirst ? 0x2000 : 2))
-            packet.replaceSubrange(10..<12, with: [0, 0])
-            packet.replaceSubrange(10..<12, with: be16(checksum(Array(packet.prefix(20)))))
-            return packet
-        }
+        func piece(_ id: Int, isFirst: Bool) -> [UInt8] { Self.piece(id, isFirst: isFirst) }
         let usual: UInt64 = 1_700_000_000_000_000
         let packets: [(interface: Int, time: UInt64, bytes: [UInt8])] = [
             (0, usual, piece(1, isFirst: true)), (0, usual | 1 << 62, Sample.allModes[1]),
@@ -226,9 +246,30 @@ import Testing
                 "\(outcome.error)")
             #expect(try shell.lines("v.jsonl").count == 1)
         }
+        // A block without a body, and the longest, are stepped over; what is longer is damage.
+        for (count, isGood) in [(0, true), (16 << 20 - 12, true), (16 << 20 - 8, false)] {
+            let length = le32(count + 12)
+            let block = le32(0x0bad) + length + [UInt8](repeating: 0, count: count) + length
+            let shell = try shell(good[..<last] + block + good[last...])
+            let outcome = try replay(shell)
+            #expect(outcome.code == (isGood ? 0 : 1), "\(count)")
+            #expect(outcome.error.contains("a block of \(count + 12) bytes") == !isGood)
+        }
         let shell = try shell(CaptureText.pcapng(interfaces: [(0, nil)], packets: []))
         let outcome = try replay(shell)
         #expect(outcome.error.contains("shuck: in.pcap: link type 0 is not supported"))
+    }
+
+    /// What libpcap takes of a packet at most is taken of a pcapng file too, and no more.
+    @Test func theLongestPacketOfPcapng() throws {
+        for (count, code) in [(262_144, 0), (262_145, 1)] {
+            let long = Sample.allModes[0] + [UInt8](repeating: 0, count: count - Sample.allModes[0].count)
+            let shell = try shell(
+                CaptureText.pcapng(interfaces: [(101, "eth0")], packets: [(0, 1, long)]))
+            let outcome = try replay(shell)
+            #expect(outcome.code == Int32(code))
+            #expect(outcome.error.contains("a packet of \(count) bytes") == (code == 1), "\(outcome.error)")
+        }
     }
 
     @Test func nanosecondsStayNanoseconds() throws {

@@ -304,6 +304,30 @@ extension OnHost {
             }
         }
 
+        /// Without any change of a route.
+        @Test func aChangeOfRulesIsANewGeneration() throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                try Network.run("ip route add 10.0.0.0/8 via 198.51.100.9 table 7")
+                var following = try Following()
+                try following.settle()
+                let source = Address(ipv4: 0x0a00_0001)
+                func isFound() -> Bool {
+                    let question = ReversePathQuestion(
+                        source: source, destination: Address(ipv4: 0xc000_0202))
+                    return following.follower.generation.view.find(question, isIPv4: true).hasInterface
+                }
+                #expect(!isFound())
+                for (verb, isThere) in [("add", true), ("delete", false)] {
+                    let old = following.follower.generation
+                    try Network.run("ip rule \(verb) lookup 7 priority 7")
+                    try following.settle()
+                    #expect(following.follower.generation !== old)
+                    #expect(isFound() == isThere)
+                }
+            }
+        }
+
         /// 20,000 routes overrun a buffer of 64 KiB that nobody reads.
         @Test func lostNoticesLeadToADump() throws {
             try Network.with { _ in
