@@ -4,6 +4,9 @@ import Foundation
 import Synchronization
 import Testing
 
+@testable import Daemon
+@testable import shuck
+
 /// Serves canned answers on a unix socket, one a connection, until it goes.
 final class FakeDaemon: Sendable {
     private let listener: Int32
@@ -239,6 +242,36 @@ final class FakeDaemon: Sendable {
             lines.firstIndex { $0.hasPrefix(name) } ?? -1
         }
         #expect(order[0] > 0 && order[0] < order[1])
+    }
+
+    /// On a terminal, what does not hold stands out.
+    @Test func theColoursOfTheScreen() throws {
+        func screen(_ change: (inout StatusReport) -> Void) throws -> String {
+            let text = Self.status(uptime: 9, received: 9)
+            var report = try JSONDecoder().decode(StatusReport.self, from: Data(text.utf8))
+            change(&report)
+            let painter = Painter(isColoured: true)
+            return StatusScreen(now: report, before: report, painter: painter).text
+        }
+        func painted(_ text: String, _ style: Style) -> String {
+            "\u{1b}[\(style.rawValue)m\(text)\u{1b}[0m"
+        }
+        let refused = painted("! reload refused: c.yaml:1:1: bad", .bad)
+        let usual = try screen { _ in }
+        #expect(usual.contains(refused + "\n"))
+        #expect(usual.contains(painted("active", .good)))
+        #expect(usual.contains("MSS of replies asked nft, active nft, table"))
+        #expect(usual.contains("4 IPv6, 5 rules\n"))
+        for (mode, active) in [("active", painted("off", .bad)), ("shadow", "off")] {
+            let without = try screen {
+                $0.mode = mode
+                $0.mssReplies.active = "off"
+                $0.routesAge = 7.5
+            }
+            #expect(without.contains("MSS of replies asked nft, active \(active), table"), "\(mode)")
+            #expect(without.contains("5 rules, resyncing for 7 s\n"))
+            #expect(without.contains(painted(mode, mode == "active" ? .good : .attention)))
+        }
     }
 
     @Test("what is not ready is said first, and is exit code 1")
