@@ -1,6 +1,7 @@
 // What a configuration opens on a veth, without a daemon around it: rings that fit their link, what stays
 // when it is asked for again, and a worker's way from a frame to a datagram.
 
+import CLinux
 import Foundation
 import Glibc
 import Routing
