@@ -49,7 +49,7 @@ let package = Package(
             linkerSettings: [.linkedLibrary("pcap")]),
         .target(name: "Routing", swiftSettings: tested),
         .target(name: "Forwarding", dependencies: ["Routing"], swiftSettings: tested),
-        .target(name: "LinuxIO", dependencies: ["CLinux"], swiftSettings: tested),
+        .target(name: "LinuxIO", dependencies: ["CLinux", "Routing"], swiftSettings: tested),
         .target(
             name: "Captures", dependencies: ["CPcap", "Forwarding"], swiftSettings: tested),
         .target(
@@ -57,9 +57,11 @@ let package = Package(
             dependencies: ["Forwarding", "Routing", .product(name: "Yams", package: "Yams")],
             swiftSettings: tested),
         .target(
+            name: "HostPlan", dependencies: ["Forwarding", "Routing", "Settings"], swiftSettings: strict),
+        .target(
             name: "Daemon",
             dependencies: [
-                "Forwarding", "Routing", "LinuxIO", "Settings",
+                "Forwarding", "HostPlan", "Routing", "LinuxIO", "Settings",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -69,7 +71,7 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "Captures", "Forwarding", "LinuxIO", "Routing", "Settings",
+                "Daemon", "Captures", "Forwarding", "HostPlan", "LinuxIO", "Routing", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -90,8 +92,10 @@ let package = Package(
             path: "Tests/Fuzz/Targets", swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
+        .testTarget(name: "HostPlanTests", dependencies: ["HostPlan"], swiftSettings: strict),
         .testTarget(
-            name: "LinuxIOTests", dependencies: ["LinuxIO", "Forwarding", "Daemon", "Routing"],
+            name: "LinuxIOTests",
+            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "Routing"],
             swiftSettings: strict),
         .testTarget(
             name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),

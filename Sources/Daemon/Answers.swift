@@ -4,126 +4,29 @@
 import Forwarding
 import Glibc
 import LinuxIO
-import Routing
 import Settings
 
-/// What the answers need of the host. Copies of a plumbing share it; what goes with the last one
-/// is removed from the host.
+/// What workers need for the answers.
 final class Answers: @unchecked Sendable {
-    // @unchecked: device and routes are the control thread's; workers see place and sockets.
+    // @unchecked: the device is the control thread's; workers see place and sockets.
 
-    /// Where the routes lead: the first device in the host's own namespace, whichever device the
-    /// probes go through. The kernel hands it all that is routed to a rule's address.
+    /// Where the routes lead. The kernel hands it all that is routed to a rule's address.
     let device: TunDevice
     /// Its place among the configured devices.
     let place: Int
     /// In the order of `Policy.rewrites`; nil: the interface is absent.
     let sockets: [AnswerSocket?]
-    private let routes: [Address: HostRoute]
 
-    /// Keeps of `old` what is the same.
-    init(
-        _ configuration: Configuration, device: TunDevice, place: Int, links: [Link],
-        unlike old: Answers?
-    ) throws(SystemError) {
+    /// - Parameter device: the one that is read.
+    init(_ configuration: Configuration, device: TunDevice, sockets: (String) -> AnswerSocket?) {
         self.device = device
-        self.place = place
-        var sockets: [AnswerSocket?] = []
-        for rule in configuration.inner.rewriteSources {
-            guard let link = links.first(where: { $0.name == rule.interface }) else {
-                sockets.append(nil)
-                continue
-            }
-            let known = (sockets + (old?.sockets ?? [])).compactMap { $0 }.first {
-                $0.interface == link.name && $0.interfaceIndex == link.index
-            }
-            if let known {
-                sockets.append(known)
-            } else {
-                sockets.append(try AnswerSocket(interface: link.name, index: link.index))
-            }
-        }
-        self.sockets = sockets
-        var routes: [Address: HostRoute] = [:]
-        for rule in configuration.inner.rewriteSources {
-            if let known = old?.routes[rule.to], old?.device === device {
-                routes[rule.to] = known
-            } else {
-                routes[rule.to] = try HostRoute(
-                    to: rule.to.bytes, text: rule.to.text, device: device.index)
-            }
-        }
-        self.routes = routes
-    }
-
-    /// Routes go when their device is set down, and do not come back with it.
-    func restoreRoutes() {
-        for route in routes.values { route.restore() }
-    }
-
-    static func isAsked(_ configuration: Configuration) -> Bool {
-        !configuration.inner.rewriteSources.isEmpty && configuration.mode == .active
-    }
-}
-
-extension Plumbing {
-    /// What a plumbing in the making, of which the receiver is the old one, needs for answers.
-    func reconcileAnswers(
-        of configuration: Configuration, links: [Link], _ occasion: Occasion,
-        into next: inout Plumbing
-    ) throws(SystemError) {
-        guard Answers.isAsked(configuration),
-            let place = configuration.devices.firstIndex(where: { $0.netns == nil }),
-            let device = next.devices[configuration.devices[place].name]
-        else { return }
-        guard Host.hasSysctl("net.ipv6.conf.all.forwarding") else {
-            next.fallShort("inner.rewriteSources: this host has no IPv6, so nothing is answered")
-            return
-        }
-        // Before the first answer can come; harmless should this plumbing come to nothing.
-        device.setReading(true)
-        let old = answers
-        try attempt(.answers, occasion, into: &next) { (next) throws(SystemError) in
-            next.answers = try Answers(
-                configuration, device: device, place: place, links: links, unlike: old)
-        }
-        if let absence = next.absences[.answers] {
-            next.fallShort("inner.rewriteSources: answers do not come back: \(absence.reason)")
-        }
-    }
-
-    fileprivate mutating func fallShort(_ text: String) {
-        degradations.append(
-            Degradation(what: .probes, subject: "answers", text: text, isBlocking: false))
-    }
-
-    /// Once no worker runs on what was before: narrows what was kept wide for the change.
-    func settle(_ configuration: Configuration) {
-        for device in devices.values where device !== answers?.device { device.setReading(false) }
-        // What the wider filter lets in beside is passed by the judge.
-        try? receiveNatives(configuration, beside: nil)
-    }
-
-    /// Lets native probes into the rings, of the rules and of those that held before.
-    func receiveNatives(
-        _ configuration: Configuration, beside old: Configuration?
-    ) throws(SystemError) {
-        for (name, interface) in interfaces {
-            let natives = configuration.natives(interface: name)
-            let both = natives.union(old?.natives(interface: name) ?? [])
-            guard interface.natives != both else { continue }
-            for ring in interface.rings { try ring.startReceiving(natives: Array(both)) }
-            interface.natives = both
-        }
+        place = configuration.devices.firstIndex { $0.name == device.name } ?? 0
+        self.sockets = configuration.inner.rewriteSources.map { sockets($0.interface) }
     }
 }
 
 extension Configuration {
-    /// Sources of native frames that may be probes, 16 bytes each.
-    func natives(interface: String) -> Set<[UInt8]> {
-        Set(
-            inner.rewriteSources.filter { $0.interface == interface }.map(\.from.address.bytes))
-    }
+    var asksForAnswers: Bool { !inner.rewriteSources.isEmpty && mode == .active }
 }
 
 /// One worker's reading of the answers' device.

@@ -2,7 +2,9 @@
 // namespaces of pods, and what could not be opened and is tried again.
 
 import Glibc
+import HostPlan
 import LinuxIO
+import Routing
 import Settings
 
 extension Control {
@@ -58,7 +60,7 @@ extension Control {
             if !reopening && !told.concernsLinks {
                 // Routes alone: what receives and injects stays as it is.
                 if told.routes.contains(where: { !$0.isNew }) {
-                    snapshot.plumbing.answers?.restoreRoutes()
+                    snapshot.plumbing.restoreRoutes()
                 }
                 if try routes.follow(told, netlink, notices, links: snapshot.links) {
                     publish(routes.generation)
@@ -90,13 +92,11 @@ extension Control {
             || Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration)
         var plumbing = old
         if isChanged {
-            plumbing = try old.reconciled(
-                with: snapshot.configuration, links: links, cpus: cpus, .follow)
-            try plumbing.startReceiving(snapshot.configuration, unlike: old, .follow)
+            let facts = HostFacts.read(for: snapshot.configuration, cpus: cpus, links: links)
+            _ = try plumbing.reach(snapshot.configuration, facts, .follow)
         }
-        plumbing.answers?.restoreRoutes()
+        plumbing.restoreRoutes()
         snapshot.links = try netlink.links()
-        clampReplies(&plumbing, unlike: old)
         snapshot.plumbing = plumbing
         var failure: SystemError?
         do throws(SystemError) {
@@ -112,22 +112,8 @@ extension Control {
         if let failure { throw failure }
     }
 
-    /// Gives the answers' clamp the links' new MTU; should that fail, the rest is followed.
-    private func clampReplies(_ plumbing: inout Plumbing, unlike old: Plumbing) {
-        let (configuration, links) = (snapshot.configuration, snapshot.links)
-        plumbing.absences[.replyTable] = nil
-        // Only .start and .reload let an error pass.
-        try? old.attempt(.replyTable, .follow, into: &plumbing) { (next) throws(SystemError) in
-            try next.clampReplies(configuration, links: links, unlike: old)
-        }
-        if let absence = plumbing.absences[.replyTable] {
-            plumbing.replyTable = old.replyTable
-            plumbing.replyChains = old.replyChains
-            plumbing.replyFailure = absence.reason
-        }
-    }
-
-    /// Whether a configured interface or a device came, went, or was made again.
+    /// Whether a configured interface or a device came, went, or was made again, or the MTU of an interface
+    /// changed, by which pods' answers are clamped.
     private static func changesPlumbing(
         from old: [Link], to new: [Link], _ configuration: Configuration
     ) -> Bool {
@@ -135,9 +121,9 @@ extension Control {
             configuration.interfaces
             + configuration.devices.filter { $0.netns == nil }.map(\.name)
         let (before, after) = (
-            Dictionary(old.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first }),
-            Dictionary(new.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first })
+            Dictionary(old.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
+            Dictionary(new.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         )
-        return names.contains { before[$0] != after[$0] }
+        return names.contains { before[$0]?.index != after[$0]?.index || before[$0]?.mtu != after[$0]?.mtu }
     }
 }

@@ -1,7 +1,9 @@
 // What others change on the host under a running shuck: its devices' settings are set right again, what
 // is not shuck's own is named. Decides here, acts in `HostWatch.look`; control thread only.
 
+import HostPlan
 import LinuxIO
+import Routing
 import Logging
 import Settings
 
@@ -98,7 +100,7 @@ struct HostWatch {
     private(set) var dueNanoseconds: UInt64 = 0
     private var repairs: [String: [DeviceDeviation.Aspect: Repairs]] = [:]
     /// What each device was last found to lack.
-    private var named: [String: [Degradation]] = [:]
+    private var named: [String: [Finding]] = [:]
     /// Where among the pods' devices to go on.
     private var nextPod = 0
 
@@ -112,39 +114,6 @@ struct HostWatch {
     }
 
     // MARK: decisions
-
-    /// What the host must do for all devices, and does not: never shuck's to switch on.
-    static func lacks(_ configuration: Configuration, _ host: NamespaceFacts) -> [Degradation] {
-        var lacks: [Degradation] = []
-        if configuration.routesOn(isIPv4: true), !host.forwardsIPv4 {
-            lacks.append(
-                Degradation(
-                    what: .host, subject: "net.ipv4.ip_forward",
-                    text: """
-                        net.ipv4.ip_forward is 0, so the kernel drops what shuck injects: \
-                        sysctl -w net.ipv4.ip_forward=1
-                        """, isBlocking: true))
-        }
-        guard configuration.routesOn(isIPv4: false) else { return lacks }
-        // Nobody who lists IPv6 destinations wants to run without them.
-        let isNamed = configuration.routesOn(isIPv4: false, isNamed: true)
-        if host.forwardsIPv6 == nil {
-            lacks.append(
-                Degradation(
-                    what: .host, subject: "IPv6",
-                    text: "this host has no IPv6: inner IPv6 goes nowhere", isBlocking: false))
-        } else if host.forwardsIPv6 == false {
-            lacks.append(
-                Degradation(
-                    what: .host, subject: "net.ipv6.conf.all.forwarding",
-                    text: """
-                        net.ipv6.conf.all.forwarding is 0, so the kernel drops inner IPv6: \
-                        sysctl -w net.ipv6.conf.all.forwarding=1, or leave ip6ip and ip6ip6 out of \
-                        modes
-                        """, isBlocking: isNamed))
-        }
-        return lacks
-    }
 
     /// What of a device is not as it was set, or is demanded of it, and is shuck's to set right.
     static func deviations(
@@ -173,7 +142,7 @@ struct HostWatch {
     /// What a device lacks that its namespace decides.
     static func lacks(
         _ device: Configuration.Device, _ configuration: Configuration, _ facts: DeviceFacts
-    ) -> [Degradation] {
+    ) -> [Finding] {
         guard !facts.hasIPv6, facts.namespace.isIPv6Off, facts.namespace.forwardsIPv6 != nil,
             configuration.carries(isIPv4: false, by: device)
         else { return [] }
@@ -182,11 +151,12 @@ struct HostWatch {
         let place = device.netns.map { " in \($0)" } ?? ""
         let enter = device.netns.map { "nsenter --net=\($0) \(command)" } ?? command
         return [
-            Degradation(
+            Finding(
                 what: .host, subject: device.netns.map { "\($0) \(name)" } ?? name,
                 text: "\(name) is 1\(place), so the kernel drops inner IPv6 from \(device.name): \(enter)",
-                isBlocking: device.netns == nil
-                    && configuration.carries(isIPv4: false, by: device, isNamed: true))
+                severity: device.netns == nil
+                    && configuration.carries(isIPv4: false, by: device, isNamed: true)
+                    ? .blocking : .degraded)
         ]
     }
 
@@ -197,7 +167,7 @@ struct HostWatch {
     static func unmended(
         _ device: Configuration.Device, contested: [DeviceDeviation], left: [DeviceDeviation],
         failure: String?
-    ) -> [Degradation] {
+    ) -> [Finding] {
         guard !left.isEmpty || !contested.isEmpty else { return [] }
         let right = contested.filter { one in !left.contains { $0.aspect == one.aspect } }
         let what = (left + right).map(\.text).sorted().joined(separator: ", ")
@@ -208,11 +178,11 @@ struct HostWatch {
                 a minute then: look for it in /etc/sysctl.d, NetworkManager, systemd-networkd and udev's rules
                 """
         return [
-            Degradation(
+            Finding(
                 what: .host, subject: device.name,
                 text: "device \(device.name) is not as shuck set it, \(what): \(cause)",
                 // A pod's device is none of the others' business.
-                isBlocking: device.netns == nil && left.contains(where: \.isBlocking))
+                severity: device.netns == nil && left.contains(where: \.isBlocking) ? .blocking : .degraded)
         ]
     }
 
@@ -222,7 +192,7 @@ struct HostWatch {
     /// - Returns: what falls short.
     mutating func look(
         _ configuration: Configuration, _ plumbing: Plumbing, _ log: Logger
-    ) -> [Degradation] {
+    ) -> [Finding] {
         let now = Host.monotonicNanoseconds()
         dueNanoseconds = now + Self.intervalNanoseconds
         // A shadow injects nothing.
@@ -238,16 +208,16 @@ struct HostWatch {
         for device in here + chosen {
             named[device.name] = look(at: device, configuration, plumbing, log, now)
         }
-        return Self.lacks(configuration, NamespaceFacts.read())
+        return configuration.lacks(NamespaceFacts.read())
             + configuration.devices.flatMap { named[$0.name] ?? [] }
     }
 
     private mutating func look(
         at device: Configuration.Device, _ configuration: Configuration, _ plumbing: Plumbing,
         _ log: Logger, _ now: UInt64
-    ) -> [Degradation] {
+    ) -> [Finding] {
         // One that is absent is told of elsewhere; so is a namespace whose name is gone.
-        guard let tun = plumbing.devices[device.name] else { return [] }
+        guard let tun = plumbing.device(device.name) else { return [] }
         var history = repairs[device.name] ?? [:]
         defer { repairs[device.name] = history }
         var left: [DeviceDeviation] = []
@@ -259,7 +229,7 @@ struct HostWatch {
                 }
                 namespace = found
             }
-            let address = (bytes: device.address.address.bytes, length: device.address.length)
+            let address = device.address
             guard var facts = try DeviceFacts.read(device.name, address: address, in: namespace)
             else { return [] }
             left = Self.deviations(device, configuration, facts)

@@ -1,239 +1,417 @@
-// What opens: rings, TUN devices and claims, compared with what a configuration and the links ask for.
-// Privileged; runs on the control thread only. Workers are handed what it holds.
+// What this process holds of the host: each resource of a plan, opened, changed and removed. Privileged;
+// runs on the control thread only. Workers are handed what it holds.
 
 import Forwarding
 import Glibc
+import HostPlan
 import LinuxIO
+import Logging
 import Routing
 import Settings
 
 /// A configured interface that is there: its rings, one a worker.
 final class OpenInterface {
-    let link: Link
+    let specification: RingsSpecification
     let rings: [PacketRing]
-    /// Sources of native probes that the rings let in.
-    var natives: Set<[UInt8]> = []
 
-    init(link: Link, rings: [PacketRing]) {
-        self.link = link
-        self.rings = rings
-    }
-}
-
-extension OpenInterface {
-    /// Where the kernel lets fewer bytes of large frames wait than a ring is meant to have.
-    var shortQueue: Degradation? {
-        guard let ring = rings.first, ring.queueBytes < ring.byteCount else { return nil }
-        return Degradation(
-            what: .host, subject: "net.core.rmem_max",
-            text: """
-                \(link.name): of frames larger than a slot, which GRO makes, only \
-                \(ring.queueBytes >> 10) KiB may wait and the rest is lost: \
-                sysctl -w net.core.rmem_max=\(ring.byteCount)
-                """,
-            isBlocking: false)
-    }
-}
-
-/// The descriptors of one configuration. Copies share them; what no copy holds is closed. While
-/// an old and a new one both live, both their claims hold.
-struct Plumbing {
-    struct InterfaceClaim {
-        let claim: Claim
-        let tables: ClaimTables
-        let interfaceIndex: Int32
-    }
-
-    var interfaces: [String: OpenInterface] = [:]
-    /// What keeps a second shuck off the interfaces, by ifindex.
-    var guards: [Int32: InterfaceGuard] = [:]
-    var devices: [String: TunDevice] = [:]
-    /// What could not be opened.
-    var absences: [Part: Absence] = [:]
-    /// What each device was last set to.
-    var settings: [String: Configuration.Device] = [:]
-    /// By interface, where frames are claimed by a program.
-    var claims: [String: InterfaceClaim] = [:]
-    /// Raw sockets, where frames are claimed by them; indices into the policy's interfaces.
-    var socketInterfaces: [Int] = []
-    var socketClaim: Claim?
-    var socketAddresses: [[UInt8]] = []
-    /// What they cannot claim, by the routes of now.
-    var claimGaps: [Degradation] = []
-    /// For the ICMP errors of devices in other namespaces.
-    var replies: Replies?
-    /// For the answers to rewritten probes.
-    var answers: Answers?
-    /// Where `mss.replies` asks for one, and the chains that it was last given.
-    var replyTable: FilterTable?
-    var replyChains = ""
-    /// Why the table does not have the chains that it should have.
-    var replyFailure: String?
-    /// What could not be had as asked.
-    var degradations: [Degradation] = []
-
-    /// Bytes that all rings share, and bounds of each. A ring is sized by time: at half a million
-    /// small packets a second, the 8192 slots of 16 MiB hold what comes in 16 ms, the 512 of 1 MiB
-    /// what comes in one.
-    static let ringBudget = 256 << 20
-    static let ringBytesMin = 1 << 20
-    static let ringBytesMax = 16 << 20
-
-    /// Bytes of each of so many rings: an equal share of the budget within the bounds, and a power
-    /// of two, as the worker's index into the slots needs.
-    static func ringBytes(rings: Int) -> Int {
-        var bytes = ringBytesMax
-        while bytes > ringBytesMin && bytes * rings > ringBudget { bytes /= 2 }
-        return bytes
-    }
-
-    /// What this configuration needs on these links: keeps what fits, opens what is new.
-    /// Changes nothing that the receiver's old copy uses.
-    /// - Throws: what the occasion does not let pass.
-    func reconciled(
-        with configuration: Configuration, links: [Link], cpus: [Int], _ occasion: Occasion
-    ) throws(SystemError) -> Plumbing {
-        var next = Plumbing()
-        try reconcileDevices(
-            of: configuration, links: links, workers: cpus.count, occasion, into: &next)
-        if configuration.devices.contains(where: { $0.netns != nil }) {
-            let isSame = replies?.settings == configuration.icmp
-            next.replies = try isSame ? replies : Replies(configuration.icmp)
-        }
-        for name in configuration.interfaces {
-            guard let link = links.first(where: { $0.name == name }) else { continue }
-            // A shadow injects nothing: it may stand beside another one.
-            let isAlone = configuration.mode == .active
-            let held = isAlone ? guards[link.index] : nil
-            let kept = interfaces[name].flatMap {
-                $0.link.index == link.index && $0.rings.count == cpus.count ? $0 : nil
-            }
-            if let kept, held != nil || !isAlone {
-                next.interfaces[name] = kept
-                next.guards[link.index] = held
-                continue
-            }
-            let rings = cpus.count * configuration.interfaces.count
-            try attempt(.interface(name), index: link.index, occasion, into: &next) {
-                (next) throws(SystemError) in
-                var mine = held
-                if isAlone, mine == nil {
-                    mine = try InterfaceGuard(
-                        interface: name, index: link.index, holder: Host.identity())
-                }
-                if let kept {
-                    next.interfaces[name] = kept
-                } else {
-                    next.interfaces[name] = try Self.open(
-                        link, cpus: cpus, ringBytes: Self.ringBytes(rings: rings))
-                }
-                next.guards[link.index] = mine
-            }
-        }
-        try next.refuseStartWithNothing(occasion)
-        next.degradations = configuration.devices.compactMap { device in
-            guard let tun = next.devices[device.name], !tun.offloads.contains(.tcp) else { return nil }
-            return Degradation(
-                what: .offload, subject: device.name,
-                text: "\(device.name): the kernel takes no TCP segments from it; large packets fail",
-                isBlocking: false)
-        }
-        next.degradations += next.interfaces.values.compactMap(\.shortQueue)
-        try reconcileAnswers(of: configuration, links: links, occasion, into: &next)
-        return next
-    }
-
-    private static func open(
-        _ link: Link, cpus: [Int], ringBytes: Int
-    ) throws(SystemError) -> OpenInterface {
+    init(_ wanted: RingsSpecification) throws(SystemError) {
+        specification = wanted
         // ARPHRD_ETHER and ARPHRD_LOOPBACK: the link layers that begin with an Ethernet header.
-        guard link.hardwareType == 1 || link.hardwareType == 772 else {
+        guard wanted.hardwareType == 1 || wanted.hardwareType == 772 else {
             throw SystemError(
-                "open", link.name, errno: EOPNOTSUPP,
+                "open", wanted.interface, errno: EOPNOTSUPP,
                 mend: "it is no Ethernet device; name the device below it under interfaces")
         }
-        let fanout = cpus.count > 1 ? FanoutGroup() : nil
-        var slotSize = 2048
-        // Link-layer header, virtio_net_hdr, slot header and address: below 128 bytes.
-        while slotSize < min(link.mtu + 128, 16_384) { slotSize *= 2 }
+        let fanout = wanted.cpus.count > 1 ? FanoutGroup() : nil
         var rings: [PacketRing] = []
-        for cpu in cpus {
+        for cpu in wanted.cpus {
             rings.append(
                 try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
                     try PacketRing(
-                        interface: link.name, index: link.index, slotSize: slotSize,
-                        slotCount: ringBytes / slotSize, fanout: fanout)
+                        interface: wanted.interface, index: wanted.index, slotSize: wanted.slotBytes,
+                        slotCount: wanted.slotCount, fanout: fanout)
                 })
         }
-        return OpenInterface(link: link, rings: rings)
+        self.rings = rings
     }
 
-    /// Lets frames into the rings that are not in `old`, then claims what the configuration
-    /// claims: from then on the kernel is silent.
-    /// - Parameter before: what the workers still run on.
-    mutating func startReceiving(
-        _ configuration: Configuration, unlike old: Plumbing, before: Configuration? = nil,
-        _ occasion: Occasion
-    ) throws(SystemError) {
-        for (name, interface) in interfaces where old.interfaces[name] !== interface {
-            try old.attempt(
-                .interface(name), index: interface.link.index, occasion, into: &self
-            ) { (next) throws(SystemError) in
-                // Until all of it receives it is not there.
-                next.interfaces[name] = nil
-                let natives = configuration.natives(interface: name)
-                for ring in interface.rings { try ring.startReceiving(natives: Array(natives)) }
-                interface.natives = natives
-                next.interfaces[name] = interface
+    /// Lets frames in. On failure the rings that had others before have those again.
+    func receive(_ natives: Set<[UInt8]>, instead before: Set<[UInt8]>?) throws(SystemError) {
+        for (number, ring) in rings.enumerated() {
+            do throws(SystemError) {
+                try ring.startReceiving(natives: Array(natives))
+            } catch {
+                guard let before else { throw error }
+                for ring in rings[..<number] { try? ring.startReceiving(natives: Array(before)) }
+                throw error
             }
         }
-        try receiveNatives(configuration, beside: before)
-        // Whoever asks for a claim that cannot be had is to hear of it before anything runs.
-        let strict = occasion == .start ? .reload : occasion
-        try old.attempt(.claims, strict, into: &self) { (next) throws(SystemError) in
-            try next.claim(configuration, old)
-        }
-        if absences[.claims] != nil { keepClaims(of: old) }
+    }
+}
+
+/// The resources of one configuration. Copies share them; what no copy holds is closed. While an old and
+/// a new one both live, both their claims hold.
+struct Plumbing {
+    struct Held {
+        let resource: Resource
+        let handle: AnyObject
     }
 
-    /// Other claims could not be had: those that are there hold on.
-    private mutating func keepClaims(of old: Plumbing) {
-        for (name, claim) in old.claims where interfaces[name]?.link.index == claim.interfaceIndex {
-            claims[name] = claims[name] ?? claim
+    private(set) var held: [Resource.Key: Held] = [:]
+    /// What could not be opened.
+    private(set) var absences: [Part: Absence] = [:]
+    /// Interfaces whose frames raw sockets claim: indices into the policy's.
+    private(set) var socketInterfaces: [Int] = []
+    /// For the answers to rewritten probes.
+    private(set) var answers: Answers?
+    /// What raw sockets cannot claim, by the routes of now.
+    var claimGaps: [Finding] = []
+
+    /// What a plan compares with what is wanted.
+    var present: [Resource.Key: Resource] { held.mapValues(\.resource) }
+
+    private func handle<T>(_ key: Resource.Key) -> T? { held[key]?.handle as? T }
+
+    func interface(_ name: String) -> OpenInterface? { handle(.rings(name)) }
+    func device(_ name: String) -> TunDevice? { handle(.device(name)) }
+    func claim(_ interface: String) -> Claim? { handle(.claim(interface)) }
+    var interfaces: [OpenInterface] { held.values.compactMap { $0.rings } }
+    var socketClaim: Claim? { handle(.socketClaim) }
+    var replies: Replies? { handle(.errors) }
+    var replyTable: FilterTable? { handle(.replyTable) }
+
+    /// A queue of each device in a pod's namespace: it reports an error when the device goes.
+    var queuesElsewhere: [Int32] {
+        held.values.compactMap { one in
+            guard case .device(let device) = one.resource, device.namespace != nil else { return nil }
+            return (one.handle as? TunDevice)?.queues[0].number
         }
-        socketInterfaces = old.socketInterfaces
-        socketClaim = old.socketClaim
-        socketAddresses = old.socketAddresses
     }
 
     func stopReceiving() throws(SystemError) {
-        for interface in interfaces.values {
+        for interface in interfaces {
             for ring in interface.rings { try ring.stopReceiving() }
         }
     }
 
-    /// Clamps what pods answer, where the configuration asks for it. A table that is there gets
-    /// other chains; the last step before a switch, for it changes what the old one holds too.
-    /// - Parameter links: `auto` follows their MTU.
-    mutating func clampReplies(
-        _ configuration: Configuration, links: [Link], unlike old: Plumbing
-    ) throws(SystemError) {
-        replyTable = nil
-        replyChains = ""
-        replyFailure = nil
-        guard configuration.mss.replies == .nft, configuration.mode == .active else { return }
-        let chains = ReplyRules.chains(configuration) { name in
-            links.first { $0.name == name }?.mtu
+    /// Routes go when their device is set down, and do not come back with it.
+    func restoreRoutes() {
+        for one in held.values { (one.handle as? HostRoute)?.restore() }
+    }
+}
+
+extension Plumbing.Held {
+    fileprivate var rings: OpenInterface? {
+        if case .rings = resource { handle as? OpenInterface } else { nil }
+    }
+}
+
+// MARK: - Steps
+
+extension Plumbing {
+    private func take(_ action: Action) throws(SystemError) -> Held? {
+        switch action {
+        case .open(let resource): return Held(resource: resource, handle: try open(resource))
+        case .change(let old, let new):
+            guard let handle = held[new.key]?.handle else { return nil }
+            try change(handle, from: old, to: new)
+            return Held(resource: new, handle: handle)
+        case .remove: return nil
         }
-        if let table = old.replyTable {
-            if chains != old.replyChains || old.replyFailure != nil {
-                try table.replace(chains: chains)
-            }
-            replyTable = table
-        } else {
+    }
+
+    private func open(_ resource: Resource) throws(SystemError) -> AnyObject {
+        switch resource {
+        case .hold(let interface, let index):
+            return try InterfaceGuard(interface: interface, index: index, holder: Host.identity())
+        case .rings(let rings): return try OpenInterface(rings)
+        case .device(let device):
+            return try TunDevice(
+                name: device.name, queues: device.queues, namespace: try Self.enter(device))
+        case .settings(let device, let mtu, let address):
+            let tun: TunDevice = try self.required(.device(device.name))
+            try tun.configure(mtu: mtu, address: address, in: try Self.enter(device))
+            return tun
+        case .errors(let settings): return try Replies(settings)
+        case .reading(let device):
+            let tun: TunDevice = try required(.device(device.name))
+            tun.setReading(true)
+            return tun
+        case .returnSocket(let interface, let index):
+            return try AnswerSocket(interface: interface, index: index)
+        case .returnRoute(let address, let device):
+            let tun: TunDevice = try required(.device(device.name))
+            return try HostRoute(to: address.bytes, text: address.text, device: tun.index)
+        case .filter(let interface, _, let natives):
+            let rings: OpenInterface = try required(.rings(interface))
+            try rings.receive(natives, instead: nil)
+            return rings
+        case .claim(let claim):
+            return try Claim.byProgram(
+                ClaimTables(claim.claims), interface: claim.interface, index: claim.index,
+                allowClsact: claim.isRequired)
+        case .socketClaim(let addresses): return try Claim.bySockets(addresses)
+        case .replyTable(let chains):
             // Not named after a device: during a hand-over two processes have the same one.
-            replyTable = try FilterTable(name: "shuck-\(getpid())", chains: chains)
+            return try FilterTable(name: "shuck-\(getpid())", chains: chains)
         }
-        replyChains = chains
+    }
+
+    private func required<T>(_ key: Resource.Key) throws(SystemError) -> T {
+        guard let found: T = handle(key) else {
+            throw SystemError("open", "\(key)", errno: ENODEV, mend: "what it stands on is gone")
+        }
+        return found
+    }
+
+    /// The namespace of a device, held until the device is in it and set up, no longer.
+    private static func enter(_ device: DeviceSpecification) throws(SystemError) -> NetworkNamespace? {
+        guard let wanted = device.namespace else { return nil }
+        let namespace = try NetworkNamespace(wanted.path)
+        guard namespace.identity == wanted.identity else {
+            throw SystemError("open", wanted.path, errno: ESTALE, mend: "another one was put there just now")
+        }
+        return namespace
+    }
+
+    private func change(
+        _ handle: AnyObject, from old: Resource, to new: Resource
+    ) throws(SystemError) {
+        switch (old, new, handle) {
+        case (.settings(_, _, let before), .settings(let device, let mtu, let after), let tun as TunDevice):
+            let namespace = try Self.enter(device)
+            try tun.configure(mtu: mtu, address: after, in: namespace)
+            if before != after { try tun.remove(address: before, in: namespace) }
+        case (.filter(_, _, let before), .filter(_, _, let after), let rings as OpenInterface):
+            try rings.receive(after, instead: before)
+        case (.replyTable, .replyTable(let chains), let table as FilterTable):
+            try table.replace(chains: chains)
+        default: throw SystemError("change", new.text, errno: EINVAL)
+        }
+    }
+
+    /// Takes from the host what the end of its descriptors does not take.
+    private static func remove(_ one: Held) throws(SystemError) {
+        switch (one.resource, one.handle) {
+        case (.returnRoute, let route as HostRoute): try route.remove()
+        case (.claim, let claim as Claim): try claim.remove()
+        case (.reading, let tun as TunDevice): tun.setReading(false)
+        default: break
+        }
+    }
+
+    /// Removes what the other one does not hold.
+    func removeAll(unlike other: Plumbing) {
+        for (key, one) in held where other.held[key]?.handle !== one.handle {
+            do throws(SystemError) {
+                try Self.remove(one)
+            } catch {
+                Logger(label: "shuck").error("it could not be removed: \(error)")
+            }
+        }
+    }
+
+    /// Takes back what was done to the host, the last first. What was opened beside goes with its copy.
+    /// - Returns: what could not be taken back, and why: `note` it where it still holds.
+    func undo(_ done: [Action]) -> [(resource: Resource, error: SystemError)] {
+        var left: [(resource: Resource, error: SystemError)] = []
+        for action in done.reversed() {
+            do throws(SystemError) {
+                switch action {
+                case .open(let resource): if let one = held[resource.key] { try Self.remove(one) }
+                case .change(let old, let new):
+                    if let one = held[new.key] { try change(one.handle, from: new, to: old) }
+                case .remove: break
+                }
+            } catch {
+                Logger(label: "shuck").error("it could not be taken back, \(action.text): \(error)")
+                left.append((action.resource, error))
+            }
+        }
+        return left
+    }
+
+    /// Notes settings that are in force although they should not be: the next plan changes them.
+    mutating func note(_ left: [(resource: Resource, error: SystemError)]) {
+        for (resource, error) in left {
+            guard let old = held[resource.key] else { continue }
+            held[resource.key] = Held(resource: resource, handle: old.handle)
+            absences[resource.part] = Absence(
+                "\(error)", index: 0, isPermission: error.isPermission, isFinal: false, after: nil,
+                now: Host.monotonicNanoseconds())
+        }
+    }
+}
+
+// MARK: - Reaching a plan
+
+/// A plan that was not reached. All that was done for it is taken back but what is left.
+struct PlanFailure: Error, CustomStringConvertible {
+    let cause: SystemError
+    let left: [(resource: Resource, error: SystemError)]
+
+    var description: String { "\(cause)" }
+}
+
+extension Plumbing {
+    /// Opens and changes what the configuration wants and this does not hold. A part that fails is taken
+    /// back and is absent; the others go on.
+    /// - Parameters:
+    ///   - phases: those of these alone.
+    ///   - before: the configuration that workers still run on.
+    /// - Returns: what was done, for `undo`.
+    /// - Throws: what the occasion does not let pass; then all that was done is taken back, and this copy is
+    ///   of no use any more.
+    mutating func reach(
+        _ configuration: Configuration, _ facts: HostFacts, _ occasion: Occasion,
+        _ phases: Set<Action.Phase> = Set(Action.Phase.allCases), beside before: Configuration? = nil
+    ) throws(PlanFailure) -> [Action] {
+        dropDead(facts)
+        let (known, now) = (absences, Host.monotonicNanoseconds())
+        var waiting = occasion == .reload ? [:] : known.filter { $0.value.isLeftAlone($0.key, facts, now) }
+        var done: [Action] = []
+        while true {
+            let plan = HostPlan(
+                configuration, facts, present: present, waiting: Set(waiting.keys), beside: before)
+            let failed = waiting.count
+            for group in Self.groups(plan.actions.filter { phases.contains($0.phase) }) {
+                let part = group[0].resource.part
+                do throws(SystemError) {
+                    try takeTogether(group, &done)
+                } catch {
+                    if part.refuses(
+                        occasion, isPermission: error.isPermission, isTaken: error.errno == EBUSY,
+                        wasAbsent: known[part] != nil)
+                    {
+                        throw PlanFailure(cause: error, left: undo(done))
+                    }
+                    var isFinal = false
+                    // A fallback for want of descriptors or memory is no choice for good.
+                    if case .claim = part { isFinal = !error.mayPass }
+                    waiting[part] = Absence(
+                        "\(error)", index: facts.index(part), isPermission: error.isPermission,
+                        isFinal: isFinal, after: known[part], now: now)
+                }
+            }
+            if waiting.count == failed { return settle(on: plan, waiting, configuration, done) }
+        }
+    }
+
+    /// Steps of one part within a phase, which succeed or fail together.
+    private static func groups(_ actions: [Action]) -> [[Action]] {
+        var groups: [[Action]] = []
+        for action in actions where action.phase != .retire {
+            if let last = groups.last?[0], last.phase == action.phase,
+                last.resource.part == action.resource.part
+            {
+                groups[groups.count - 1].append(action)
+            } else {
+                groups.append([action])
+            }
+        }
+        return groups
+    }
+
+    private mutating func takeTogether(_ group: [Action], _ done: inout [Action]) throws(SystemError) {
+        let before = self
+        var mine: [Action] = []
+        do throws(SystemError) {
+            for action in group {
+                // What it stands on failed before it: the next plan is without it.
+                if let base = action.resource.requirement, held[base] == nil { continue }
+                held[action.resource.key] = try take(action)
+                mine.append(action)
+            }
+            done += mine
+        } catch {
+            let left = undo(mine)
+            self = before
+            note(left)
+            throw error
+        }
+    }
+
+    /// Lets go of what the plan is without, and notes what is absent.
+    private mutating func settle(
+        on plan: HostPlan, _ waiting: [Part: Absence], _ configuration: Configuration, _ done: [Action]
+    ) -> [Action] {
+        let wanted = Set(plan.resources.map(\.key))
+        held = held.filter { wanted.contains($0.key) }
+        socketInterfaces = plan.socketInterfaces
+        absences = waiting.merging(plan.awaited.mapValues { Absence(awaiting: $0) }) { failed, _ in failed }
+        answers = handle(.reading).map { device in
+            Answers(configuration, device: device) { handle(.returnSocket($0)) }
+        }
+        return done
+    }
+
+    /// Forgets devices that others have deleted, and what stands on them.
+    private mutating func dropDead(_ facts: HostFacts) {
+        let dead = held.compactMap { key, one -> Resource.Key? in
+            guard case .device(let device) = one.resource, let tun = one.handle as? TunDevice else {
+                return nil
+            }
+            // One that was deleted answers EBADFD for ever.
+            let isAlive =
+                device.namespace == nil
+                ? facts.link(device.name)?.index == tun.index : tun.isAlive
+            return isAlive ? nil : key
+        }
+        guard !dead.isEmpty else { return }
+        held = held.filter { key, one in
+            !dead.contains(key) && !(one.resource.requirement.map(dead.contains) ?? false)
+        }
+    }
+
+    /// Nothing that is there could be opened: the start ends with the reason.
+    func refuseStartWithNothing() throws {
+        func reason(_ isOfKind: (Part) -> Bool) -> String? {
+            absences.first { isOfKind($0.key) && !$0.value.isAwaited }?.value.reason
+        }
+        let device = reason { if case .device = $0 { true } else { false } }
+        let interface = reason { if case .interface = $0 { true } else { false } }
+        let hasDevice = held.keys.contains { if case .device = $0 { true } else { false } }
+        if let device, !hasDevice { throw HostProblem(description: device) }
+        if let interface, interfaces.isEmpty { throw HostProblem(description: interface) }
+    }
+
+    // MARK: Following
+
+    /// When the next absent part is to be tried; nil: none is.
+    var nextAttemptNanoseconds: UInt64? {
+        absences.values.lazy.filter { !$0.isAwaited }.map(\.notBeforeNanoseconds).min()
+    }
+
+    /// Whether something absent is to be tried again, or a device in a pod's namespace has gone.
+    /// - Parameter looksAtNamespaces: whether to look for those that came or were made again, of which
+    ///   nobody tells.
+    func isDue(_ configuration: Configuration, looksAtNamespaces: Bool) -> Bool {
+        if let next = nextAttemptNanoseconds, Host.monotonicNanoseconds() >= next { return true }
+        return looksAtNamespaces
+            && configuration.devices.contains { device in
+                guard let path = device.netns else { return false }
+                let found = NetworkNamespace.identity(at: path)
+                guard let tun = self.device(device.name) else {
+                    return absences[.device(device.name)]?.isAwaited ?? false && found != nil
+                }
+                return !tun.isAlive || found != nil && found != tun.namespace
+            }
+    }
+}
+
+extension Absence {
+    /// Whether a part that failed is not to be tried yet.
+    fileprivate func isLeftAlone(_ part: Part, _ facts: HostFacts, _ now: UInt64) -> Bool {
+        !isAwaited && index == facts.index(part) && now < notBeforeNanoseconds
+    }
+}
+
+extension HostFacts {
+    /// ifindex that stands under the name of a part; 0: none.
+    fileprivate func index(_ part: Part) -> Int32 {
+        switch part {
+        case .interface(let name), .device(let name), .claim(let name): link(name)?.index ?? 0
+        default: 0
+        }
     }
 }

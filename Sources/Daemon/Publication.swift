@@ -2,6 +2,7 @@
 // control thread never waits for a worker to take it, but for a bounded time at a start and at a reload.
 
 import Forwarding
+import HostPlan
 import LinuxIO
 import Logging
 import Routing
@@ -69,7 +70,7 @@ extension Control {
     ) -> Assignment {
         let configuration = snapshot.configuration
         let ports = configuration.interfaces.enumerated().compactMap { index, name in
-            snapshot.plumbing.interfaces[name].map {
+            snapshot.plumbing.interface(name).map {
                 Assignment.Port(interface: UInt16(index), ring: $0.rings[worker])
             }
         }
@@ -77,7 +78,7 @@ extension Control {
             generation: snapshot.generation, world: snapshot.worlds[nodes.places[worker]],
             fragments: configuration.outer.fragments, ports: ports,
             devices: configuration.devices.map {
-                (snapshot.plumbing.devices[$0.name], worker)
+                (snapshot.plumbing.device($0.name), worker)
             },
             coalesce: configuration.workers.coalesce,
             replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
@@ -113,9 +114,24 @@ extension Control {
         snapshot.worlds = nodes.make { place in
             World(policy: before[place].policy, routes: generation, interfaces: states)
         }
-        snapshot.plumbing.claimGaps = snapshot.plumbing.claimGaps(snapshot.world)
+        findClaimGaps()
         isUnreclaimed = true
         publish(replacing: old)
+    }
+
+    /// Once no worker runs on what was before: rings let in what the configuration asks for alone.
+    private func narrow() {
+        let (configuration, links) = (snapshot.configuration, snapshot.links)
+        var plumbing = snapshot.plumbing
+        let facts = HostFacts.read(for: configuration, cpus: cpus, links: links)
+        // What the wider filter lets in beside is passed by the judge.
+        guard (try? plumbing.reach(configuration, facts, .follow, [.receive])) != nil else { return }
+        snapshot.plumbing = plumbing
+    }
+
+    func findClaimGaps() {
+        snapshot.plumbing.claimGaps = snapshot.world.claimGaps(
+            socketInterfaces: snapshot.plumbing.socketInterfaces)
     }
 
     /// Keeps what closing rings have lost, so that the counter never goes back.
@@ -123,7 +139,8 @@ extension Control {
         _ old: Plumbing, _ new: Plumbing
     ) -> [(worker: Int, ring: PacketRing, counted: UInt64)] {
         var closing: [(worker: Int, ring: PacketRing, counted: UInt64)] = []
-        for (name, interface) in old.interfaces where new.interfaces[name] !== interface {
+        for interface in old.interfaces
+        where new.interface(interface.specification.interface) !== interface {
             for (worker, ring) in interface.rings.enumerated() {
                 let lost = ring.droppedByKernel()
                 snapshot.retiredRingDrops[worker, default: 0] += lost
@@ -143,6 +160,8 @@ extension Control {
             for (worker, ring, counted) in old.rings {
                 snapshot.retiredRingDrops[worker, default: 0] += ring.droppedByKernel() - counted
             }
+            let next = replaced.first { $0.generation > old.generation }?.plumbing ?? snapshot.plumbing
+            old.plumbing.removeAll(unlike: next)
             isChanged = true
         }
         replaced.removeAll { $0.generation <= oldest }
@@ -157,7 +176,7 @@ extension Control {
         if oldest == snapshot.generation {
             if isUnreclaimed { routes.reclaim() }
             isUnreclaimed = false
-            if isUnsettled { snapshot.plumbing.settle(snapshot.configuration) }
+            if isUnsettled { narrow() }
             isUnsettled = false
         }
         if isChanged { share() }

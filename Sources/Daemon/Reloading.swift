@@ -1,6 +1,7 @@
 // Another configuration under a running daemon: all of it, or none. What is answered is what is in force.
 
 import Forwarding
+import HostPlan
 import LinuxIO
 import Logging
 import Settings
@@ -62,7 +63,8 @@ extension Control {
         do {
             outcome = try takeUp(next)
         } catch {
-            return .refused(["\(error)"])
+            if let failure = error as? PlanFailure { snapshot.plumbing.note(failure.left) }
+            return .refused((error as? HostProblem)?.lines ?? ["\(error)"])
         }
         guard outcome.isApplied else { return outcome }
         LogSettings.apply(next.log)
@@ -75,43 +77,35 @@ extension Control {
     /// - Throws: when something cannot be had; then all is as it was.
     private func takeUp(_ next: Configuration) throws -> ReloadOutcome {
         let before = snapshot
-        let warnings = try Preflight.check(next, workers: cpus.count)
-        var plumbing = try before.plumbing.reconciled(
-            with: next, links: try netlink.links(), cpus: cpus, .reload)
-        try plumbing.startReceiving(
-            next, unlike: before.plumbing, before: before.configuration, .reload)
-        let (policy, links) = (next.policy, try netlink.links())
-        let (worlds, states) = (before.worlds, Self.states(next, links))
+        let links = try netlink.links()
+        var facts = HostFacts.read(for: next, cpus: cpus, links: links)
+        facts.addPermissions()
+        let advice = try next.checked(on: facts)
+        let (policy, worlds, states) = (next.policy, before.worlds, Self.states(next, links))
         let nextWorlds = nodes.make { place in
             World(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
         }
-        try Plumbing.checkClaim(next, nextWorlds[0])
-        plumbing.claimGaps = plumbing.claimGaps(nextWorlds[0])
+        try next.refuseClaimGaps(nextWorlds[0])
         let shape = CounterShape(nextWorlds[0].policy)
         let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
         // An example names its interface by its place in the list.
         let examples =
             next.interfaces == before.configuration.interfaces
             ? before.workers.map(\.examples) : try cpus.map { try DropExamples(cpu: $0) }
-        // From here on the old configuration sees what changes.
-        try plumbing.changeDevices(unlike: before.plumbing)
-        do {
-            try plumbing.clampReplies(next, links: links, unlike: before.plumbing)
-        } catch {
-            try? before.plumbing.changeDevices(unlike: plumbing)
-            throw error
-        }
+        var plumbing = before.plumbing
+        let done = try plumbing.reach(next, facts, .reload, beside: before.configuration)
         snapshot.configuration = next
         snapshot.plumbing = plumbing
         snapshot.worlds = nextWorlds
         snapshot.links = links
-        snapshot.warnings = warnings
+        snapshot.warnings = Self.notes(advice)
+        findClaimGaps()
         exchangeCounters(counters, examples, of: before.configuration)
         isUnsettled = true
         publish(replacing: before.plumbing)
         let outcome = awaitWorkers(nanoseconds: Timing.reloadNanoseconds)
         guard outcome.refusals.isEmpty else {
-            goBack(to: before)
+            goBack(to: before, from: done)
             return .refused(outcome.refusals)
         }
         letGo()
@@ -138,7 +132,7 @@ extension Control {
     }
 
     /// A worker refused what others may have taken: all go back to what was before.
-    private func goBack(to before: Snapshot) {
+    private func goBack(to before: Snapshot, from done: [Action]) {
         let refused = snapshot
         // What was to go stays, and has lost nothing that its own counters do not hold.
         replaced.removeLast()
@@ -147,16 +141,7 @@ extension Control {
         snapshot.plumbing = before.plumbing
         snapshot.worlds = before.worlds
         snapshot.warnings = before.warnings
-        try? before.plumbing.changeDevices(unlike: refused.plumbing)
-        if let table = before.plumbing.replyTable, table === refused.plumbing.replyTable,
-            before.plumbing.replyChains != refused.plumbing.replyChains
-        {
-            do {
-                try table.replace(chains: before.plumbing.replyChains)
-            } catch {
-                snapshot.plumbing.replyFailure = "\(error)"
-            }
-        }
+        snapshot.plumbing.note(refused.plumbing.undo(done))
         let counters = before.workers.map(\.counters)
         snapshot.replacedCounters.removeAll { old in counters.contains { $0 === old.counters } }
         exchangeCounters(counters, before.workers.map(\.examples), of: refused.configuration)

@@ -2,7 +2,9 @@
 
 import Forwarding
 import Foundation
+import HostPlan
 import LinuxIO
+import Routing
 import Settings
 
 public enum Build {
@@ -167,7 +169,7 @@ struct Snapshot: @unchecked Sendable {
     var lastReloadProblems: [String] = []
     var warnings: [String]
     /// What others changed on the host, and what it lacks.
-    var host: [Degradation] = []
+    var host: [Finding] = []
     var isStopping = false
 
     var world: World { worlds[0] }
@@ -189,7 +191,7 @@ struct Snapshot: @unchecked Sendable {
     private func ringDrops(_ worker: Int) -> UInt64 {
         let truncated = replacedCounters.lazy.filter { $0.worker == worker }
             .reduce(retiredRingDrops[worker] ?? 0) { $0 + $1.counters.read()[.truncated] }
-        return plumbing.interfaces.values.reduce(truncated) {
+        return plumbing.interfaces.reduce(truncated) {
             $0 + $1.rings[worker].droppedByKernel()
         }
     }
@@ -236,8 +238,8 @@ struct Snapshot: @unchecked Sendable {
                 gauges[Series("shuck_mss_replies_bytes", labels)] = Double(bound.bytes)
             }
         }
-        let short = Set(degradations().map(\.what))
-        for what in Degradation.What.allCases {
+        let short = Set(findings().map(\.what))
+        for what in Finding.What.allCases {
             gauges[Series("shuck_degraded", ["what": what.rawValue])] = short.contains(what) ? 1 : 0
         }
         for worker in workers {
@@ -257,13 +259,13 @@ struct Snapshot: @unchecked Sendable {
     /// Reasons why this instance is not forwarding as asked; empty when it is.
     func unreadiness() -> [String] {
         (isStopping ? ["shuck is stopping"] : [])
-            + degradations().filter(\.isBlocking).map(\.text) + unhealthiness()
+            + findings().filter(\.isBlocking).map(\.description) + unhealthiness()
     }
 
     /// Everything that falls short of what was asked for.
-    func degradations() -> [Degradation] {
-        let all: [[Degradation]] = [
-            absentInterfaces(), absentDevices(), host, plumbing.degradations, plumbing.claimGaps,
+    func findings() -> [Finding] {
+        let all: [[Finding]] = [
+            absentInterfaces(), absentDevices(), host, plumbing.findings(configuration),
             refusedOffloads(), lateMirror(), staleReplies(), lostClaims(), hinderedWorkers(),
             lostLogLines(), doubleInterfaces(),
         ]
@@ -271,19 +273,19 @@ struct Snapshot: @unchecked Sendable {
     }
 
     /// Links that were stacked while shuck ran: traffic goes on, but each packet arrives twice.
-    private func doubleInterfaces() -> [Degradation] {
+    private func doubleInterfaces() -> [Finding] {
         configuration.doubleInterfaces(links).map {
-            Degradation(what: .interface, subject: $0.name, text: $0.text, isBlocking: true)
+            Finding(what: .interface, subject: $0.name, text: $0.text, severity: .blocking)
         }
     }
 
-    private func lostLogLines() -> [Degradation] {
+    private func lostLogLines() -> [Finding] {
         guard let failure = LogSink.standardError.failure else { return [] }
         return [
-            Degradation(
+            Finding(
                 what: .log, subject: "standard error",
                 text: "lines of the log are lost, standard error cannot be written: \(failure)",
-                isBlocking: false)
+                severity: .degraded)
         ]
     }
 
@@ -297,20 +299,20 @@ struct Snapshot: @unchecked Sendable {
     private enum InterfaceState: String { case receiving, down, absent }
 
     private func state(ofInterface name: String) -> InterfaceState {
-        guard let link = links.first(where: { $0.name == name }), plumbing.interfaces[name] != nil
+        guard let link = links.first(where: { $0.name == name }), plumbing.interface(name) != nil
         else { return .absent }
         return link.isUp ? .receiving : .down
     }
 
     /// What keeps the kernel from answering for our frames on an interface.
     private func activeClaim(_ interface: String) -> String {
-        if let claim = plumbing.claims[interface]?.claim { return claim.means.rawValue }
+        if let claim = plumbing.claim(interface) { return claim.means.rawValue }
         let index = configuration.interfaces.firstIndex(of: interface)
         let isBySocket = index.map(plumbing.socketInterfaces.contains) ?? false
         return isBySocket && plumbing.socketClaim != nil ? Claim.Means.socket.rawValue : "none"
     }
 
-    private func absentInterfaces() -> [Degradation] {
+    private func absentInterfaces() -> [Finding] {
         configuration.interfaces.compactMap { name in
             let problem: String? =
                 switch state(ofInterface: name) {
@@ -322,56 +324,56 @@ struct Snapshot: @unchecked Sendable {
                     } ?? "interface \(name) is absent"
                 }
             return problem.map {
-                Degradation(what: .interface, subject: name, text: $0, isBlocking: true)
+                Finding(what: .interface, subject: name, text: $0, severity: .blocking)
             }
         }
     }
 
     /// A pod that is gone is none of the others' business: its device blocks nothing.
-    private func absentDevices() -> [Degradation] {
+    private func absentDevices() -> [Finding] {
         let up = Set(links.lazy.filter(\.isUp).map(\.name))
         return configuration.devices.compactMap { device in
             let name = device.name
             if let absence = plumbing.absences[.device(name)] {
-                return Degradation(
+                return Finding(
                     what: .device, subject: name,
                     text: "device \(name) is absent, its packets are dropped: \(absence.reason)",
-                    isBlocking: device.netns == nil)
+                    severity: device.netns == nil ? .blocking : .degraded)
             }
             guard device.netns == nil, !up.contains(name) else { return nil }
-            return Degradation(
+            return Finding(
                 what: .device, subject: name,
-                text: "device \(name) is not up: ip link set \(name) up", isBlocking: true)
+                text: "device \(name) is not up: ip link set \(name) up", severity: .blocking)
         }
     }
 
     /// A dump after a change of links is daily business; one that is late is not.
-    private func lateMirror() -> [Degradation] {
+    private func lateMirror() -> [Finding] {
         guard let reason = routes.due, routes.age >= 1 else { return [] }
         return [
-            Degradation(
+            Finding(
                 what: .routes, subject: "mirror",
                 text: "routes are being read again for more than a second: \(reason)",
-                isBlocking: false)
+                severity: .degraded)
         ]
     }
 
-    private func lostClaims() -> [Degradation] {
+    private func lostClaims() -> [Finding] {
         plumbing.absences[.claims].map {
             [
-                Degradation(
+                Finding(
                     what: .claim, subject: "consume",
                     text: "consume: frames of some interfaces are not claimed: \($0.reason)",
-                    isBlocking: false)
+                    severity: .degraded)
             ]
         } ?? []
     }
 
-    private func staleReplies() -> [Degradation] {
-        plumbing.replyFailure.map {
+    private func staleReplies() -> [Finding] {
+        plumbing.absences[.replyTable].map {
             [
-                Degradation(
-                    what: .replies, subject: "nft", text: "mss.replies: \($0)", isBlocking: false)
+                Finding(
+                    what: .replies, subject: "nft", text: "mss.replies: \($0.reason)", severity: .degraded)
             ]
         } ?? []
     }
@@ -408,7 +410,7 @@ struct Snapshot: @unchecked Sendable {
     }
 
     /// Workers that stand still, or that do not run on what the others run on.
-    private func hinderedWorkers() -> [Degradation] {
+    private func hinderedWorkers() -> [Finding] {
         workers.compactMap { worker in
             let refusal = worker.mailbox.refusal.withLock { $0 }
             let taken = worker.mailbox.taken.load(ordering: .acquiring)
@@ -424,9 +426,9 @@ struct Snapshot: @unchecked Sendable {
                 return nil
             }
             // One that stands still is unhealthy already.
-            return Degradation(
+            return Finding(
                 what: .worker, subject: "\(worker.number)", text: text,
-                isBlocking: !worker.isStill)
+                severity: !worker.isStill ? .blocking : .degraded)
         }
     }
 
@@ -471,7 +473,7 @@ struct Snapshot: @unchecked Sendable {
             routesAge: routes.age, routesResyncs: routes.resyncs,
             packets: packets(totals), dropsByReason: reasons, lastDrops: lastDrops(),
             injectedByMode: modes,
-            notes: warnings + degradations().map(\.text) + routes.notes,
+            notes: warnings + findings().map(\.description) + routes.notes,
             placement: placement(facts, elsewhere))
     }
 
@@ -500,10 +502,10 @@ struct Snapshot: @unchecked Sendable {
     }
 
     /// Joining that was asked for and is not to be had, and why.
-    private func refusedOffloads() -> [Degradation] {
+    private func refusedOffloads() -> [Finding] {
         guard configuration.workers.coalesce else { return [] }
         return configuration.devices.compactMap { device in
-            guard let tun = plumbing.devices[device.name] else { return nil }
+            guard let tun = plumbing.device(device.name) else { return nil }
             let refused = tun.offloads.intersection(tun.refusals.offloads).names
             var text: String?
             if !refused.isEmpty {
@@ -515,14 +517,14 @@ struct Snapshot: @unchecked Sendable {
                 text = "\(device.name): UDP is written singly: joining it needs Linux 6.2"
             }
             return text.map {
-                Degradation(
-                    what: .offload, subject: device.name, text: $0, isBlocking: false)
+                Finding(
+                    what: .offload, subject: device.name, text: $0, severity: .degraded)
             }
         }
     }
 
     private func replies() -> StatusReport.Replies {
-        let active = plumbing.replyFailure != nil ? "stale" : "nft"
+        let active = plumbing.absences[.replyTable] != nil ? "stale" : "nft"
         return StatusReport.Replies(
             asked: configuration.mss.replies.rawValue,
             active: plumbing.replyTable == nil ? "off" : active,
@@ -545,7 +547,7 @@ struct Snapshot: @unchecked Sendable {
 
     private func interface(_ name: String, _ facts: PlacementFacts) -> StatusReport.Interface {
         let link = links.first { $0.name == name }
-        let open = plumbing.interfaces[name]
+        let open = plumbing.interface(name)
         let policy = configuration.policy.interfaces.first { $0.name == name }
         return StatusReport.Interface(
             name: name,
@@ -565,7 +567,7 @@ struct Snapshot: @unchecked Sendable {
 
     private func devices() -> [StatusReport.Device] {
         configuration.devices.map { device in
-            let open = plumbing.devices[device.name]
+            let open = plumbing.device(device.name)
             // The links of this namespace know nothing of a pod's; there it was set up.
             let link = device.netns == nil ? links.first { $0.name == device.name } : nil
             let elsewhere = open == nil ? "absent" : "up"
@@ -606,7 +608,7 @@ extension Snapshot {
     private func pagesElsewhere(_ facts: PlacementFacts) -> [Int: Int] {
         guard facts.nodes.count > 1 else { return [:] }
         let starts = workers.map { worker in
-            plumbing.interfaces.values.map { $0.rings[worker.number].start }
+            plumbing.interfaces.map { $0.rings[worker.number].start }
                 + [worker.memory.start, worker.counters.start]
         }
         let pages = Placement.pagesByNode(ofMappings: Set(starts.joined()))

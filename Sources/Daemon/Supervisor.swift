@@ -2,6 +2,7 @@
 
 import Forwarding
 import Foundation
+import HostPlan
 import LinuxIO
 import Logging
 import Routing
@@ -32,7 +33,9 @@ public enum Supervisor {
             let control = try Control(configuration, path: path, isStrict: isStrict)
             return control.loop(signals)
         } catch {
-            Logger(label: "shuck").critical("\(error)")
+            for line in (error as? HostProblem)?.lines ?? ["\(error)"] {
+                Logger(label: "shuck").critical("\(line)")
+            }
             return 3
         }
     }
@@ -89,7 +92,7 @@ final class Control {
     /// A worker refused a generation: likewise.
     var republish: (dueNanoseconds: UInt64, failures: Int)?
     private var tickDue: UInt64 = 0
-    private var told = ToldDegradations()
+    private var told = ToldFindings()
     var host = HostWatch()
     /// Whether it forwards or what it waits for, as the log and as systemd were last told.
     private var loggedStatus = ""
@@ -97,22 +100,27 @@ final class Control {
 
     init(_ configuration: Configuration, path: String, isStrict: Bool) throws {
         self.path = path
-        let warnings = try Preflight.check(configuration)
-        for warning in warnings { log.warning("\(warning)") }
-        lock = try InstanceLock(configuration.admin)
-        cpus = try configuration.workerCPUs()
-        nodes = try WorkerNodes(cpus: cpus)
-        // Subscribed before the first dump: nothing that changes in between is missed.
+        // Subscribed before the first look: nothing that changes in between is missed.
         notices = try NetlinkSocket.notices()
         netlink = try NetlinkSocket()
+        cpus = try configuration.workerCPUs()
+        var facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
+        facts.addPermissions()
+        facts.placement = configuration.placementWarnings()
+        let advice = try configuration.checked(on: facts)
+        for one in advice { log.warning("\(one)") }
+        lock = try InstanceLock(configuration.admin)
+        nodes = try WorkerNodes(cpus: cpus)
         watch = try DirectoryWatch()
         for directory in configuration.namespaceDirectories { watch.watch(directory) }
         admin = try AdminState()
         try Self.awaitPredecessor(configuration, netlink)
-        var plumbing = try Plumbing().reconciled(
-            with: configuration, links: netlink.links(), cpus: cpus, .start)
+        facts.links = try netlink.links()
+        var plumbing = Plumbing()
+        // Frames come in when workers run.
+        _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
+        try plumbing.refuseStartWithNothing()
         let links = try netlink.links()
-        try plumbing.clampReplies(configuration, links: links, unlike: Plumbing())
         routes = try RouteFollower(netlink, notices, links)
         let (policy, generation) = (configuration.policy, routes.generation)
         let states = Self.states(configuration, links)
@@ -125,14 +133,13 @@ final class Control {
             retired: [:], retiredRingDrops: [:],
             startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
             lastAppliedUnix: Host.unixSeconds(), lastReloadUnix: Host.unixSeconds(),
-            warnings: warnings)
-        try Plumbing.checkClaim(configuration, snapshot.world)
+            warnings: Self.notes(advice))
+        try configuration.refuseClaimGaps(snapshot.world)
         try startWorkers()
-        try snapshot.plumbing.startReceiving(configuration, unlike: Plumbing(), .start)
-        snapshot.plumbing.claimGaps = snapshot.plumbing.claimGaps(snapshot.world)
+        _ = try snapshot.plumbing.reach(configuration, facts, .start)
+        findClaimGaps()
         if isStrict { try refuseFallbacks() }
         logArrivals(unlike: Plumbing())
-        for warning in snapshot.placement() { log.warning("\(warning)") }
         share()
         server = try AdminServer(configuration.admin, state: admin)
         snapshot.host = host.look(configuration, snapshot.plumbing, log)
@@ -154,8 +161,13 @@ final class Control {
         }
     }
 
+    /// What status says beside what falls short; it looks at the workers' places itself.
+    static func notes(_ advice: [Finding]) -> [String] {
+        advice.filter { $0.what != .worker }.map(\.description)
+    }
+
     private func refuseFallbacks() throws {
-        let fallbacks = snapshot.degradations().filter(\.what.isFallback).map(\.text)
+        let fallbacks = snapshot.findings().filter(\.what.isFallback).map(\.description)
         guard !fallbacks.isEmpty else { return }
         throw HostProblem(
             description: "--strict starts on no fallback: \(fallbacks.joined(separator: "; "))")
@@ -252,8 +264,8 @@ final class Control {
     /// packets are forwarded, to the log and to systemd. READY comes with the first word: a daemon
     /// that waits for an interface has started, and /readyz says that it waits.
     func announce() {
-        let (came, went) = told.update(snapshot.degradations())
-        for one in came { log.warning("\(one.text)") }
+        let (came, went) = told.update(snapshot.findings())
+        for one in came { log.warning("\(one)") }
         for subject in went { log.notice("no longer degraded: \(subject)") }
         let problems = snapshot.unreadiness()
         let status = problems.first.map { "waiting: \($0)" } ?? "forwarding"
@@ -279,17 +291,17 @@ final class Control {
         let now = snapshot.plumbing
         for device in snapshot.configuration.devices {
             let name = device.name
-            guard let open = now.devices[name], open !== old.devices[name] else { continue }
+            guard let open = now.device(name), open !== old.device(name) else { continue }
             if let path = device.netns {
                 log.notice("device \(name) stands in \(path)")
-            } else if old.devices[name] != nil {
+            } else if old.device(name) != nil {
                 log.notice("device \(name) was deleted; shuck has made it again")
             } else if old.absences[.device(name)] != nil {
                 log.notice("device \(name) is there")
             }
         }
         for name in snapshot.configuration.interfaces {
-            guard let open = now.interfaces[name], let before = old.interfaces[name],
+            guard let open = now.interface(name), let before = old.interface(name),
                 open !== before
             else { continue }
             log.notice("interface \(name) was made again; shuck receives from the new one")
@@ -328,6 +340,7 @@ final class Control {
         server?.stop()
         admin.snapshot.withLock { $0 = nil }
         replaced = []
+        snapshot.plumbing.removeAll(unlike: Plumbing())
         snapshot.plumbing = Plumbing()
         return left.isEmpty
     }

@@ -3,6 +3,7 @@
 
 import Forwarding
 import Foundation
+import HostPlan
 import LinuxIO
 import Routing
 import Settings
@@ -20,8 +21,9 @@ package enum WorkerBench {
         }
         let netlink = try NetlinkSocket()
         let cpu = Placement.allowedCPUs()[0]
-        var plumbing = try Plumbing().reconciled(
-            with: configuration, links: netlink.links(), cpus: [cpu], .start)
+        var plumbing = Plumbing()
+        let facts = HostFacts.read(for: configuration, cpus: [cpu], links: try netlink.links())
+        _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
         let routes = try netlink.routes().compactMap { RouteEntry($0) } + synthetic(extraRoutes)
         let links = try netlink.links()
         let world = World(
@@ -32,10 +34,10 @@ package enum WorkerBench {
                     index: link?.index ?? 0, mtu: Int32(link?.mtu ?? 0),
                     reversePath: interface.reversePath)
             })
-        guard let ring = plumbing.interfaces[configuration.interfaces[0]]?.rings[0] else {
+        guard let ring = plumbing.interface(configuration.interfaces[0])?.rings[0] else {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
-        try plumbing.startReceiving(configuration, unlike: Plumbing(), .start)
+        _ = try plumbing.reach(configuration, facts, .start)
         let ready = Array("ready\n".utf8)
         guard write(STDOUT_FILENO, ready, ready.count) == ready.count else {
             throw SystemError("write", "standard output", errno: errno)
@@ -47,7 +49,7 @@ package enum WorkerBench {
             generation: 1, world: world,
             fragments: configuration.outer.fragments,
             ports: [Assignment.Port(interface: 0, ring: ring)],
-            devices: configuration.devices.map { (plumbing.devices[$0.name], 0) },
+            devices: configuration.devices.map { (plumbing.device($0.name), 0) },
             coalesce: configuration.workers.coalesce,
             replies: nil, answers: nil, counters: counters,
             examples: try DropExamples(cpu: cpu), busyPollNanoseconds: 0,

@@ -31,7 +31,7 @@ extension Configuration {
 
     /// What of this host is in the way: tunnels of the kernel's.
     public func overlayWarnings() -> [String] {
-        overlayWarnings((try? NetlinkSocket().links()) ?? [])
+        overlays((try? NetlinkSocket().links()) ?? []).map(\.description)
     }
 
     /// What of this host would slow the workers: interrupts, NUMA nodes, governors, each with what

@@ -72,6 +72,26 @@ public enum Limits {
         why: "each takes 1 MiB of kernel memory or more",
         remedy: "list fewer CPUs under workers.cpus or fewer interfaces")
 
+    // MARK: Of a ring
+
+    /// Bytes that all rings share, and bounds of each. A ring is sized by time: at half a million
+    /// small packets a second, the 8192 slots of 16 MiB hold what comes in 16 ms, the 512 of 1 MiB
+    /// what comes in one.
+    public static let ringBudget = 256 << 20
+    public static let ringBytesMin = 1 << 20
+    public static let ringBytesMax = 16 << 20
+    /// Bytes of a slot; larger frames take the long way.
+    public static let slotBytesMin = 2048
+    public static let slotBytesMax = 16_384
+
+    /// Bytes of each of so many rings: an equal share of the budget within the bounds, and a power
+    /// of two, as the worker's index into the slots needs.
+    public static func ringBytes(rings: Int) -> Int {
+        var bytes = ringBytesMax
+        while bytes > ringBytesMin && bytes * rings > ringBudget { bytes /= 2 }
+        return bytes
+    }
+
     // MARK: Of a packet
 
     /// Extension headers that are walked before an upper-layer header must come.

@@ -26,7 +26,8 @@ public final class Claim {
         self.filter = filter
     }
 
-    deinit { filter?.remove() }
+    /// Ends the claim where the end of its descriptors does not: call it before the last reference goes.
+    public func remove() throws(SystemError) { try filter?.remove() }
 
     /// Claims by a program: tcx where the kernel has it, else clsact.
     public static func byProgram(
@@ -156,13 +157,16 @@ final class ClsactFilter {
     }
 
     /// Removes the filter. The discipline stays: others may use it by now, and empty it costs
-    /// nothing.
-    func remove() {
-        guard let netlink = try? NetlinkSocket() else { return }
-        try? netlink.request(object: interface) { message in
-            message.begin(type: RTM_DELTFILTER, flags: 0)
-            self.header(message)
-            message.attribute(TCA_KIND, text: "bpf")
+    /// nothing. A filter that went with its interface is no error.
+    func remove() throws(SystemError) {
+        do throws(SystemError) {
+            try NetlinkSocket().request(object: interface) { message in
+                message.begin(type: RTM_DELTFILTER, flags: 0)
+                self.header(message)
+                message.attribute(TCA_KIND, text: "bpf")
+            }
+        } catch {
+            if ![ENOENT, ENODEV, EINVAL].contains(error.errno) { throw error }
         }
     }
 }

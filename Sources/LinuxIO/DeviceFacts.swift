@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Synchronization
 
 /// A device as it is now.
@@ -27,9 +28,9 @@ public struct DeviceFacts: Sendable, Equatable {
     ///   socket that stayed in there would keep the namespace alive.
     /// - Returns: nil when there is no such device.
     public static func read(
-        _ name: String, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+        _ name: String, address: Prefix, in namespace: NetworkNamespace? = nil
     ) throws(SystemError) -> DeviceFacts? {
-        let (bytes, length) = (address.bytes, address.length)
+        let (bytes, length) = (address.address.bytes, address.length)
         guard let namespace else { return try read(name, bytes, length) }
         let found = Found()
         try namespace.run { () throws(SystemError) in
@@ -66,16 +67,7 @@ public struct DeviceFacts: Sendable, Equatable {
     }
 }
 
-/// Settings of all of a namespace's devices.
-public struct NamespaceFacts: Sendable, Equatable {
-    public var forwardsIPv4 = true
-    /// nil: the kernel has no IPv6.
-    public var forwardsIPv6: Bool? = true
-    /// `net.ipv6.conf.all.disable_ipv6`.
-    public var isIPv6Off = false
-
-    public init() {}
-
+extension NamespaceFacts {
     /// Those of this thread's namespace. What cannot be read now, as without descriptors, is taken to be
     /// as it should.
     public static func read() -> NamespaceFacts {

@@ -3,7 +3,7 @@
 import CLinux
 import Glibc
 
-/// Held while the route is to be there. It also goes with its device.
+/// A route that is there until it is removed. It also goes with its device.
 public final class HostRoute {
     private let address: [UInt8]
     private let device: Int32
@@ -37,11 +37,15 @@ public final class HostRoute {
         }
     }
 
-    deinit {
-        guard let netlink = try? NetlinkSocket() else { return }
-        try? netlink.request(object: "route") { message in
-            message.begin(type: RTM_DELROUTE, flags: 0)
-            Self.describe(message, self.address, self.device)
+    /// Removes it; one that went with its device is no error.
+    public func remove() throws(SystemError) {
+        do throws(SystemError) {
+            try NetlinkSocket().request(object: "route") { message in
+                message.begin(type: RTM_DELROUTE, flags: 0)
+                Self.describe(message, self.address, self.device)
+            }
+        } catch {
+            if ![ESRCH, ENODEV].contains(error.errno) { throw error }
         }
     }
 

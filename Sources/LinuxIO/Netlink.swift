@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 
 /// Builds one netlink message in its own buffer.
 struct NetlinkMessage {

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 
 package enum NetlinkAnswer {
     package enum Progress: Equatable {

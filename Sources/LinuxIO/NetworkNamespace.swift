@@ -2,19 +2,14 @@
 
 import CLinux
 import Glibc
+import Routing
 import Synchronization
 
 /// An open network namespace. While it is held the namespace lives on, whatever becomes of its
 /// path: hold it no longer than a change of it takes.
 public final class NetworkNamespace {
-    /// What tells one namespace from the next at the same path.
-    public struct Identity: Sendable, Equatable {
-        let device: UInt64
-        let inode: UInt64
-    }
-
     public let path: String
-    public let identity: Identity
+    public let identity: NamespaceIdentity
     let descriptor: Descriptor
 
     public init(_ path: String) throws(SystemError) {
@@ -35,11 +30,11 @@ public final class NetworkNamespace {
         }
         var status = stat()
         try check("fstat", path) { fstat(number, &status) }
-        identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+        identity = NamespaceIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 
     /// What stands at the path now; nil when there is no network namespace.
-    public static func identity(at path: String) -> Identity? {
+    public static func identity(at path: String) -> NamespaceIdentity? {
         try? NetworkNamespace(path).identity
     }
 

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Synchronization
 
 public final class TunDevice {
@@ -9,7 +10,7 @@ public final class TunDevice {
     /// Its number in the namespace that it was made in; one that was moved may have another.
     public let index: Int32
     /// Where it was moved to; nil: it stands in this process's namespace.
-    public let namespace: NetworkNamespace.Identity?
+    public let namespace: NamespaceIdentity?
     /// One a worker. Writes to them never block.
     public let queues: [Descriptor]
     /// What the kernel agreed to take segments of; the rest must come as single packets.
@@ -176,10 +177,10 @@ public final class TunDevice {
     ///   - forwards: IPv4 that it brings in is forwarded, as by devices that are made while
     ///     `ip_forward` is 1.
     public func configure(
-        mtu: Int, address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil,
+        mtu: Int, address: Prefix, in namespace: NetworkNamespace? = nil,
         forwards: Bool = false
     ) throws(SystemError) {
-        let (name, bytes, length) = (name, address.bytes, address.length)
+        let (name, bytes, length) = (name, address.address.bytes, address.length)
         guard let namespace else {
             return try Self.configure(
                 name, mtu: mtu, address: bytes, length: length, forwards: forwards)
@@ -192,9 +193,9 @@ public final class TunDevice {
 
     /// Takes an address that `configure` gave it away; one that is gone already is no error.
     public func remove(
-        address: (bytes: [UInt8], length: Int), in namespace: NetworkNamespace? = nil
+        address: Prefix, in namespace: NetworkNamespace? = nil
     ) throws(SystemError) {
-        let (name, bytes, length) = (name, address.bytes, address.length)
+        let (name, bytes, length) = (name, address.address.bytes, address.length)
         guard let namespace else { return try Self.remove(name, address: bytes, length: length) }
         try namespace.run { () throws(SystemError) in
             try Self.remove(name, address: bytes, length: length)

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Daemon
 import Foundation
+import HostPlan
 import Settings
 
 struct CheckCommand: ParsableCommand {
@@ -22,8 +23,8 @@ struct CheckCommand: ParsableCommand {
 
     @Flag(
         help: """
-            Print what differs from the running daemon's configuration, and which of it needs a restart; \
-            nothing when equal.
+            Print what differs from the running daemon's configuration, and which of it needs a restart, \
+            then what a reload would open, change and close on this host; nothing when equal.
             """)
     var diff = false
 
@@ -55,6 +56,8 @@ struct CheckCommand: ParsableCommand {
         var configuration: String?
         /// Only with `--diff`.
         var differences: [String]?
+        /// Only with `--diff`: what a reload would do to this host, in order.
+        var actions: [String]?
         /// What of this host would slow the workers; absent when nothing would.
         var placement: [String]?
         /// Tunnels of the kernel's that share addresses with ours; absent when there are none.
@@ -75,7 +78,9 @@ struct CheckCommand: ParsableCommand {
         if let configuration {
             if !noHost { lookAtHost(configuration, &report) }
             if diff {
-                report.differences = configuration.differences(from: try running())
+                let old = try running()
+                report.differences = configuration.differences(from: old)
+                report.actions = noHost ? nil : try configuration.actions(replacing: old).map(\.text)
             } else {
                 report.configuration = configuration.yaml
             }
@@ -83,7 +88,7 @@ struct CheckCommand: ParsableCommand {
         if format.json {
             try Output.json(report)
         } else {
-            for line in report.differences ?? [] { try Output.print(line) }
+            for line in (report.differences ?? []) + (report.actions ?? []) { try Output.print(line) }
             try Output.print(report.configuration ?? "", terminator: "")
         }
         guard configuration != nil else { throw ExitCode(1) }

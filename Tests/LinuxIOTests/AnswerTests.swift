@@ -12,9 +12,9 @@ extension OnHost {
             try Network.run("ip -6 route show 2603::9")
         }
 
-        @Test func aRouteLivesAsLongAsItIsHeld() throws {
+        @Test func aRouteIsThereUntilItIsRemoved() throws {
             try Network.with { network in
-                var route: HostRoute? = try HostRoute(
+                let route = try HostRoute(
                     to: Self.to, text: "2603::9", device: network.near)
                 #expect(try Self.routes().contains("dev near"))
                 // Only one of a kind, also of ours.
@@ -25,11 +25,13 @@ extension OnHost {
                 try Network.run("ip link set near down")
                 #expect(try Self.routes().isEmpty)
                 try Network.run("ip link set near up")
-                route?.restore()
+                route.restore()
                 #expect(try Self.routes().contains("dev near"))
-                route?.restore()
-                route = nil
+                route.restore()
+                try route.remove()
                 #expect(try Self.routes().isEmpty)
+                // As when it went with its device.
+                try route.remove()
                 do {
                     _ = try HostRoute(to: Self.to, text: "2603::9", device: 9999)
                     Issue.record("a route through a device that is not there")

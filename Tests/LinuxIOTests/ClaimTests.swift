@@ -98,9 +98,9 @@ extension OnHost {
                 // A new one comes before the old one goes: at no time is there none.
                 let second = try ClsactFilter(program, interface: "near", index: network.near)
                 try Self.expectRefusals(0, network, frames)
-                filter.remove()
+                try filter.remove()
                 try Self.expectRefusals(0, network, frames)
-                second.remove()
+                try second.remove()
                 #expect(try Network.run("tc filter show dev near ingress") == "")
                 try Self.expectRefusals(2, network, frames)
             }
@@ -113,7 +113,7 @@ extension OnHost {
                 let program = try ClaimProgram(Self.rules).load(object: "near")
                 let filter = try ClsactFilter(program, interface: "near", index: network.near)
                 try Self.expectRefusals(0, network, [Self.tunnel4, Self.tunnel6])
-                filter.remove()
+                try filter.remove()
                 #expect(try Network.run("tc filter show dev near ingress") == "")
                 #expect(try Network.run("tc qdisc show dev near").contains("clsact"))
             }

@@ -1,18 +1,19 @@
 // What the log is told of degradations: each once when it comes and once when it goes.
 
+import HostPlan
 import Testing
 
 @testable import Daemon
 
 @Suite("Degradations")
 struct DegradationTests {
-    private func absent(_ name: String, _ text: String = "is absent") -> Degradation {
-        Degradation(what: .interface, subject: name, text: "\(name) \(text)", isBlocking: true)
+    private func absent(_ name: String, _ text: String = "is absent") -> Finding {
+        Finding(what: .interface, subject: name, text: "\(name) \(text)", severity: .blocking)
     }
 
     @Test("each is told once when it comes, once when it goes, and again when it says something else")
     func toldOnce() {
-        var told = ToldDegradations()
+        var told = ToldFindings()
         let first = told.update([absent("eth0"), absent("eth1")])
         #expect(first.came == [absent("eth0"), absent("eth1")])
         #expect(first.went.isEmpty)
@@ -28,7 +29,7 @@ struct DegradationTests {
 
     @Test("two of one subject are told as one, the first")
     func oneOfASubject() {
-        var told = ToldDegradations()
+        var told = ToldFindings()
         let two = told.update([absent("eth0"), absent("eth0", "is down")])
         #expect(two.came == [absent("eth0")])
         #expect(told.update([absent("eth0"), absent("eth0", "is down")]).came.isEmpty)

@@ -3,6 +3,8 @@
 
 import Foundation
 import Glibc
+import HostPlan
+import Routing
 import Settings
 import Testing
 
@@ -99,16 +101,16 @@ struct HostWatchTests {
     func lacks() throws {
         func lacks(
             _ configuration: Configuration, _ change: (inout NamespaceFacts) -> Void
-        ) -> [Degradation] {
+        ) -> [Finding] {
             var facts = NamespaceFacts()
             change(&facts)
-            return HostWatch.lacks(configuration, facts)
+            return configuration.lacks(facts)
         }
         let any = try Self.configuration()
         #expect(lacks(any) { _ in } == [])
         let four = lacks(any) { $0.forwardsIPv4 = false }
         #expect(four.map(\.subject) == ["net.ipv4.ip_forward"])
-        #expect(four[0].isBlocking && four[0].text.hasSuffix("sysctl -w net.ipv4.ip_forward=1"))
+        #expect(four[0].isBlocking && four[0].description.hasSuffix("sysctl -w net.ipv4.ip_forward=1"))
         // Nobody asked for IPv6; its modes were left in.
         let six = lacks(any) { $0.forwardsIPv6 = false }
         #expect(six.map(\.subject) == ["net.ipv6.conf.all.forwarding"] && !six[0].isBlocking)
@@ -128,7 +130,7 @@ struct HostWatchTests {
 
     @Test("IPv6 that is off for a whole namespace is named, in a pod's too")
     func noIPv6() throws {
-        func lacks(_ configuration: Configuration) -> [Degradation] {
+        func lacks(_ configuration: Configuration) -> [Finding] {
             var facts = Self.right
             facts.hasIPv6 = false
             facts.namespace.isIPv6Off = true
@@ -174,7 +176,7 @@ struct HostWatchTests {
         func unmended(
             _ device: Configuration.Device, contested: [DeviceDeviation] = [],
             left: [DeviceDeviation] = [], failure: String? = nil
-        ) -> [Degradation] {
+        ) -> [Finding] {
             HostWatch.unmended(device, contested: contested, left: left, failure: failure)
         }
         #expect(unmended(device) == [])
@@ -202,7 +204,7 @@ extension OnHost {
             try Network.with { _ in
                 try Network.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0")
                 let device = try TunDevice(name: "facts0", queues: 1)
-                let address: (bytes: [UInt8], length: Int) = ([127, 0, 0, 42], 32)
+                let address = Prefix(host: Address(ipv4: 0x7f00_002a))
                 try device.configure(mtu: 1400, address: address)
                 func read() throws -> DeviceFacts {
                     try #require(try DeviceFacts.read("facts0", address: address))

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Testing
 
 @testable import Daemon

@@ -1,6 +1,7 @@
 // A worker's mailbox as the control thread sees it, and how long what failed is left alone.
 
 import Forwarding
+import HostPlan
 import LinuxIO
 import Testing
 

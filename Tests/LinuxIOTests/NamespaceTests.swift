@@ -3,6 +3,7 @@
 import CLinux
 import Foundation
 import Glibc
+import Routing
 import Testing
 
 @testable import LinuxIO
@@ -41,7 +42,7 @@ extension OnHost {
                 var namespace: NetworkNamespace? = try NetworkNamespace(Self.path)
                 let device = try TunDevice(name: "shucktest1", queues: 2, namespace: namespace)
                 try device.configure(
-                    mtu: 1400, address: ([127, 0, 0, 42], 32), in: namespace)
+                    mtu: 1400, address: Prefix(host: Address(ipv4: 0x7f00_002a)), in: namespace)
                 #expect(if_nametoindex("shucktest1") == 0)
                 let inside = try Network.run("ip -n \(Self.name) address show shucktest1")
                 #expect(inside.contains("mtu 1400") && inside.contains(",UP"), "\(inside)")

@@ -3,6 +3,7 @@
 import CLinux
 import Foundation
 import Glibc
+import Routing
 import Testing
 
 @testable import LinuxIO
@@ -161,9 +162,9 @@ extension OnHost {
             try Network.with { _ in
                 try Network.run("echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter")
                 var device: TunDevice? = try TunDevice(name: "shucktest0", queues: 2)
-                try device?.configure(mtu: 1480, address: ([127, 0, 0, 42], 32))
+                try device?.configure(mtu: 1480, address: Prefix(host: Address(ipv4: 0x7f00_002a)))
                 // Twice, as every reload does.
-                try device?.configure(mtu: 1470, address: ([127, 0, 0, 42], 32))
+                try device?.configure(mtu: 1470, address: Prefix(host: Address(ipv4: 0x7f00_002a)))
                 #expect(device?.queues.count == 2)
                 #expect(device?.offloads.contains([.checksum, .tcp]) == true)
                 #expect(device.map { Int32(if_nametoindex("shucktest0")) == $0.index } == true)

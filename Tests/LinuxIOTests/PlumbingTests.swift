@@ -4,6 +4,7 @@
 import CLinux
 import Foundation
 import Glibc
+import HostPlan
 import Routing
 import Synchronization
 import Testing
@@ -30,10 +31,10 @@ extension OnHost {
         private static func opened(
             _ configuration: Configuration, after old: Plumbing = Plumbing()
         ) throws -> Plumbing {
-            var next = try old.reconciled(
-                with: configuration, links: try NetlinkSocket().links(),
-                cpus: [Placement.allowedCPUs()[0]], .start)
-            try next.startReceiving(configuration, unlike: old, .start)
+            let facts = HostFacts.read(
+                for: configuration, cpus: [Placement.allowedCPUs()[0]], links: try NetlinkSocket().links())
+            var next = old
+            _ = try next.reach(configuration, facts, .start)
             return next
         }
 
@@ -42,7 +43,7 @@ extension OnHost {
         func aSlotTakesAFrameOfTheLink(mtu: Int, slotSize: Int) throws {
             try Network.with(mtu: mtu) { _ in
                 let plumbing = try Self.opened(try Self.configuration("consume: off\n"))
-                #expect(plumbing.interfaces["near"]?.rings.map(\.slotSize) == [slotSize])
+                #expect(plumbing.interface("near")?.rings.map(\.slotSize) == [slotSize])
             }
         }
 
@@ -51,17 +52,17 @@ extension OnHost {
                 let configuration = try Self.configuration("consume: bpf\n")
                 let first = try Self.opened(configuration)
                 let again = try Self.opened(configuration, after: first)
-                #expect(again.interfaces["near"] === first.interfaces["near"])
-                #expect(again.devices["shuckplumb0"] === first.devices["shuckplumb0"])
-                #expect(again.guards.count == 1)
-                let claims = try [first, again].map { try #require($0.claims["near"]).claim }
+                #expect(again.interface("near") === first.interface("near"))
+                #expect(again.device("shuckplumb0") === first.device("shuckplumb0"))
+                #expect(again.held.keys.filter { if case .hold = $0 { true } else { false } }.count == 1)
+                let claims = try [first, again].map { try #require($0.claim("near")) }
                 #expect(claims[0] === claims[1])
                 // Another tunnel is another claim.
                 var wider = configuration
                 wider.tunnels[0].local.append(try #require(Prefix("192.0.2.3")))
                 let widened = try Self.opened(wider, after: again)
-                #expect(try #require(widened.claims["near"]).claim !== claims[0])
-                #expect(widened.interfaces["near"] === first.interfaces["near"])
+                #expect(widened.claim("near") !== claims[0])
+                #expect(widened.interface("near") === first.interface("near"))
                 // An interface that was made again is another one, whatever its name.
                 try Network.run(
                     """
@@ -72,9 +73,9 @@ extension OnHost {
                     ip link set far up
                     """)
                 let remade = try Self.opened(configuration, after: again)
-                #expect(remade.interfaces["near"] !== first.interfaces["near"])
-                #expect(try #require(remade.claims["near"]).claim !== claims[0])
-                #expect(remade.devices["shuckplumb0"] === first.devices["shuckplumb0"])
+                #expect(remade.interface("near") !== first.interface("near"))
+                #expect(remade.claim("near") !== claims[0])
+                #expect(remade.device("shuckplumb0") === first.device("shuckplumb0"))
             }
         }
 

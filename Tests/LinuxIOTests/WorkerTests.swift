@@ -1,6 +1,8 @@
 // What a worker is given and how it shares it out: turns of rings, memory, files, patience.
 
+import Forwarding
 import Glibc
+import Settings
 import Testing
 
 @testable import Daemon
@@ -80,19 +82,19 @@ import Testing
 @Suite struct WorkerMemoryTests {
     @Test func ringsShareABudget() {
         let mib = 1 << 20
-        #expect([1, 4, 16].map { Plumbing.ringBytes(rings: $0) } == [16 * mib, 16 * mib, 16 * mib])
-        #expect([17, 32, 33, 128].map { Plumbing.ringBytes(rings: $0) } == [8, 8, 4, 2].map { $0 * mib })
-        #expect([256, 257, 1024].map { Plumbing.ringBytes(rings: $0) } == [mib, mib, mib])
+        #expect([1, 4, 16].map { Limits.ringBytes(rings: $0) } == [16 * mib, 16 * mib, 16 * mib])
+        #expect([17, 32, 33, 128].map { Limits.ringBytes(rings: $0) } == [8, 8, 4, 2].map { $0 * mib })
+        #expect([256, 257, 1024].map { Limits.ringBytes(rings: $0) } == [mib, mib, mib])
         // Never more than the budget until each ring is at its least; a power of two always.
         for rings in 1...256 {
-            let bytes = Plumbing.ringBytes(rings: rings)
+            let bytes = Limits.ringBytes(rings: rings)
             #expect(bytes * rings <= 256 * mib && bytes.nonzeroBitCount == 1)
         }
     }
 
     @Test func filesAreCountedBeforeTheyAreOpened() {
-        #expect(Preflight.neededDescriptors(devices: 1, interfaces: 1, workers: 1) == 274)
-        let many = Preflight.neededDescriptors(devices: 1024, interfaces: 256, workers: 4)
+        #expect(Configuration.neededDescriptors(devices: 1, interfaces: 1, workers: 1) == 274)
+        let many = Configuration.neededDescriptors(devices: 1024, interfaces: 256, workers: 4)
         #expect(many == 4 * (1024 + 256 + 8) + 256 * 8 + 256)
     }
 }

@@ -1,7 +1,7 @@
 // Interfaces of one configuration that see the same frame: a port and its bond, a macvlan and its parent.
 // The kernel shows such a frame to the taps of both, and each would judge and inject it.
 
-import LinuxIO
+import Routing
 import Settings
 
 extension Configuration {

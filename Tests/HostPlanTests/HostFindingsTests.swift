@@ -1,13 +1,13 @@
-// What the daemon says of a host before it opens anything, from links and a configuration as values.
+// What is said of a host before anything opens, from links and a configuration as values.
 
+import Routing
 import Settings
 import Testing
 
-@testable import Daemon
-@testable import LinuxIO
+@testable import HostPlan
 
-@Suite("Preflight")
-struct PreflightTests {
+@Suite("Findings on a host")
+struct HostFindingsTests {
     private func configuration(otherRemotes: String) throws -> Configuration {
         let text = """
             interfaces: [eth0]
@@ -27,7 +27,7 @@ struct PreflightTests {
     func overlays(hardwareType: Int, isUp: Bool, otherRemotes: String, count: Int) throws {
         let link = Link(
             index: 7, name: "tunl0", mtu: 1480, isUp: isUp, hardwareType: UInt16(hardwareType))
-        let warnings = try configuration(otherRemotes: otherRemotes).overlayWarnings([link])
+        let warnings = try configuration(otherRemotes: otherRemotes).overlays([link]).map(\.description)
         #expect(warnings.count == count)
         #expect(warnings.allSatisfy { $0.contains("tunl0") && $0.contains("otherRemotes: pass") })
     }

@@ -1,0 +1,77 @@
+// What of the resources could not be had as asked.
+
+import Forwarding
+import HostPlan
+import LinuxIO
+import Settings
+
+extension Plumbing {
+    func findings(_ configuration: Configuration) -> [Finding] {
+        configuration.devices.compactMap { device($0.name)?.offload }
+            + interfaces.compactMap(\.shortQueue)
+            + socketFallbacks(configuration) + lostAnswers(configuration) + claimGaps
+    }
+
+    private func socketFallbacks(_ configuration: Configuration) -> [Finding] {
+        var found = configuration.interfaces.compactMap { name -> Finding? in
+            guard let absence = absences[.claim(name)] else { return nil }
+            return Finding(
+                what: .claim, subject: name,
+                text: "\(name) is claimed by raw sockets instead of a program: \(absence.reason)",
+                severity: .degraded)
+        }
+        let names = socketInterfaces.map { configuration.interfaces[$0] }
+        if configuration.inner.rewriteSources.contains(where: { names.contains($0.interface) }) {
+            found.append(
+                Finding(
+                    what: .probes, subject: "claim",
+                    text: """
+                        raw sockets claim no native probes: beside their answer the kernel sends \
+                        an ICMPv6 error (beyond scope of source address)
+                        """,
+                    remedy: "set consume: bpf", severity: .degraded))
+        }
+        return found
+    }
+
+    private func lostAnswers(_ configuration: Configuration) -> [Finding] {
+        guard configuration.asksForAnswers else { return [] }
+        let reason: String
+        if let absence = absences[.answers] {
+            reason = "answers do not come back: \(absence.reason)"
+        } else if !Host.hasSysctl("net.ipv6.conf.all.forwarding") {
+            reason = "this host has no IPv6, so nothing is answered"
+        } else {
+            return []
+        }
+        return [
+            Finding(
+                what: .probes, subject: "answers", text: "inner.rewriteSources: \(reason)",
+                severity: .degraded)
+        ]
+    }
+}
+
+extension TunDevice {
+    fileprivate var offload: Finding? {
+        if offloads.contains(.tcp) { return nil }
+        return Finding(
+            what: .offload, subject: name,
+            text: "\(name): the kernel takes no TCP segments from it; large packets fail",
+            severity: .degraded)
+    }
+}
+
+extension OpenInterface {
+    /// Where the kernel lets fewer bytes of large frames wait than a ring is meant to have.
+    fileprivate var shortQueue: Finding? {
+        guard let ring = rings.first, ring.queueBytes < ring.byteCount else { return nil }
+        return Finding(
+            what: .host, subject: "net.core.rmem_max",
+            text: """
+                \(specification.interface): of frames larger than a slot, which GRO makes, only \
+                \(ring.queueBytes >> 10) KiB may wait and the rest is lost
+                """,
+            remedy: "sysctl -w net.core.rmem_max=\(ring.byteCount)", severity: .degraded)
+    }
+}

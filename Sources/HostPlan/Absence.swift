@@ -1,0 +1,74 @@
+// What could not be opened, why, and when it is tried again: each part by itself.
+
+/// Why a host is planned for; it decides what becomes of a part that cannot be opened.
+public enum Occasion: Sendable {
+    case start, reload
+    /// The host changed.
+    case follow
+}
+
+/// Why a part is not there.
+public struct Absence: Sendable, Equatable {
+    public let reason: String
+    /// ifindex that stood under the name when it was tried; another one is tried at once.
+    public let index: Int32
+    /// Attempts in a row that failed. 0: not tried, for what it needs is awaited.
+    public let failures: Int
+    /// CLOCK_MONOTONIC; `max`: not before something changes.
+    public let notBeforeNanoseconds: UInt64
+    public let isPermission: Bool
+
+    public var isAwaited: Bool { failures == 0 }
+
+    /// Of something that comes with a notice: a namespace.
+    public init(awaiting reason: String) {
+        self.reason = reason
+        index = 0
+        failures = 0
+        notBeforeNanoseconds = 0
+        isPermission = false
+    }
+
+    /// - Parameter isFinal: nothing but another configuration mends it.
+    public init(
+        _ reason: String, index: Int32, isPermission: Bool, isFinal: Bool, after old: Absence?, now: UInt64
+    ) {
+        self.reason = reason
+        self.index = index
+        self.isPermission = isPermission
+        failures = (old.flatMap { $0.index == index ? $0.failures : nil } ?? 0) + 1
+        notBeforeNanoseconds = isFinal ? .max : now + Backoff.nanoseconds(failures: failures)
+    }
+}
+
+/// How long what failed is left alone.
+public enum Backoff {
+    private static let first: UInt64 = 100_000_000
+    private static let longest: UInt64 = 10_000_000_000
+
+    /// Doubles with each failure in a row: 100 ms to 10 s.
+    public static func nanoseconds(failures: Int) -> UInt64 {
+        // Seven doublings pass the longest.
+        min(longest, first << UInt64(min(max(failures - 1, 0), 7)))
+    }
+}
+
+extension Part {
+    /// Whether a part that fails keeps the daemon from starting, or a configuration from being applied.
+    /// - Parameters:
+    ///   - isTaken: another shuck has the interface.
+    ///   - wasAbsent: it was absent before, for the same reason or another one.
+    public func refuses(
+        _ occasion: Occasion, isPermission: Bool, isTaken: Bool, wasAbsent: Bool
+    ) -> Bool {
+        switch (occasion, self) {
+        case (.follow, _), (_, .claim): false
+        case (.reload, _): !wasAbsent
+        // No retry mends missing permission; others may pass.
+        case (.start, .interface): isPermission || isTaken
+        case (.start, .device), (.start, .answers): isPermission
+        // Whoever asks for these is to hear of it before anything runs.
+        case (.start, .claims), (.start, .replyTable), (.start, .errors): true
+        }
+    }
+}
