@@ -26,9 +26,7 @@ extension Control {
     func retry() {
         let now = Host.monotonicNanoseconds()
         if let refollow, refollow.dueNanoseconds <= now {
-            var told = KernelNotices()
-            told.links = true
-            follow(told, reopening: true)
+            follow(KernelNotices(), reopening: true)
         }
         if let republish, republish.dueNanoseconds <= now { noteRefusals() }
     }

@@ -107,7 +107,6 @@ extension Control {
 
     /// Another generation of routes under the same policy.
     func publish(_ generation: RouteTable, replacing old: Plumbing? = nil) {
-        snapshot.routes = RouteStatus(routes)
         let states = Self.states(snapshot.configuration, snapshot.links)
         let before = snapshot.worlds
         // Routes change too often to be copied to each node; what workers find in them they keep.

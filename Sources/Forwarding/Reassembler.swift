@@ -172,7 +172,7 @@ public final class Reassembler {
         remoteBuckets.initialize(repeating: Self.none, count: buckets)
         networkCells.initialize(repeating: 0, count: Self.networkCount)
         freeCells = UInt32(count)
-        hashSeed = seed | 1
+        hashSeed = seed
         let nobody = Address(high: 0, low: 0)
         let noKey = DatagramKey(
             source: nobody, destination: nobody, identification: 0, protocolNumber: 0)
@@ -252,8 +252,7 @@ extension Reassembler {
                 return .refused(.fragmentMemoryLimit)
             }
             guard keep(fragment, index, behind: piece) else {
-                failures.memory &+= 1
-                remove(index)
+                giveUp(index)
                 return .refused(.fragmentMemoryLimit)
             }
         }

@@ -4,7 +4,7 @@ import CLinux
 import Glibc
 
 public enum UnixAddress {
-    /// - Parameter path: at most 107 bytes; a longer one is cut off, and names nothing.
+    /// - Parameter path: at most 107 bytes; a longer one is cut off.
     public static func with<R>(
         path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
     ) -> R {

@@ -238,6 +238,8 @@ final class FakeDaemon: Sendable {
         ] {
             #expect(lines.contains(expected), "\(expected)\n\(outcome.output)")
         }
+        // A line stands empty between two parts.
+        #expect(outcome.output.contains("table inet shuck-42\n\nINTERFACE"))
         let order = ["ip_rpfilter", "ip_csum"].map { name in
             lines.firstIndex { $0.hasPrefix(name) } ?? -1
         }

@@ -325,7 +325,11 @@ import Testing
         #expect(try shell.read("out.pcap") == CaptureText.output([]))
         #expect(
             outcome.error.contains(
-                "10 frames: 0 injected, 4 passed, 6 dropped (destination_not_allowed 1, "))
+                """
+                10 frames: 0 injected, 4 passed, 6 dropped (destination_not_allowed 1, frag_disabled 1, \
+                ip_csum 1, ip_invalid_source 1, pkt_too_small 1, remote_not_allowed 1), 0 held, 0 replied
+
+                """), "\(outcome.error)")
     }
 
     /// With "more fragments" set and the checksum made right again.

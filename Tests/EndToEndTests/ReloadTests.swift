@@ -135,6 +135,30 @@ extension EndToEnd {
             }
         }
 
+        /// A worker's ring has registered its queue, which would keep it there.
+        @Test func aDeviceThatIsNoLongerConfiguredGoes() throws {
+            try Rig.with { rig in
+                func setup(_ names: [String]) -> Setup {
+                    let list = names.map { "{name: \($0)}" }.joined(separator: ", ")
+                    return Setup(more: ["devices: [\(list)]"])
+                }
+                let daemon = try Daemon.ready(rig, setup(["shuck0", "shuck1", "shuck2"]))
+                func devices() throws -> [String] {
+                    try rig.run(.node, "ip", "-brief", "link").split(separator: "\n")
+                        .compactMap { $0.split(separator: " ").first.map(String.init) }
+                        .filter { $0.hasPrefix("shuck") }.sorted()
+                }
+                #expect(try devices() == ["shuck0", "shuck1", "shuck2"])
+                for names in [["shuck0", "shuck1"], ["shuck0"]] {
+                    try daemon.configure(setup(names))
+                    #expect(try daemon.reload().status == 200)
+                    try eventually("the device to go") { try devices() == names }
+                }
+                try rig.serve(.pod, "echo")
+                try daemon.expectConservation()
+            }
+        }
+
         /// The pod tries the tunnel from within.
         private static func tunnelFromPod(_ rig: Rig) throws {
             let packet = IPPacket.datagram(Rig.client4, Mode.ipip.vip).wrapped(

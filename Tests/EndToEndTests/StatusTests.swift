@@ -26,6 +26,28 @@ extension EndToEnd {
             }
         }
 
+        /// An example names its interface by its place in the list.
+        @Test("a drop is not said of another interface after a reload with other interfaces")
+        func dropBeforeAReload() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig, Setup(interfaces: ["eth0", "cali0"]))
+                let stranger = IPPacket.datagram(Rig.client4, Mode.ipip.vip).wrapped(
+                    from: "198.51.100.77", to: Rig.node4)
+                try rig.send([stranger])
+                try daemon.wait(received: 1)
+                #expect(try daemon.status().lastDrops["remote_not_allowed"]?.interface == "eth0")
+                try daemon.configure(Setup(interfaces: ["cali0", "eth0"]))
+                #expect(try daemon.reload().status == 200)
+                #expect(try daemon.status().lastDrops["remote_not_allowed"] == nil)
+                try rig.send([stranger])
+                try daemon.wait(received: 2)
+                #expect(try daemon.status().lastDrops["remote_not_allowed"]?.interface == "eth0")
+                // What was counted before still counts.
+                #expect(try daemon.metrics().drops == ["remote_not_allowed": 2])
+                try daemon.expectConservation()
+            }
+        }
+
         @Test("the first line and the exit code of status say whether it forwards")
         func readiness() throws {
             try Rig.with { rig in

@@ -525,6 +525,27 @@ struct ReassemblyTests {
         #expect(line.reassembler!.isEmpty)
     }
 
+    /// Each takes one cell, so that no datagram is left to describe another with.
+    @Test("a flood of the smallest fragments gives up the oldest", arguments: Mode.allCases)
+    func smallestFragments(mode: Mode) {
+        let line = Line(Self.world, memory: 1)
+        let packet = Encapsulated.large(mode, 24)
+        let whole = packet.fragmentable
+        let count = 2000
+        for id in 0..<count {
+            #expect(line.take(packet.piece(0..<8, of: whole, more: true, id: UInt16(id))) == .hold)
+        }
+        let held = count - Int(line.reassembler!.failures.memory)
+        #expect(held > 256 && held < 1024)
+        // The newest have all that came of them.
+        for id in (count - held / 2)..<count {
+            let rest = packet.piece(8..<whole.count, of: whole, more: false, id: UInt16(id))
+            #expect(line.take(rest) == .inject(packet.innerPacket))
+        }
+        // The first of the others needed a cell.
+        #expect(line.reassembler!.failures.memory == UInt64(count - held + 1))
+    }
+
     @Test("O7 each fragment's own header is checked", arguments: [.ipip, .ip6ip] as [Mode])
     func options(mode: Mode) {
         let packet = Encapsulated.large(mode).with { $0.outer.options = [131, 7, 4, 10, 0, 0, 1] }

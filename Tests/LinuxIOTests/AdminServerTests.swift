@@ -354,12 +354,16 @@ struct AdminServerTests {
         let server = try AdminServer(place.admin(), state: try AdminState())
         #expect {
             _ = try InstanceLock(place.admin())
-        } throws: { "\($0)".contains("another shuck, \(name), serves \(place.socket)") }
+        } throws: {
+            "\($0)".contains("another shuck, \(name), serves \(place.socket): stop it (kill \(getpid()))")
+        }
         // A loose lock of one that serves is an earlier version's: it keeps a second one out.
         chmod(place.lock, 0o644)
         #expect {
             _ = try InstanceLock(place.admin())
-        } throws: { "\($0)".contains("another shuck, \(name), serves \(place.socket)") }
+        } throws: {
+            "\($0)".contains("another shuck, \(name), serves \(place.socket): stop it (kill \(getpid()))")
+        }
         server.stop()
         #expect(Glibc.access(place.socket, F_OK) != 0)
         withExtendedLifetime((lock, loose)) {}

@@ -325,6 +325,12 @@ extension OnHost {
                     #expect(following.follower.generation !== old)
                     #expect(isFound() == isThere)
                 }
+                // Nor is it without one of rules: workers are handed a generation, not a mirror.
+                let old = following.follower.generation
+                try Network.run("ip route add 10.77.0.0/16 via 198.51.100.9")
+                try following.settle()
+                #expect(following.follower.generation !== old)
+                #expect(following.follower.changes == 1)
             }
         }
 
