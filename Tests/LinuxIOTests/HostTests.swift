@@ -214,6 +214,9 @@ import Testing
             let other = (isPath ? "/tmp/" : "") + String(repeating: "z", count: 200)
             #expect(UnixAddress.listener(path: other) == .none)
             #expect(UnixAddress.listener(abstract: other) == .none)
+            let whole = MemoryLayout<sockaddr_un>.size
+            #expect(UnixAddress.with(path: other) { Int($1) } == whole)
+            #expect(UnixAddress.with(abstract: other) { Int($1) } == whole)
             // As somebody else writes it down: the kernel's own list of them.
             let listed = Host.read("/proc/net/unix")?.split(separator: "\n") ?? []
             #expect(listed.contains { $0.hasSuffix(isPath ? " " + text : " @" + text) })

@@ -231,6 +231,39 @@ struct RuleTests {
         let table = RouteTable(Self.routes, rules: rules)
         #expect(!table.view.isOneLookupIPv4 && table.view.isOneLookupIPv6)
     }
+
+    @Test("an interface that goes to another device group has other answers")
+    func otherGroups() {
+        let rules = [
+            Self.rule(10, .lookup(254)) { $0.suppressGroup = 7 }, Self.rule(20, .lookup(100)),
+        ]
+        let routes = [
+            RouteEntry(prefix: prefix("10.0.0.0/8"), table: 254, interfaces: [1]),
+            RouteEntry(prefix: .allIPv4, table: 100, interfaces: [2]),
+        ]
+        let mirror = RouteMirror()
+        mirror.load(routes, rules: rules, groups: [1: 7])
+        for (groups, interface) in [([1: 7], 2), ([1: 8], 1), ([1: 7], 2)] as [([Int32: UInt32], Int32)] {
+            mirror.change(rules: rules, groups: groups)
+            let generation = mirror.generation()
+            let view = generation.view
+            let found = view.find(
+                ReversePathQuestion(
+                    source: Address(ipv4: 0x0a00_0001), destination: Address(ipv4: 0xc000_0202)),
+                isIPv4: true)
+            #expect(view.bestUses(found, interface: interface), "\(groups)")
+            #expect(!view.bestUses(found, interface: 3 - interface), "\(groups)")
+            withExtendedLifetime(generation) {}
+        }
+    }
+
+    @Test("the rules that a namespace begins with are those of ip rule")
+    func defaults() {
+        #expect(RuleEntry.kernelDefaults.map(\.priority) == [0, 32766, 32767, 0, 32766])
+        #expect(RuleEntry.kernelDefaults.map(\.isIPv4) == [true, true, true, false, false])
+        let tables = RuleEntry.kernelDefaults.map(\.action)
+        #expect(tables == [255, 254, 253, 255, 254].map { .lookup($0) })
+    }
 }
 
 /// Random rules over few tables and prefixes that meet.
