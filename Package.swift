@@ -94,6 +94,10 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "HostPlanTests", dependencies: ["HostPlan"], swiftSettings: strict),
         .testTarget(
+            name: "DaemonTests",
+            dependencies: ["Daemon", "Forwarding", "HostPlan", "LinuxIO", "Routing", "Settings"],
+            swiftSettings: strict),
+        .testTarget(
             name: "LinuxIOTests",
             dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "Routing"],
             swiftSettings: strict),

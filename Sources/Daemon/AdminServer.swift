@@ -212,7 +212,7 @@ private final class AdminHandler: ChannelInboundHandler {
         switch (request.method, path) {
         case (.GET, "/metrics"):
             withSnapshot(context) {
-                (.ok, "text/plain; version=0.0.4; charset=utf-8", MetricsPage.text($0))
+                (.ok, "text/plain; version=0.0.4; charset=utf-8", $0.scrape().text)
             }
         case (.GET, "/status"):
             withSnapshot(context) { snapshot in
@@ -221,8 +221,8 @@ private final class AdminHandler: ChannelInboundHandler {
             }
         case (.GET, "/config"):
             withSnapshot(context) { (.ok, "application/yaml", $0.configuration.yaml) }
-        case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.unhealthiness()) }
-        case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.unreadiness()) }
+        case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.view().unhealthiness) }
+        case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.view().unreadiness) }
         case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)

@@ -192,17 +192,6 @@ struct RouteStatus: Sendable {
     var due: String?
     var notes: [String]
 
-    init(_ follower: RouteFollower) {
-        countIPv4 = follower.mirror.countIPv4
-        countIPv6 = follower.mirror.countIPv6
-        rules = follower.mirror.rules.count
-        resyncs = follower.resyncs
-        changes = follower.changes
-        currentNanoseconds = follower.currentNanoseconds
-        due = follower.due
-        notes = follower.notes
-    }
-
     /// Seconds since the mirror was known to be the kernel's; 0 while nothing says otherwise.
     var age: Double {
         due == nil ? 0 : Double(Host.monotonicNanoseconds() - currentNanoseconds) / 1e9
@@ -266,5 +255,18 @@ extension RuleEntry {
 
     private static func prefix(_ bytes: [UInt8], _ length: Int) -> Prefix? {
         Address(bytes: bytes).flatMap { Prefix($0, length: length) }
+    }
+}
+
+extension RouteStatus {
+    init(_ follower: RouteFollower) {
+        countIPv4 = follower.mirror.countIPv4
+        countIPv6 = follower.mirror.countIPv6
+        rules = follower.mirror.rules.count
+        resyncs = follower.resyncs
+        changes = follower.changes
+        currentNanoseconds = follower.currentNanoseconds
+        due = follower.due
+        notes = follower.notes
     }
 }

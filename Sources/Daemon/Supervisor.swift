@@ -128,12 +128,10 @@ final class Control {
             World(policy: PolicyTables(policy), routes: generation, interfaces: states)
         }
         snapshot = Snapshot(
-            configurationFile: path, configuration: configuration, generation: 1, worlds: worlds,
-            links: links, routes: RouteStatus(routes), plumbing: plumbing, workers: [],
-            retired: [:], retiredRingDrops: [:],
-            startedNanoseconds: Host.monotonicNanoseconds(), startedUnix: Host.unixSeconds(),
-            lastAppliedUnix: Host.unixSeconds(), lastReloadUnix: Host.unixSeconds(),
-            warnings: Self.notes(advice))
+            state: DaemonState(
+                configurationFile: path, configuration: configuration, links: links,
+                routes: RouteStatus(routes), warnings: Self.notes(advice)),
+            worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
         try startWorkers()
         _ = try snapshot.plumbing.reach(configuration, facts, .start)
@@ -167,7 +165,7 @@ final class Control {
     }
 
     private func refuseFallbacks() throws {
-        let fallbacks = snapshot.findings().filter(\.what.isFallback).map(\.description)
+        let fallbacks = snapshot.view().findings.filter(\.what.isFallback).map(\.description)
         guard !fallbacks.isEmpty else { return }
         throw HostProblem(
             description: "--strict starts on no fallback: \(fallbacks.joined(separator: "; "))")
@@ -264,10 +262,11 @@ final class Control {
     /// packets are forwarded, to the log and to systemd. READY comes with the first word: a daemon
     /// that waits for an interface has started, and /readyz says that it waits.
     func announce() {
-        let (came, went) = told.update(snapshot.findings())
+        let view = snapshot.view()
+        let (came, went) = told.update(view.findings)
         for one in came { log.warning("\(one)") }
         for subject in went { log.notice("no longer degraded: \(subject)") }
-        let problems = snapshot.unreadiness()
+        let problems = view.unreadiness
         let status = problems.first.map { "waiting: \($0)" } ?? "forwarding"
         // What systemd could not be told is told at the next tick.
         if status != notifiedStatus, ServiceNotifier.notify("READY=1", "STATUS=\(status)") {
@@ -330,7 +329,7 @@ final class Control {
                 that wait in its rings are lost
                 """)
         }
-        let packets = snapshot.report().packets
+        let packets = StatusReport.Packets(snapshot.counts())
         log.notice(
             "stopped",
             metadata: [

@@ -260,40 +260,25 @@ extension Codec {
 
     /// A list whose items are read each by itself; those that are wrong are left out.
     /// - Parameter orElse: what to do instead of writing an empty list; nil: it may be empty.
-    static func list<Element>(
+    /// - Parameter areNames: whether each may stand there once only.
+    static func list<Element: Equatable & Sendable>(
         _ type: String, of element: Codec<Element>, example: String, orElse: String? = nil,
-        limit: Limit? = nil
+        limit: Limit? = nil, areNames: Bool = false
     ) -> Codec where Value == [Element] {
         Codec(
             shape: .list(type, of: element.shape),
             read: { field in
-                field.items(example: example, orElse: orElse, limit: limit)?.compactMap(element.read)
+                field.items(example: example, orElse: orElse, limit: limit)?.reduce(into: []) {
+                    values, item in
+                    guard let value = element.read(item) else { return }
+                    guard areNames, values.contains(value) else { return values.append(value) }
+                    item.error("\"\(item.text ?? "")\" is listed twice; remove one")
+                }
             },
             item: { values in
                 guard !values.isEmpty || orElse == nil else { return nil }
                 return .list(values.compactMap { element.item($0).map(Item.line) })
             })
-    }
-
-    /// The same, and none stands there twice.
-    static func names(
-        of name: Codec<String>, orElse: String, limit: Limit? = nil
-    ) -> Codec where Value == [String] {
-        var codec = list("names", of: name, example: "[eth0]", orElse: orElse, limit: limit)
-        codec.read = { field in
-            var names: [String] = []
-            guard let items = field.items(example: "[eth0]", orElse: orElse, limit: limit) else { return nil }
-            for item in items {
-                guard let name = name.read(item) else { continue }
-                if names.contains(name) {
-                    item.error("\"\(name)\" is listed twice; remove one")
-                } else {
-                    names.append(name)
-                }
-            }
-            return names
-        }
-        return codec
     }
 
     /// A list of mappings.

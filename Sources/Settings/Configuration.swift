@@ -55,6 +55,8 @@ extension Configuration {
         public var protocolNumber: UInt8?
         /// Empty: any.
         public var ports: [ClosedRange<UInt16>] = []
+        /// `80,8000-8010`
+        public var portsText: String { ports.map(Words.rangeText).joined(separator: ",") }
         /// Name of a device; nil: the first. `load` writes it out.
         public var device: String?
         /// nil: as `mss` says for the family.
@@ -88,7 +90,7 @@ extension Configuration {
         public var replies = Replies.off
 
         /// Whether what pods answer is clamped too, and by what.
-        public enum Replies: String, Sendable, CaseIterable { case off, nft }
+        public enum Replies: String, Codable, Sendable, CaseIterable { case off, nft }
     }
 
     /// What the outer header leaves behind.
@@ -152,10 +154,10 @@ extension Configuration {
     }
 
     /// How the kernel is kept from answering for frames that are ours.
-    public enum Consume: String, Sendable, CaseIterable { case auto, bpf, socket, off }
+    public enum Consume: String, Codable, Sendable, CaseIterable { case auto, bpf, socket, off }
 
     /// The key `mode`.
-    public enum RunMode: String, Sendable, CaseIterable {
+    public enum RunMode: String, Codable, Sendable, CaseIterable {
         case active
         /// Judge and count; inject and claim nothing.
         case shadow

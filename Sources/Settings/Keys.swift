@@ -21,9 +21,9 @@ extension Configuration: Keyed {
     private static let lists: [Key<Configuration>] = [
         Key(
             "interfaces", \.interfaces,
-            .names(
-                of: .interfaceName, orElse: "name the interfaces that frames arrive on",
-                limit: Bounds.interface
+            .list(
+                "names", of: .interfaceName, example: "[eth0]",
+                orElse: "name the interfaces that frames arrive on", limit: Bounds.interface, areNames: true
             ).checked { $0.loader.noteInterfaces($1, $0) },
             required: "[eth0]",
             "where encapsulated frames arrive: Ethernet, VLAN, bond, bridge and veth devices"),
@@ -192,9 +192,9 @@ extension Configuration.Tunnel: Keyed {
         Key("name", \.name, .tunnelName, required: "lvs", "label in metrics and verdicts"),
         Key(
             "interfaces", \.interfaces,
-            .names(
-                of: .interfaceName.checked { $0.loader.checkInterface($1, $0) },
-                orElse: "leave the key out for all interfaces"),
+            .list(
+                "names", of: .interfaceName.checked { $0.loader.checkInterface($1, $0) }, example: "[eth0]",
+                orElse: "leave the key out for all interfaces", areNames: true),
             unless: "all `interfaces`", "where its frames arrive"),
         Key(
             "local", \.local,

@@ -3,6 +3,7 @@
 import Daemon
 import Forwarding
 import Foundation
+import Settings
 
 struct StatusScreen {
     let now: StatusReport
@@ -30,7 +31,7 @@ struct StatusScreen {
     }
 
     private var heading: [String] {
-        let mode = painter.paint(now.mode, now.mode == "active" ? .good : .attention)
+        let mode = painter.paint(now.mode.rawValue, now.mode == .active ? .good : .attention)
         let name = painter.paint("shuck \(now.version)", .bold)
         let reload =
             now.lastReloadSuccessful
@@ -54,8 +55,8 @@ struct StatusScreen {
 
     private var replies: String {
         let replies = now.mssReplies
-        let holds = replies.active == replies.asked || now.mode == "shadow"
-        let active = painter.paint(replies.active, holds ? .plain : .bad)
+        let holds = replies.active.rawValue == replies.asked.rawValue || now.mode == .shadow
+        let active = painter.paint(replies.active.rawValue, holds ? .plain : .bad)
         let table = replies.table.map { ", table inet \($0)" } ?? ""
         return "asked \(replies.asked), active \(active)\(table)"
     }
@@ -69,9 +70,9 @@ struct StatusScreen {
                 ? "-" : "\(interface.ringSlots) of \(interface.slotBytes) bytes"
             table.rows.append([
                 .init(interface.name),
-                .init(interface.state, interface.state == "receiving" ? .good : .bad),
-                "\(interface.mtu)", .init(interface.reversePath), .init(interface.claimAsked),
-                .init(interface.claimActive, holdsAsAsked(interface) ? .plain : .attention),
+                .init(interface.state.rawValue, interface.state == .receiving ? .good : .bad),
+                "\(interface.mtu)", .init(interface.reversePath), .init(interface.claimAsked.rawValue),
+                .init(interface.claimActive.rawValue, holdsAsAsked(interface) ? .plain : .attention),
                 .init(nodes(interface)),
                 .init(ring),
             ])
@@ -86,18 +87,19 @@ struct StatusScreen {
 
     /// Whether a claim is what was asked for; `auto` asks for a program in the kernel.
     private func holdsAsAsked(_ interface: StatusReport.Interface) -> Bool {
-        if interface.claimAsked == "off" || now.mode == "shadow" {
-            return interface.claimActive == "none"
+        switch interface.claimAsked {
+        case _ where now.mode == .shadow: interface.claimActive == .none
+        case .off: interface.claimActive == .none
+        case .socket: interface.claimActive == .socket
+        case .auto, .bpf: interface.claimActive == .tcx || interface.claimActive == .clsact
         }
-        if interface.claimAsked == "socket" { return interface.claimActive == "socket" }
-        return interface.claimActive != "socket" && interface.claimActive != "none"
     }
 
     private var devices: [String] {
         var table = Table("DEVICE", "STATE", ">MTU", ">QUEUES", "OFFLOADS", "JOINS", "NAMESPACE")
         for device in now.devices {
             table.rows.append([
-                .init(device.name), .init(device.state, device.state == "up" ? .good : .bad),
+                .init(device.name), .init(device.state.rawValue, device.state == .up ? .good : .bad),
                 "\(device.mtu)", "\(device.queues)",
                 .init(device.offloads.isEmpty ? "none" : device.offloads.joined(separator: " ")),
                 .init(device.joins.isEmpty ? "none" : device.joins.joined(separator: " ")),

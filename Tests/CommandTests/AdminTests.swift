@@ -266,8 +266,8 @@ final class FakeDaemon: Sendable {
         #expect(usual.contains("4 IPv6, 5 rules\n"))
         for (mode, active) in [("active", painted("off", .bad)), ("shadow", "off")] {
             let without = try screen {
-                $0.mode = mode
-                $0.mssReplies.active = "off"
+                $0.mode = .init(rawValue: mode) ?? $0.mode
+                $0.mssReplies.active = .off
                 $0.routesAge = 7.5
             }
             #expect(without.contains("MSS of replies asked nft, active \(active), table"), "\(mode)")

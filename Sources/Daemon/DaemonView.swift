@@ -1,0 +1,236 @@
+// The daemon at one moment, as values: whether it is ready, where it falls short of what was asked for.
+// Status and metrics are made of it. Snapshot.swift reads it.
+
+import Forwarding
+import Foundation
+import HostPlan
+import LinuxIO
+import Routing
+import Settings
+
+/// What the control thread sets.
+struct DaemonState: Sendable {
+    var configurationFile: String
+    var configuration: Configuration
+    /// Accepted since the start.
+    var configurations: UInt64 = 1
+    /// Of what the workers are handed; see `Assignment.generation`.
+    var generation: UInt64 = 1
+    var links: [Link]
+    var routes: RouteStatus
+    var warnings: [String] = []
+    /// What others changed on the host, and what it lacks.
+    var host: [Finding] = []
+    var startedNanoseconds = Host.monotonicNanoseconds()
+    var startedUnix = Host.unixSeconds()
+    var lastReloadSuccessful = true
+    var lastAppliedUnix = Host.unixSeconds()
+    var lastReloadUnix = Host.unixSeconds()
+    var lastReloadProblems: [String] = []
+    var isStopping = false
+}
+
+struct DaemonView: Sendable {
+    struct Interface: Sendable {
+        var name: String
+        var reversePath: ReversePathMode
+        var link: Link?
+        /// nil: it is not received from.
+        var ring: (slots: Int, slotBytes: Int)?
+        /// Why it could not be opened.
+        var absence: String?
+        var claim = StatusReport.Interface.Claim.none
+
+        var state: StatusReport.Interface.State {
+            guard let link, ring != nil else { return .absent }
+            return link.isUp ? .receiving : .down
+        }
+    }
+
+    struct Device: Sendable {
+        struct Open: Sendable {
+            var queues: Int
+            var offloads: TunDevice.Offloads
+            /// What the kernel refused though it had agreed to it.
+            var refused: TunDevice.Offloads
+        }
+
+        var settings: Configuration.Device
+        /// nil also in a pod: the links of this namespace know nothing of a pod's.
+        var link: Link?
+        var open: Open?
+        /// Why it could not be opened.
+        var absence: String?
+        /// Protocols whose segments are joined for it.
+        var joins: [String] = []
+
+        /// In a pod it was set up when it was opened.
+        var state: StatusReport.Device.State {
+            if settings.netns != nil { return open == nil ? .absent : .up }
+            return link.map { $0.isUp ? .up : .down } ?? .absent
+        }
+    }
+
+    struct Worker: Sendable {
+        var number: Int
+        var cpu: Int
+        /// Why it ended.
+        var failure: String?
+        var hasEnded = false
+        /// It did not look at its mailbox for so long that something must hold it.
+        var isStill = false
+        /// Why it goes on as it was before the last change.
+        var refusal: String?
+    }
+
+    var state: DaemonState
+    var interfaces: [Interface]
+    var devices: [Device]
+    var workers: [Worker]
+    var endedWorkers: [String] = []
+    var replies: StatusReport.Replies
+    /// Why the rules of before a change still stand.
+    var replyFailure: String?
+    /// Why frames of some interfaces are not claimed.
+    var claimAbsence: String?
+    /// Of plumbing and of claims.
+    var otherFindings: [Finding] = []
+    var uptime: Double
+    var isControlStill = false
+    var logFailure: String?
+    var logLinesDropped: UInt64 = 0
+}
+
+extension DaemonView {
+    /// Reasons why this instance is not forwarding as asked; empty when it is.
+    var unreadiness: [String] {
+        (state.isStopping ? ["shuck is stopping"] : [])
+            + findings.filter(\.isBlocking).map(\.description) + unhealthiness
+    }
+
+    /// Threads that ended, or that stand still.
+    var unhealthiness: [String] {
+        (isControlStill ? [Self.stillControl] : [])
+            + endedWorkers + workers.compactMap { $0.isStill && !$0.hasEnded ? stillness($0) : nil }
+    }
+
+    private static var stillControl: String {
+        """
+        the control thread stands still, so that routes, links, reloads and SIGTERM wait: see what \
+        holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or kill shuck
+        """
+    }
+
+    private func stillness(_ worker: Worker) -> String {
+        """
+        worker \(worker.number) on CPU \(worker.cpu) stands still, and its frames wait until its \
+        rings are full: see what holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or \
+        restart shuck
+        """
+    }
+
+    /// What `workers.coalesce` asks for, and where a device falls short of it.
+    var joining: String {
+        guard state.configuration.workers.coalesce else { return "off" }
+        let short = devices.filter { ($0.open?.queues ?? 0) > 0 && $0.joins.count < 2 }.map { device in
+            "\(device.settings.name) \(device.joins.isEmpty ? "nothing" : "\(device.joins[0]) only")"
+        }
+        return short.isEmpty ? "on" : "on, but \(short.joined(separator: ", "))"
+    }
+}
+
+// MARK: - Findings
+
+extension DaemonView {
+    /// Everything that falls short of what was asked for.
+    var findings: [Finding] {
+        var all = absentInterfaces() + absentDevices() + state.host + otherFindings + refusedOffloads()
+        func add(
+            _ what: Finding.What, _ subject: String, _ text: String, severity: Finding.Severity = .degraded
+        ) {
+            all.append(Finding(what: what, subject: subject, text: text, severity: severity))
+        }
+        // A dump after a change of links is daily business; one that is late is not.
+        if let reason = state.routes.due, state.routes.age >= 1 {
+            add(.routes, "mirror", "routes are being read again for more than a second: \(reason)")
+        }
+        if let replyFailure { add(.replies, "nft", "mss.replies: \(replyFailure)") }
+        if let claimAbsence {
+            add(.claim, "consume", "consume: frames of some interfaces are not claimed: \(claimAbsence)")
+        }
+        for worker in workers {
+            if worker.isStill {
+                // It is unhealthy already, which blocks.
+                add(.worker, "\(worker.number)", stillness(worker))
+            } else if let reason = worker.refusal {
+                let text = """
+                    worker \(worker.number) goes on as it was before the last change and is asked \
+                    again: \(reason)
+                    """
+                add(.worker, "\(worker.number)", text, severity: .blocking)
+            }
+        }
+        if let logFailure {
+            add(
+                .log, "standard error",
+                "lines of the log are lost, standard error cannot be written: \(logFailure)")
+        }
+        // Links that were stacked while shuck ran: traffic goes on, but each packet arrives twice.
+        for double in state.configuration.doubleInterfaces(state.links) {
+            add(.interface, double.name, double.text, severity: .blocking)
+        }
+        return all
+    }
+
+    private func absentInterfaces() -> [Finding] {
+        interfaces.compactMap { interface in
+            let name = interface.name
+            let problem: String? =
+                switch interface.state {
+                case .receiving: nil
+                case .down: "interface \(name) is down: ip link set \(name) up"
+                case .absent:
+                    interface.absence.map { "interface \(name) is not received from: \($0)" }
+                        ?? "interface \(name) is absent"
+                }
+            return problem.map { Finding(what: .interface, subject: name, text: $0, severity: .blocking) }
+        }
+    }
+
+    /// A pod that is gone is none of the others' business: its device blocks nothing.
+    private func absentDevices() -> [Finding] {
+        devices.compactMap { device in
+            let name = device.settings.name
+            if let absence = device.absence {
+                return Finding(
+                    what: .device, subject: name,
+                    text: "device \(name) is absent, its packets are dropped: \(absence)",
+                    severity: device.settings.netns == nil ? .blocking : .degraded)
+            }
+            guard device.settings.netns == nil, device.link?.isUp != true else { return nil }
+            return Finding(
+                what: .device, subject: name,
+                text: "device \(name) is not up: ip link set \(name) up", severity: .blocking)
+        }
+    }
+
+    /// Joining that was asked for and is not to be had, and why.
+    private func refusedOffloads() -> [Finding] {
+        guard state.configuration.workers.coalesce else { return [] }
+        return devices.compactMap { device in
+            guard let tun = device.open else { return nil }
+            let name = device.settings.name
+            let refused = tun.offloads.intersection(tun.refused).names
+            var text: String?
+            if !refused.isEmpty {
+                text = """
+                    \(name): the kernel refused joined segments \
+                    (\(refused.joined(separator: ", "))): they are written singly
+                    """
+            } else if !tun.offloads.contains(.udp) && tun.offloads.contains(.tcp) {
+                text = "\(name): UDP is written singly: joining it needs Linux 6.2"
+            }
+            return text.map { Finding(what: .offload, subject: name, text: $0, severity: .degraded) }
+        }
+    }
+}
