@@ -56,7 +56,7 @@ final class AnswerLoop {
     /// Takes what there is, at most a turn. Plain system calls: on some kernels a read by io_uring
     /// waits where there is nothing, and answers are few.
     /// - Returns: answers that were sent, and those that the kernel did not take.
-    func run(_ world: UnsafePointer<WorldView>) -> (sent: UInt64, failed: UInt64) {
+    func run(_ batch: Batch) -> (sent: UInt64, failed: UInt64) {
         var (sent, failed): (UInt64, UInt64) = (0, 0)
         for _ in 0..<Self.turn {
             let count = read(descriptor, buffer, Self.bytes)
@@ -66,15 +66,9 @@ final class AnswerLoop {
                 isClosed = errno != EAGAIN
                 break
             }
-            let packet = buffer + PacketRing.virtioHeaderBytes
-            let length = count - PacketRing.virtioHeaderBytes
-            let header = buffer.loadUnaligned(as: VirtioHeader.self)
-            // What was queued before the device was told to finish its packets.
-            guard header.flags & VirtioHeader.needsChecksum == 0,
-                header.gsoType == VirtioHeader.gsoNone,
-                let rule = AnswerRewrite.apply(packet, count: length, world: world)
-            else { continue }
-            if answers.sockets[rule]?.send(packet, length) ?? false {
+            guard let operation = batch.planReturn(buffer, count: count) else { continue }
+            let socket = answers.sockets[Int(operation.index)]
+            if socket?.send(operation.memory, Int(operation.length)) ?? false {
                 sent += 1
             } else {
                 failed += 1

@@ -1,5 +1,5 @@
-// A worker's loop: a batch of frames from its rings, judged, written to the TUNs, counted, given back.
-// It is handed descriptors and mappings and opens nothing.
+// A worker's loop: batch after batch, the next assignment at a batch border, and sleep when there is
+// nothing to do. It is handed descriptors and mappings and opens nothing.
 
 import Forwarding
 import Glibc
@@ -20,27 +20,14 @@ final class Worker {
         var pollTag: UInt64 { Worker.pollTag | UInt64(descriptor) }
     }
 
-    /// A frame of the batch on its way: where it lies and what became of its write.
-    struct Entry {
-        var port: UnsafeMutablePointer<Port>
-        var slot: Int
-        var expected: Int32
-        var result: Int32
-        var isQueued: Bool
-    }
-
-    private static let batch = Limits.batch
-    /// Bytes of an entry's own memory: 6 of padding, `virtio_net_hdr`, rewritten head, and what
-    /// a copy in steps of 16 may write too much.
-    static let scratchBytes = 16 + Limits.headBytes + 16
     /// Frames of a batch that exceeded their slot.
-    private static let bigFrames = 8
-    /// Nanoseconds that a worker lets go by, at most, before it looks for the rest of the runs that it
-    /// found, as NICs moderate their interrupts: a write costs far more than a packet in it. All that it
-    /// took is written by then; a packet alone brings no wait on, but may come within one.
+    static let bigFrames = 8
+    /// Interrupt moderation, in ns. After a batch in which joining saved at least half of the writes, the
+    /// worker sleeps this long before it polls again, so that the next batch holds more of the burst.
+    /// Frames already taken have been written. A lone packet never starts the wait but may fall into one.
     private static let moderation = 50_000
-    // Tags below `pollTag` are places in the batch; a poll's low bits are its descriptor.
-    private static let pollTag = UInt64(1) << 61
+    // Tags below `pollTag` are the places of operations; a poll's low bits are its descriptor.
+    static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
     private static let timerTag = UInt64(1) << 63
 
@@ -50,60 +37,41 @@ final class Worker {
     private var registered: [Int32]
     let queue: SubmissionQueue
     var assignment: Assignment
-    private let ports: UnsafeMutablePointer<Port>
-    private var portCount = 0
-    private var turns = RingTurns()
+    let ports: UnsafeMutablePointer<Port>
+    var portCount = 0
+    var turns = RingTurns()
     var writer: CounterBlock.Writer
     var examples: DropExamples.Writer
     private var isWakePolled = false
     /// Polls and timers in a row that failed, and the last one's errno.
     private var failedPolls = 0
     private var lastPollError: Int32 = 0
-    private var reassembler: Reassembler?
+    var reassembler: Reassembler?
     /// Those of the reassembler that the counters already hold.
-    private var countedFailures = Reassembler.Failures()
+    var countedFailures = Reassembler.Failures()
     private let timer: SubmissionTimer
     private var isTimerArmed = false
     private var patience = RingPatience()
     private var busyPoll = BusyPoll(limit: 0)
-    private var answerLoop: AnswerLoop?
-    /// The last batch injected something, and has so looked for completions.
+    var answerLoop: AnswerLoop?
+    /// The last batch went through the ring, so that its completions were looked for.
     var hasSubmitted = false
-    // Of the assignment, so that a batch counts no references.
-    private var world: UnsafePointer<WorldView>
-    var isShadow: Bool
-    /// Of the last batch runs spared at least half of the writes: more of them is on its way.
-    var isInRuns = false
-    /// Whether any device takes joined packets.
-    var joinsAny = false
+    /// Joining saved at least half of the last batch's writes.
+    var savesWrites = false
 
-    // Sized once; see `Limits`. All lie in `memory`, but the joiner's few, which lie in the heap of
-    // this thread.
+    /// All of it lies in `memory`.
+    let batch: Batch
     private let memory: NamedMemory
-    let cache: OuterCache
-    let joiner = Joiner()
-    /// What may be joined for each device.
-    let kinds: UnsafeMutablePointer<Joiner.Kinds>
-    let frames: UnsafeMutablePointer<Frame>
-    let verdicts: UnsafeMutablePointer<Verdict>
-    let entries: UnsafeMutablePointer<Entry>
-    /// Two a single packet; one a member of a run, and one for the run's headers.
-    let vectors: UnsafeMutablePointer<iovec>
-    let scratch: UnsafeMutableRawPointer
-    let message: UnsafeMutableRawPointer
-    private let big: UnsafeMutableRawPointer
+    /// Of each frame of the batch, to be given back.
+    let slots: UnsafeMutablePointer<UnsafeMutableRawPointer>
+    let big: UnsafeMutableRawPointer
 
     /// Memory for one worker's buffers, on the node of its CPU.
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
-        var bytes = NamedMemory.bytes(for: UInt8.self, OuterCache.byteCount)
+        var bytes = NamedMemory.bytes(
+            for: UInt8.self, Batch.byteCount(capacity: Limits.batch))
         bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces)
-        bytes += NamedMemory.bytes(for: Joiner.Kinds.self, Limits.devices)
-        bytes += NamedMemory.bytes(for: Frame.self, batch)
-        bytes += NamedMemory.bytes(for: Verdict.self, batch)
-        bytes += NamedMemory.bytes(for: Entry.self, batch)
-        bytes += NamedMemory.bytes(for: iovec.self, 2 * batch)
-        bytes += NamedMemory.bytes(for: UInt8.self, batch * scratchBytes)
-        bytes += NamedMemory.bytes(for: UInt8.self, ReplyMessage.capacity)
+        bytes += NamedMemory.bytes(for: UnsafeMutableRawPointer.self, Limits.batch)
         bytes += NamedMemory.bytes(for: UInt8.self, bigFrames * PacketRing.frameBytesMax)
         return try NamedMemory(name: "shuck-worker-\(worker)", byteCount: bytes, cpu: cpu)
     }
@@ -116,28 +84,20 @@ final class Worker {
         guard let first = mailbox.take() else { preconditionFailure("no first assignment") }
         self.mailbox = mailbox
         self.memory = memory
-        cache = OuterCache(
-            in: UnsafeMutableRawPointer(memory.take(UInt8.self, OuterCache.byteCount)))
+        batch = Batch(
+            in: memory.take(UInt8.self, Batch.byteCount(capacity: Limits.batch)),
+            capacity: Limits.batch)
         ports = memory.take(Port.self, Limits.interfaces)
-        kinds = memory.take(Joiner.Kinds.self, Limits.devices)
-        frames = memory.take(Frame.self, Self.batch)
-        verdicts = memory.take(Verdict.self, Self.batch)
-        entries = memory.take(Entry.self, Self.batch)
-        vectors = memory.take(iovec.self, 2 * Self.batch)
-        scratch = UnsafeMutableRawPointer(memory.take(UInt8.self, Self.batch * Self.scratchBytes))
-        message = UnsafeMutableRawPointer(memory.take(UInt8.self, ReplyMessage.capacity))
+        slots = memory.take(UnsafeMutableRawPointer.self, Limits.batch)
         big = UnsafeMutableRawPointer(
             memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
-        submission = try SubmissionRing(entries: UInt32(2 * Self.batch), files: Self.filePlaces)
+        submission = try SubmissionRing(entries: UInt32(2 * Limits.batch), files: Self.filePlaces)
         registered = [Int32](repeating: -1, count: submission.filePlaces)
         queue = submission.queue
         timer = SubmissionTimer()
         assignment = first
         writer = first.counters.writer
         examples = first.examples.writer
-        world = first.world.view
-        isShadow = first.isShadow
-        kinds.initialize(repeating: [], count: Limits.devices)
         guard try adopt(first) else {
             throw SystemError(
                 "start", "worker", errno: EINVAL, mend: mailbox.refusal(of: first.generation))
@@ -148,7 +108,6 @@ final class Worker {
     static var filePlaces: Int { min(Limits.devices, Host.descriptorLimit()) }
 
     deinit {
-        joiner.deallocate()
         timer.deallocate()
     }
 
@@ -165,7 +124,7 @@ final class Worker {
             if count > 0 {
                 if idleSince != 0 { busyPoll.note(gap: Host.monotonicNanoseconds() &- idleSince) }
                 idleSince = 0
-                if isInRuns && count < Self.batch && busyPoll.limit == 0 { Host.nap() }
+                if savesWrites && count < Limits.batch && busyPoll.limit == 0 { Host.nap() }
                 continue
             }
             if assignment.isLast { return }
@@ -199,14 +158,12 @@ final class Worker {
         assignment = next
         writer = next.counters.writer
         examples = next.examples.writer
-        world = next.world.view
-        cache.empty()
-        isShadow = next.isShadow
+        batch.adopt(
+            next.world.view, kinds: next.joins.map(\.kinds), errors: next.replies?.tokens,
+            isShadow: next.isShadow)
         if next.busyPollNanoseconds != busyPoll.limit {
             busyPoll = BusyPoll(limit: next.busyPollNanoseconds)
         }
-        for (place, join) in next.joins.enumerated() { kinds[place] = join.kinds }
-        joinsAny = next.joins.contains { !$0.kinds.isEmpty }
         mailbox.taken.store(next.generation, ordering: .releasing)
         return true
     }
@@ -256,7 +213,7 @@ final class Worker {
         writer.end()
     }
 
-    private func countFailures(_ failures: Reassembler.Failures) {
+    func countFailures(_ failures: Reassembler.Failures) {
         writer.add(.reassemblyOverlap, failures.overlap &- countedFailures.overlap)
         writer.add(.reassemblyMemory, failures.memory &- countedFailures.memory)
         writer.add(.reassemblyTimeout, failures.timeout &- countedFailures.timeout)
@@ -321,7 +278,7 @@ final class Worker {
             _ = reap()
         }
         if loop.isReadable {
-            let count = loop.run(world)
+            let count = loop.run(batch)
             if count.sent + count.failed > 0 {
                 writer.begin()
                 writer.add(.answersSent, count.sent)
@@ -333,118 +290,6 @@ final class Worker {
             loop.isPolled = true
             queue.queuePoll(loop.descriptor, tag: Self.pollTag | UInt64(loop.descriptor))
         }
-    }
-
-    /// One batch from the rings to the devices.
-    /// - Returns: how many frames it took; 0 when there were none.
-    private func step() throws(SystemError) -> Int {
-        let count = gather()
-        if count == 0 { return 0 }
-        let now = Host.monotonicNanoseconds()
-        Judge.judge(
-            frames, into: verdicts, count: count, world: world, cache: cache,
-            reassembler: reassembler, now: now)
-        try inject(count, now)
-        account(count, now)
-        return count
-    }
-
-    /// Takes ready slots: of one ring what is there, of several their turns.
-    private func gather() -> Int {
-        if portCount > 1 { return gatherInTurns() }
-        var bigTaken = 0
-        return portCount == 0 ? 0 : takeSlots(ports, 0, Self.batch, &bigTaken)
-    }
-
-    /// Apart from `gather`, so that one ring costs nothing for it.
-    @inline(never)
-    private func gatherInTurns() -> Int {
-        var bigTaken = 0
-        var busy = 0
-        var port = 0
-        while port < portCount {
-            let state = ports + port
-            if state.pointee.slots.isReady(state.pointee.cursor) { busy &+= 1 }
-            port &+= 1
-        }
-        var count = 0
-        return turns.serve(rings: portCount, busy: busy, batch: Self.batch) { port, limit in
-            let taken = takeSlots(ports + port, count, limit, &bigTaken)
-            count &+= taken
-            return taken
-        }
-    }
-
-    /// Takes up to `limit` ready slots of a ring, lost ones included, to the batch from `place` on.
-    /// - Returns: how many frames it took.
-    @inline(__always)
-    private func takeSlots(
-        _ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int, _ bigTaken: inout Int
-    ) -> Int {
-        var count = place
-        var end = place &+ limit
-        while count < end {
-            guard let slot = state.pointee.slots.slot(at: state.pointee.cursor) else { break }
-            if slot.isCopied && bigTaken == Self.bigFrames { break }
-            let index = state.pointee.cursor
-            // The count of slots is a power of two.
-            let mask = state.pointee.slots.count &- 1
-            state.pointee.cursor = (index &+ 1) & mask
-            state.pointee.slots.prefetch((index &+ 4) & mask)
-            if take(slot, index, state, count, &bigTaken) { count &+= 1 } else { end &-= 1 }
-        }
-        return count &- place
-    }
-
-    /// Describes one slot's frame to the judge; false when it is none that could be judged.
-    @inline(__always)
-    private func take(
-        _ slot: Slot, _ index: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int,
-        _ bigTaken: inout Int
-    ) -> Bool {
-        var frame = UnsafeMutableRawPointer(slot.frame)
-        var captured = slot.capturedLength
-        if captured < slot.wireLength {
-            guard slot.isCopied else {
-                // The kernel had no room for the whole: as if the ring had been full.
-                lose(port, index)
-                return false
-            }
-            let buffer = big + bigTaken &* PacketRing.frameBytesMax
-            let length = port.pointee.ring._withUnsafeGuaranteedRef {
-                $0.receive(
-                    into: buffer, capacity: PacketRing.frameBytesMax, wireLength: slot.wireLength)
-            }
-            guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
-                lose(port, index)
-                return false
-            }
-            bigTaken &+= 1
-            frame = buffer + PacketRing.virtioHeaderBytes
-            captured = length &- PacketRing.virtioHeaderBytes
-        }
-        let link = slot.linkLength
-        let hasLink = link >= 14 && captured >= link
-        (frames + place).initialize(
-            to: Frame(
-                network: UnsafeRawPointer(frame + (hasLink ? link : 0)),
-                head: scratch + (place &* Self.scratchBytes &+ 16),
-                length: hasLink ? captured &- link : 0,
-                wireLength: hasLink ? slot.wireLength &- link : 0, linkLength: link,
-                etherType: hasLink
-                    ? (frame + (link &- 2)).loadUnaligned(as: UInt16.self).bigEndian : 0,
-                interface: port.pointee.interface, isForUs: slot.isForUs,
-                vnet: (frame - PacketRing.virtioHeaderBytes).virtioHeader))
-        (entries + place).initialize(
-            to: Entry(port: port, slot: index, expected: 0, result: 0, isQueued: false))
-        return true
-    }
-
-    private func lose(_ port: UnsafeMutablePointer<Port>, _ index: Int) {
-        writer.begin()
-        writer.add(.truncated)
-        writer.end()
-        port.pointee.slots.release(index)
     }
 
     /// Hands over what is queued.
@@ -466,9 +311,9 @@ final class Worker {
         return completed.writes
     }
 
-    /// Submits where nothing more fits, as with many interfaces.
-    private func makeSpace() throws(SystemError) {
-        while queue.space == 0 {
+    /// Submits where no more fits, as with many interfaces.
+    func makeSpace(for count: Int = 1) throws(SystemError) {
+        while queue.space < count {
             try submit()
             _ = reap()
         }
@@ -481,7 +326,7 @@ final class Worker {
         var others = 0
         queue.reap { tag, result in
             if tag < Self.pollTag {
-                entries[Int(tag)].result = result
+                batch.operations[Int(tag)].result = result
                 writes &+= 1
                 return
             }
@@ -518,95 +363,6 @@ final class Worker {
             if events < 0 || events & Int32(POLLERR) != 0 {
                 ports[index].ring._withUnsafeGuaranteedRef { $0.clearError() }
             }
-        }
-    }
-
-    /// Counts every frame of the batch once and gives its slot back. Neighbours of one fate are
-    /// counted together.
-    private func account(_ count: Int, _ now: UInt64) {
-        let writer = self.writer
-        writer.begin()
-        writer.add(.received, UInt64(count))
-        examples.begin(now: now)
-        noteExample(0, now)
-        var first = 0
-        var writes: UInt64 = 0
-        var bytes: UInt64 = 0
-        for index in 0..<count {
-            let verdict = verdicts + index
-            let entry = entries + index
-            if entry.pointee.isQueued {
-                writes &+= 1
-                if entry.pointee.result != entry.pointee.expected { refuseWrite(index, now) }
-            }
-            if !verdict.hasFate(of: verdicts + first) {
-                endGroup(first, index, bytes, now)
-                first = index
-                bytes = 0
-            }
-            bytes &+= UInt64(verdict.pointee.length)
-            entry.pointee.port.pointee.slots.release(entry.pointee.slot)
-        }
-        tally(verdicts + first, UInt64(count &- first), bytes, writer)
-        writer.add(.writes, writes)
-        writer.set(.lastProgress, now)
-        if let reassembler, reassembler.failures != countedFailures {
-            countFailures(reassembler.failures)
-        }
-        writer.end()
-    }
-
-    // Apart from the loop of `account`, which they would cost registers.
-
-    @inline(never)
-    private func refuseWrite(_ index: Int, _ now: UInt64) {
-        verdicts[index].refuseWrite(entries[index].result)
-        noteExample(index, now)
-    }
-
-    /// - Parameter next: the first frame behind those of one fate.
-    @inline(never)
-    private func endGroup(_ first: Int, _ next: Int, _ bytes: UInt64, _ now: UInt64) {
-        tally(verdicts + first, UInt64(next &- first), bytes, writer)
-        noteExample(next, now)
-    }
-
-    /// Keeps a refused frame as its reason's example: of neighbours of one fate the first, while its
-    /// slot is still ours.
-    private func noteExample(_ index: Int, _ now: UInt64) {
-        let reason = verdicts[index].reason
-        if reason != .none { examples.note(reason, frames + index, now: now) }
-    }
-
-    private func tally(
-        _ verdict: UnsafeMutablePointer<Verdict>, _ count: UInt64, _ bytes: UInt64,
-        _ writer: CounterBlock.Writer
-    ) {
-        let shape = writer.shape
-        let value = verdict.pointee
-        if value.ecnCell != Verdict.noCell {
-            writer.add(shape.cells &+ Int(value.ecnCell), count)
-        }
-        switch value.kind {
-        case .inject:
-            writer.add(.injected, count)
-            let index = shape.injectIndex(
-                tunnel: value.tunnel, mode: value.mode, device: value.device)
-            writer.add(index, count)
-            writer.add(index &- shape.injected &+ shape.injectedBytes, bytes)
-            if value.destination != Verdict.noIndex {
-                writer.add(shape.destination &+ Int(value.destination), count)
-            }
-            if value.clampedMSS { writer.add(.clamped, count) }
-            if value.unclampedMSS { writer.add(.unclamped, count) }
-        case .pass: writer.add(.passed, count)
-        case .hold: writer.add(.held, count)
-        case .drop:
-            writer.add(.dropped, count)
-            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason), count)
-        case .reply:
-            writer.add(.replied, count)
-            writer.add(shape.replied &+ Int(value.reason.rawValue), count)
         }
     }
 

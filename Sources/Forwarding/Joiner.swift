@@ -6,90 +6,78 @@
 /// packet overtakes an earlier one of its flow, and only packets of other flows are overtaken.
 public struct Joiner: @unchecked Sendable, BitwiseCopyable {
     /// What a device's kernel cuts.
-    public struct Kinds: OptionSet, Sendable {
+    public struct Kinds: OptionSet, Sendable, BitwiseCopyable {
         public let rawValue: UInt8
         public init(rawValue: UInt8) { self.rawValue = rawValue }
         public static let tcp = Kinds(rawValue: 1)
         public static let udp = Kinds(rawValue: 2)
     }
 
-    /// Which packets of a batch were joined: bit n stands for packet n.
-    public struct Joined {
-        /// First packets of runs of two and more.
-        public fileprivate(set) var firsts: UInt64 = 0
-        /// Those behind a first.
-        public fileprivate(set) var followers: UInt64 = 0
-
-        /// None.
-        public init() {}
-
-        /// Whether a packet is in any run.
-        @inline(__always)
-        public func isMember(_ index: Int) -> Bool {
-            (firsts | followers) &>> UInt64(index) & 1 != 0
-        }
-        @inline(__always)
-        public func isFirst(_ index: Int) -> Bool { firsts &>> UInt64(index) & 1 != 0 }
-        @inline(__always)
-        public func isFollower(_ index: Int) -> Bool { followers &>> UInt64(index) & 1 != 0 }
-    }
-
     /// A run as it is written: the first's `Frame.head`, then each packet behind its headers.
-    public struct Run: BitwiseCopyable {
-        public fileprivate(set) var vnet = VirtioHeader()
+    struct Run: BitwiseCopyable {
+        fileprivate(set) var vnet = VirtioHeader()
         /// Bytes of IP and transport header, in every packet of the run.
-        public fileprivate(set) var headers: Int
+        fileprivate(set) var headers: Int
         /// Payload of every packet but the last, which may have less.
         fileprivate var segment: Int
         /// Headers once, and all payloads.
-        public fileprivate(set) var length: Int
-        public fileprivate(set) var count: Int
+        fileprivate(set) var length: Int
+        fileprivate(set) var count: Int
+    }
+
+    /// What is known of a packet of the batch.
+    private struct Flags: OptionSet, BitwiseCopyable {
+        let rawValue: UInt8
+        /// Of a run of two and more.
+        static let first = Flags(rawValue: 1)
+        /// Behind a first.
+        static let follower = Flags(rawValue: 2)
+        /// Its checksum was summed up, and whether it was right.
+        static let summed = Flags(rawValue: 4)
+        static let right = Flags(rawValue: 8)
     }
 
     private let runs: UnsafeMutablePointer<Run>
+    private let flags: UnsafeMutablePointer<Flags>
     private let followers: UnsafeMutablePointer<UInt8>
     private let firsts: UnsafeMutablePointer<UInt8>
-    /// The last packet of a flow, by its hash. What an earlier batch left never matches: were its
-    /// number that of a packet of this batch and flow, that packet would have put it there anew.
+    /// The last packet of a flow, by its hash. Needs no clearing between batches: a stale number can only
+    /// match a packet of the same flow in this batch, which has then written the entry already.
     private let table: UnsafeMutablePointer<UInt8>
 
-    public init() {
-        precondition(Limits.batch <= UInt64.bitWidth)
-        runs = .allocate(capacity: Limits.batch)
-        followers = .allocate(capacity: Limits.batch)
-        firsts = .allocate(capacity: Limits.batch)
-        table = .allocate(capacity: 256)
-        runs.initialize(
-            repeating: Run(headers: 0, segment: 0, length: 0, count: 0), count: Limits.batch)
-        followers.initialize(repeating: 0, count: Limits.batch)
-        firsts.initialize(repeating: 0, count: Limits.batch)
-        table.initialize(repeating: .max, count: 256)
+    static let bytesPerPacket = MemoryLayout<Run>.stride + 3
+    static let tableBytes = 256
+
+    /// - Parameter take: gives memory for so many bytes of a kind, the largest alignment first.
+    init(capacity: Int, _ take: (UInt8.Type, Int) -> UnsafeMutablePointer<UInt8>) {
+        precondition(capacity <= 1 << UInt8.bitWidth)
+        runs = UnsafeMutableRawPointer(take(UInt8.self, capacity * MemoryLayout<Run>.stride))
+            .bindMemory(to: Run.self, capacity: capacity)
+        flags = UnsafeMutableRawPointer(take(UInt8.self, capacity))
+            .bindMemory(to: Flags.self, capacity: capacity)
+        followers = take(UInt8.self, capacity)
+        firsts = take(UInt8.self, capacity)
+        table = take(UInt8.self, Self.tableBytes)
+        table.initialize(repeating: .max, count: Self.tableBytes)
     }
 
-    public func deallocate() {
-        runs.deallocate()
-        followers.deallocate()
-        firsts.deallocate()
-        table.deallocate()
-    }
+    // Of the batch that `join` saw last.
 
-    /// Finds the runs of a judged batch. What `Joined` does not name is written by itself.
-    /// - Parameter kinds: of each of the policy's devices.
-    /// - Parameter cache: with which the batch was judged. It knows when no flow came twice, so
-    ///   that such a batch is not looked at again.
+    /// Whether a packet is in any run.
     @inline(__always)
-    public func join(
-        _ frames: UnsafePointer<Frame>, _ verdicts: UnsafeMutablePointer<Verdict>, count: Int,
-        kinds: UnsafePointer<Kinds>, cache: OuterCache
-    ) -> Joined {
-        cache.mayHoldRuns ? join(frames, verdicts, count, kinds) : Joined()
-    }
+    func isMember(_ index: Int) -> Bool { !flags[index].isDisjoint(with: [.first, .follower]) }
+    @inline(__always)
+    func isFirst(_ index: Int) -> Bool { flags[index].contains(.first) }
 
+    /// Finds the runs of a judged batch.
+    /// - Parameter kinds: of each of the policy's devices.
+    /// - Returns: how many packets are in runs, the first of each not counted: writes that are saved.
     @inline(never)
-    @usableFromInline func join(
+    func join(
         _ frames: UnsafePointer<Frame>, _ verdicts: UnsafeMutablePointer<Verdict>, _ count: Int,
         _ kinds: UnsafePointer<Kinds>
-    ) -> Joined {
+    ) -> Int {
+        flags.initialize(repeating: [], count: count)
         var pass = Pass(frames: frames, verdicts: verdicts, kinds: kinds)
         var index = 0
         while index < count {
@@ -107,23 +95,28 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
             }
             index &+= 1
         }
-        return pass.joined
+        return pass.saved
     }
 
     /// The packet of a run behind this one.
     @inline(__always)
-    public func follower(of index: Int) -> Int { Int(followers[index]) }
+    private func follower(of index: Int) -> Int { Int(followers[index]) }
 
-    /// How many packets a run has.
-    public func count(of first: Int) -> Int { runs[first].count }
-
-    /// Of a run that was sealed.
-    public func isUDP(_ first: Int) -> Bool { runs[first].vnet.gsoType == VirtioHeader.gsoUDP }
+    /// The packets of a run, in order.
+    @inline(__always)
+    func forEachMember(of first: Int, _ body: (Int) -> Void) {
+        var index = first
+        body(index)
+        for _ in 1..<runs[first].count {
+            index = follower(of: index)
+            body(index)
+        }
+    }
 
     /// Writes the headers of a run to its first packet's `Frame.head`, as the kernel wants them
     /// of a packet to be cut: lengths of the whole, the last one's push flag, and the
     /// pseudo-header's sum for a checksum.
-    public func seal(
+    func seal(
         _ first: Int, _ frames: UnsafePointer<Frame>, _ verdicts: UnsafePointer<Verdict>
     ) -> Run {
         let run = runs + first
@@ -176,12 +169,9 @@ extension Joiner {
         let frames: UnsafePointer<Frame>
         let verdicts: UnsafeMutablePointer<Verdict>
         let kinds: UnsafePointer<Kinds>
-        var joined = Joined()
+        var saved = 0
         /// The newest packet that may belong to any flow: nothing joins what lies before it.
         var barrier = 0
-        /// Packets whose checksums were summed up, and those that were right.
-        var summed: UInt64 = 0
-        var right: UInt64 = 0
 
         @inline(__always)
         func packet(_ index: Int) -> Bytes {
@@ -195,7 +185,7 @@ extension Joiner {
     @inline(never)
     private func extend(_ pass: inout Pass, _ last: Int, _ index: Int) {
         guard last >= pass.barrier, pass.verdicts[index].flow != Flow.none else { return }
-        let isRun = pass.joined.isFollower(last)
+        let isRun = flags[last].contains(.follower)
         let first = isRun ? Int(firsts[last]) : last
         let (old, new) = (pass.verdicts + first, pass.verdicts + index)
         guard old.pointee.device == new.pointee.device,
@@ -239,20 +229,20 @@ extension Joiner {
             count: run.count &+ 1)
         followers[last] = UInt8(truncatingIfNeeded: index)
         firsts[index] = UInt8(truncatingIfNeeded: first)
-        pass.joined.firsts |= 1 &<< UInt64(first)
-        pass.joined.followers |= 1 &<< UInt64(index)
+        flags[first].insert(.first)
+        flags[index].insert(.follower)
+        pass.saved &+= 1
     }
 
     /// Whether the kernel would put just the checksum there that stands there. It makes new ones
     /// when it cuts, which would turn a wrong one into a right one. Costly, so it comes last, and
     /// once a packet.
     private func isRight(_ pass: inout Pass, _ index: Int, _ isTCP: Bool, _ transport: Int) -> Bool {
-        let bit = 1 &<< UInt64(index)
-        if pass.summed & bit != 0 { return pass.right & bit != 0 }
-        pass.summed |= bit
+        if flags[index].contains(.summed) { return flags[index].contains(.right) }
+        flags[index].insert(.summed)
         let isRight = Segment.hasRightChecksum(
             pass.packet(index), pass.verdicts[index].vnet, isTCP: isTCP, transport)
-        if isRight { pass.right |= bit }
+        if isRight { flags[index].insert(.right) }
         return isRight
     }
 }

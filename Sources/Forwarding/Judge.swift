@@ -3,26 +3,28 @@
 
 import Routing
 
-public enum Judge {
-    /// Judges `count` frames against one world, at most `Limits.batch`.
+package enum Judge {
+    /// Judges `count` frames against one world.
     /// - Parameter cache: the worker's, emptied when the world changed; without one every frame
     ///   takes the long way.
     /// - Parameter reassembler: the worker's; without one outer fragments are refused. The frame
     ///   that completes a datagram is replaced by it, in memory that stays until the next call.
-    /// - Parameter now: nanoseconds of a clock that does not go back, for the reassembler.
-    public static func judge(
+    @inline(never)
+    package static func judge(
         _ frames: UnsafeMutablePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>,
-        count: Int, world: UnsafePointer<WorldView>, cache: OuterCache? = nil,
-        reassembler: Reassembler? = nil, now: UInt64 = 0
+        count: Int, world: UnsafePointer<WorldView>, cache: OuterCache?,
+        reassembler: Reassembler?, times: UnsafePointer<ArrivalTimes>
     ) {
-        if let reassembler, !reassembler.isEmpty { reassembler.expire(now: now) }
+        if let reassembler, !reassembler.isEmpty {
+            reassembler.expire(now: times.pointee.of(frames))
+        }
         reassembler?.recycle()
         var frame = frames
         var result = verdicts
         let end = frames + count
         guard let cache else {
             while frame < end {
-                decide(frame, world, reassembler, now, into: result)
+                decide(frame, world, reassembler, times.pointee.of(frame), into: result)
                 frame += 1
                 result += 1
             }
@@ -31,21 +33,33 @@ public enum Judge {
         cache.beginBatch()
         while frame < end {
             if !FastPath.accepts(frame, world, cache, result) {
-                decide(frame, world, cache, reassembler, now, into: result)
+                decide(frame, world, cache, reassembler, times, into: result)
             }
             frame += 1
             result += 1
         }
     }
 
+    /// One frame or few, all of them `now`.
+    package static func judge(
+        _ frames: UnsafeMutablePointer<Frame>, into verdicts: UnsafeMutablePointer<Verdict>,
+        count: Int, world: UnsafePointer<WorldView>, cache: OuterCache? = nil,
+        reassembler: Reassembler? = nil, now: UInt64 = 0
+    ) {
+        var times = ArrivalTimes(first: frames, now: now)
+        judge(
+            frames, into: verdicts, count: count, world: world, cache: cache,
+            reassembler: reassembler, times: &times)
+    }
+
     /// Out of line: the loop's registers are for the common packet.
     @inline(never)
     private static func decide(
         _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
-        _ cache: OuterCache, _ reassembler: Reassembler?, _ now: UInt64,
+        _ cache: OuterCache, _ reassembler: Reassembler?, _ times: UnsafePointer<ArrivalTimes>,
         into result: UnsafeMutablePointer<Verdict>
     ) {
-        decide(frame, world, reassembler, now, into: result)
+        decide(frame, world, reassembler, times.pointee.of(frame), into: result)
         guard result.pointee.kind == .inject else { return }
         cache.noteAnyFlow()
         if result.pointee.mode != .native {

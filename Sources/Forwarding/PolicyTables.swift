@@ -90,6 +90,7 @@ public struct PolicyView: @unchecked Sendable, BitwiseCopyable {
     let ports: UnsafePointer<UInt32>
     let rewrites: UnsafePointer<SourceRewriteRecord>
     let rewriteCount: Int
+    let deviceMTUs: UnsafePointer<UInt32>
     /// Bit inner ECN << 2 | outer ECN: such a packet's marks and TTL stay as they are.
     let untouchedCells: UInt16
     let mssIPv4: UInt16
@@ -143,6 +144,7 @@ public final class PolicyTables: @unchecked Sendable {
         let rules = copied(build.rules)
         let ports = copied(build.ports)
         let rewrites = copied(policy.rewrites.map(SourceRewriteRecord.init))
+        let deviceMTUs = copied(policy.devices.map { UInt32($0.mtu) })
         release = {
             interfaces.deallocate()
             candidates.deallocate()
@@ -151,13 +153,14 @@ public final class PolicyTables: @unchecked Sendable {
             rules.deallocate()
             ports.deallocate()
             rewrites.deallocate()
+            deviceMTUs.deallocate()
         }
         view = PolicyView(
             locals: locals.view, candidates: UnsafePointer(candidates),
             tunnels: UnsafePointer(tunnels), tunnelCount: records.count, sources: sources.view,
             lists: UnsafePointer(lists), rules: UnsafePointer(rules),
             ports: UnsafePointer(ports), rewrites: UnsafePointer(rewrites),
-            rewriteCount: policy.rewrites.count,
+            rewriteCount: policy.rewrites.count, deviceMTUs: UnsafePointer(deviceMTUs),
             untouchedCells: PolicyCompiler.untouchedCells(policy),
             mssIPv4: PolicyCompiler.encoded(policy.mssIPv4),
             mssIPv6: PolicyCompiler.encoded(policy.mssIPv6),

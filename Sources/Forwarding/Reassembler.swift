@@ -152,7 +152,8 @@ public final class Reassembler {
     ///   datagram of 64 KB needs.
     /// - Parameter timeout: nanoseconds from a datagram's first fragment on.
     /// - Parameter seed: of the hash, so that nobody outside knows which datagrams share a bucket.
-    public init(memory: Int, timeout: UInt64, seed: UInt64) {
+    /// - Parameter batch: frames of a batch, each of which may complete a datagram.
+    public init(memory: Int, timeout: UInt64, seed: UInt64, batch: Int = Limits.batch) {
         let count = max(memory / Self.bytesPerCell, Self.cellsMin)
         self.timeout = timeout
         quota = UInt32(max(count / 8, Self.cellsMin))
@@ -167,7 +168,7 @@ public final class Reassembler {
         datagramBuckets = .allocate(capacity: buckets)
         remoteBuckets = .allocate(capacity: buckets)
         networkCells = .allocate(capacity: Self.networkCount)
-        staging = .allocate(byteCount: Limits.batch * Self.stagedBytes, alignment: 64)
+        staging = .allocate(byteCount: batch * Self.stagedBytes, alignment: 64)
         datagramBuckets.initialize(repeating: Self.none, count: buckets)
         remoteBuckets.initialize(repeating: Self.none, count: buckets)
         networkCells.initialize(repeating: 0, count: Self.networkCount)

@@ -1,6 +1,8 @@
 // A packet that its device cannot take: whether its sender is told, and the ICMP error that tells it.
 // Only for devices in pods' namespaces; in the host's the kernel routes, refuses and answers itself.
 
+import Synchronization
+
 /// How many ICMP errors may be sent: a bucket of `burst` tokens that fills at a steady rate, as
 /// one time stamp (the generic cell rate algorithm, ITU-T I.371), so that workers can share it.
 public struct ReplyRate: Sendable, Equatable, BitwiseCopyable {
@@ -26,6 +28,37 @@ public struct ReplyRate: Sendable, Equatable, BitwiseCopyable {
 
     @usableFromInline var allowed: UInt64 { tolerance }
     @usableFromInline var step: UInt64 { interval }
+}
+
+/// The tokens of a rate that workers share.
+public struct ReplyTokens: @unchecked Sendable, BitwiseCopyable {
+    private let rate: ReplyRate
+    private let stamp: UnsafeMutablePointer<Atomic<UInt64>>
+
+    /// To be deallocated when no worker takes of them any more.
+    public init(_ rate: ReplyRate) {
+        self.rate = rate
+        stamp = .allocate(capacity: 1)
+        stamp.initialize(to: Atomic(0))
+    }
+
+    public func deallocate() {
+        stamp.deinitialize(count: 1)
+        stamp.deallocate()
+    }
+
+    /// - Parameter now: nanoseconds of a clock that does not go back.
+    /// - Returns: whether there was one.
+    func take(now: UInt64) -> Bool {
+        var old = stamp.pointee.load(ordering: .relaxed)
+        while let new = rate.take(old, now: now) {
+            let (isTaken, found) = stamp.pointee.weakCompareExchange(
+                expected: old, desired: new, ordering: .relaxed)
+            if isTaken { return true }
+            old = found
+        }
+        return false
+    }
 }
 
 enum TooBig {
@@ -91,27 +124,29 @@ enum TooBig {
     }
 }
 
-/// The ICMP error for a frame that was judged `reply`.
+/// The ICMP error for a frame that was judged `reply`: a header, and the start of the inner packet.
 public enum ReplyMessage {
-    /// Bytes that `write` needs at most.
-    public static let capacity = 1280
+    /// Of the message.
+    public static let headerBytes = 8
+    /// Of IP header and message header together, at most.
+    public static let headersMax = 48
 
-    /// Writes the ICMP message (without an IP header) that is due to the inner source.
+    /// Writes the header of the ICMP message that is due to the inner source.
     ///
     /// IPv4: destination unreachable, fragmentation needed (RFC 1191 §4), with its checksum; in
     /// all at most 576 bytes with the IP header (RFC 1812 §4.3.2.3). IPv6: packet too big (RFC
     /// 4443 §3.2), at most 1280 bytes; its checksum is 0, for whoever adds the addresses. Never
     /// longer than the frame that it answers: else it quotes only the header and 8 bytes.
-    /// - Returns: bytes written.
-    public static func write(
+    /// - Returns: how many bytes of the inner packet follow.
+    package static func write(
         to message: UnsafeMutableRawPointer, _ frame: Frame, _ verdict: Verdict, mtu: Int
     ) -> Int {
         let isIPv4 = verdict.mode.innerIsIPv4
         let header = isIPv4 ? 20 : 40
         let packet = Bytes(
             frame.network + Int(verdict.offset), count: Int(verdict.length))
-        var quoted = min(packet.count, (isIPv4 ? 576 : 1280) - header - 8)
-        if header + 8 + quoted > frame.length {
+        var quoted = min(packet.count, (isIPv4 ? 576 : 1280) - header - headerBytes)
+        if header + headerBytes + quoted > frame.length {
             let own = isIPv4 ? Int(packet.u8(0) & 15) << 2 : 40
             quoted = min(packet.count, own + 8)
         }
@@ -120,57 +155,60 @@ public enum ReplyMessage {
         message.storeBigEndian(0, at: 2)
         message.storeBigEndian(0, at: 4)
         message.storeBigEndian(UInt16(clamping: mtu), at: 6)
-        (message + 8).copyMemory(from: packet.base, byteCount: quoted)
         if isIPv4 {
-            message.storeBigEndian(~sum(message, quoted + 8), at: 2)
+            let total = sum(packet.base, quoted, adding: sum(message, headerBytes))
+            message.storeBigEndian(~UInt16(total), at: 2)
         }
-        return 8 + quoted
+        return quoted
     }
 
-    /// The message behind an IP header of its own, as a router would send it: TTL 64, no
-    /// fragment. `source` is of the inner packet's family.
-    /// - Returns: bytes written; room for `capacity` is needed.
+    /// The message's header behind an IP header, as a router would send it: TTL 64, no fragment.
+    /// - Parameters:
+    ///   - headers: `headersMax` writable bytes.
+    ///   - message: what `write` wrote.
+    ///   - quoted: what follows it.
+    ///   - source: an address of the inner packet's family, as `target`.
+    /// - Returns: bytes written.
     public static func writePacket(
-        to packet: UnsafeMutableRawPointer, _ frame: Frame, _ verdict: Verdict, mtu: Int,
-        source: [UInt8]
+        to headers: UnsafeMutableRawPointer, _ message: UnsafeRawPointer,
+        quoted: UnsafeRawBufferPointer, source: [UInt8], target: UnsafeRawBufferPointer
     ) -> Int {
-        let isIPv4 = verdict.mode.innerIsIPv4
-        let header = isIPv4 ? 20 : 40
-        let inner = Bytes(frame.network + Int(verdict.offset), count: Int(verdict.length))
-        let length = write(to: packet + header, frame, verdict, mtu: mtu)
-        let target = inner.dropFirst(isIPv4 ? 12 : 8, count: isIPv4 ? 4 : 16)
-        if isIPv4 {
-            packet.storeBigEndian(0x45c0, at: 0)
-            packet.storeBigEndian(UInt16(header + length), at: 2)
-            packet.storeBigEndian(0, at: 4)
-            packet.storeBigEndian(0, at: 6)
-            packet.storeBigEndian(64 << 8 | UInt16(ProtocolNumber.icmp), at: 8)
-            packet.storeBigEndian(0, at: 10)
+        let header = source.count == 4 ? 20 : 40
+        let length = headerBytes + quoted.count
+        (headers + header).copyMemory(from: message, byteCount: headerBytes)
+        if source.count == 4 {
+            headers.storeBigEndian(0x45c0, at: 0)
+            headers.storeBigEndian(UInt16(header + length), at: 2)
+            headers.storeBigEndian(0, at: 4)
+            headers.storeBigEndian(0, at: 6)
+            headers.storeBigEndian(64 << 8 | UInt16(ProtocolNumber.icmp), at: 8)
+            headers.storeBigEndian(0, at: 10)
         } else {
-            packet.storeBigEndian(0x6000, at: 0)
-            packet.storeBigEndian(0, at: 2)
-            packet.storeBigEndian(UInt16(length), at: 4)
-            packet.storeBigEndian(UInt16(ProtocolNumber.icmpv6) << 8 | 64, at: 6)
+            headers.storeBigEndian(0x6000, at: 0)
+            headers.storeBigEndian(0, at: 2)
+            headers.storeBigEndian(UInt16(length), at: 4)
+            headers.storeBigEndian(UInt16(ProtocolNumber.icmpv6) << 8 | 64, at: 6)
         }
-        let addresses = packet + (isIPv4 ? 12 : 8)
-        source.withUnsafeBytes { addresses.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
-        (addresses + source.count).copyMemory(from: target.base, byteCount: target.count)
-        if isIPv4 {
-            packet.storeBigEndian(~sum(packet, header), at: 10)
+        let addresses = headers + (header - 2 * source.count)
+        addresses.copyMemory(from: source, byteCount: source.count)
+        (addresses + source.count).copyMemory(from: target.baseAddress!, byteCount: target.count)
+        if source.count == 4 {
+            headers.storeBigEndian(~UInt16(sum(headers, header)), at: 10)
         } else {
             // RFC 8200 §8.1: addresses, length and next header stand before the message.
-            var total = UInt32(sum(addresses, 32)) + UInt32(length) + UInt32(ProtocolNumber.icmpv6)
-            total += UInt32(sum(packet + header, length))
-            total = (total & 0xffff) + total >> 16
-            total = (total & 0xffff) + total >> 16
-            packet.storeBigEndian(~UInt16(total), at: header + 2)
+            var total = UInt32(length) + UInt32(ProtocolNumber.icmpv6)
+            total = sum(addresses, 32 + headerBytes, adding: total)
+            total = sum(quoted.baseAddress!, quoted.count, adding: total)
+            headers.storeBigEndian(~UInt16(total), at: header + 2)
         }
-        return header + length
+        return header + headerBytes
     }
 
-    /// RFC 1071, over any count of bytes.
-    private static func sum(_ bytes: UnsafeMutableRawPointer, _ count: Int) -> UInt16 {
-        var total: UInt32 = 0
+    /// RFC 1071, over any count of bytes: 16 bits.
+    private static func sum(
+        _ bytes: UnsafeRawPointer, _ count: Int, adding first: UInt32 = 0
+    ) -> UInt32 {
+        var total = first
         var offset = 0
         while offset < count {
             let high = UInt32(bytes.load(fromByteOffset: offset, as: UInt8.self))
@@ -181,6 +219,6 @@ public enum ReplyMessage {
             offset += 2
         }
         while total > 0xffff { total = (total & 0xffff) + total >> 16 }
-        return UInt16(total)
+        return total
     }
 }

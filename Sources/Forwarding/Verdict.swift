@@ -135,11 +135,11 @@ public struct Verdict {
 extension Verdict {
     /// Where the ECN cell goes in a fate.
     static let cellShift: UInt64 = 24
-    /// The first eight bytes of a verdict that lets a packet through, without its ECN cell.
+    /// The first eight bytes of a verdict that lets a packet through, without its ECN cell, as
+    /// `checkLayout` has them.
     static func fate(_ mode: Mode, _ tunnel: UInt16) -> UInt64 {
-        var verdict = Verdict(kind: .inject, mode: mode, tunnel: tunnel)
-        verdict.ecnCell = 0
-        return withUnsafeBytes(of: &verdict) { $0.load(as: UInt64.self) }
+        UInt64(Kind.inject.rawValue) | UInt64(DropReason.none.rawValue) << 8
+            | UInt64(mode.rawValue) << 16 | UInt64(tunnel) << 48
     }
 
     /// That the fields lie as `accept` writes and `hasFate` reads them.
@@ -164,8 +164,8 @@ extension UnsafeMutablePointer where Pointee == Verdict {
     @inlinable @inline(__always)
     public func hasFate(of other: UnsafeMutablePointer<Verdict>) -> Bool {
         let (one, two) = (UnsafeRawPointer(self), UnsafeRawPointer(other))
-        // Kind to tunnel, then device and destination.
-        return one.load(as: UInt64.self) == two.load(as: UInt64.self)
+        // Kind to tunnel, then device and destination. A verdict lies at a multiple of 4 bytes.
+        return one.loadUnaligned(as: UInt64.self) == two.loadUnaligned(as: UInt64.self)
             && one.load(fromByteOffset: 8, as: UInt32.self)
                 == two.load(fromByteOffset: 8, as: UInt32.self)
     }

@@ -8,6 +8,8 @@ import Synchronization
 /// What a slot holds, as the kernel left it.
 @frozen
 public struct Slot {
+    /// Where it begins, for `Slots.release`.
+    public let start: UnsafeMutableRawPointer
     /// The frame's link-layer header; ten bytes before it stands the `virtio_net_hdr`.
     public let frame: UnsafeMutableRawPointer
     /// Bytes at `frame`.
@@ -23,9 +25,10 @@ public struct Slot {
 
     @inlinable @inline(__always)
     init(
-        frame: UnsafeMutableRawPointer, capturedLength: Int, wireLength: Int, linkLength: Int,
-        isCopied: Bool, isForUs: Bool
+        start: UnsafeMutableRawPointer, frame: UnsafeMutableRawPointer, capturedLength: Int,
+        wireLength: Int, linkLength: Int, isCopied: Bool, isForUs: Bool
     ) {
+        self.start = start
         self.frame = frame
         self.capturedLength = capturedLength
         self.wireLength = wireLength
@@ -229,7 +232,7 @@ public struct Slots: @unchecked Sendable, BitwiseCopyable {
         // sockaddr_ll follows the 32 bytes of the header; at its tenth stands sll_pkttype.
         let packetType = (base + 42).load(as: UInt8.self)
         return Slot(
-            frame: base + mac,
+            start: base, frame: base + mac,
             capturedLength: min(Int(header.pointee.tp_snaplen), size &- mac),
             wireLength: Int(header.pointee.tp_len),
             linkLength: Int(header.pointee.tp_net) &- mac,
@@ -247,21 +250,21 @@ public struct Slots: @unchecked Sendable, BitwiseCopyable {
             & UInt32(TP_STATUS_USER) != 0
     }
 
-    /// Asks for a slot's header and the frame's head ahead of the time they are read.
+    /// Asks for header and frame's head of the slot fourth behind one ahead of the time they are read.
+    /// Behind the last slot that does nothing.
     @inlinable @inline(__always)
-    public func prefetch(_ index: Int) {
-        let base = memory + (index &* size)
-        clinux_prefetch(base)
-        clinux_prefetch(base + 64)
-        clinux_prefetch(base + 128)
+    public func prefetch(after start: UnsafeMutableRawPointer) {
+        let slot = start + (4 &* size)
+        clinux_prefetch(slot)
+        clinux_prefetch(slot + 64)
+        clinux_prefetch(slot + 128)
     }
 
     /// Gives a slot back to the kernel. Its bytes must not be needed any more.
     @inlinable @inline(__always)
-    public func release(_ index: Int) {
+    public static func release(_ start: UnsafeMutableRawPointer) {
         clinux_store_release(
-            (memory + index &* size).assumingMemoryBound(to: UInt32.self),
-            UInt32(TP_STATUS_KERNEL))
+            start.assumingMemoryBound(to: UInt32.self), UInt32(TP_STATUS_KERNEL))
     }
 }
 

@@ -56,12 +56,20 @@ public final class ReplySockets: Sendable {
 
     /// Sends an ICMP message; the kernel writes the IP header, and ICMPv6's checksum.
     /// - Parameter target: 4 or 16 bytes, network order.
-    /// - Returns: whether the kernel took it.
-    public func send(_ message: UnsafeRawPointer, _ count: Int, to target: [UInt8]) -> Bool {
-        guard let descriptor = target.count == 4 ? socket4 : socket6 else { return false }
-        return Self.withAddress(target) {
-            sendto(descriptor.number, message, count, Int32(MSG_DONTWAIT), $0, $1)
-        } == count
+    /// - Returns: bytes that the kernel took, or a negative errno.
+    public func send(
+        _ pieces: UnsafeMutablePointer<iovec>, _ count: Int, to target: UnsafeRawBufferPointer
+    ) -> Int32 {
+        guard let descriptor = target.count == 4 ? socket4 : socket6 else { return -EAFNOSUPPORT }
+        let sent = Self.withAddress(Array(target)) { address, length in
+            var message = msghdr()
+            message.msg_name = UnsafeMutableRawPointer(mutating: address)
+            message.msg_namelen = length
+            message.msg_iov = pieces
+            message.msg_iovlen = count
+            return sendmsg(descriptor.number, &message, Int32(MSG_DONTWAIT))
+        }
+        return sent < 0 ? -errno : Int32(truncatingIfNeeded: sent)
     }
 
     private static func withAddress<T>(

@@ -94,7 +94,9 @@ public final class SubmissionRing {
         let one = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
         one.initialize(to: 1)
         defer { one.deallocate() }
-        queue.queueWrite(place: 0, one, 8, tag: 0)
+        var writes = queue.beginWrites()
+        writes.write(place: 0, one, 8, tag: 0)
+        _ = writes.end()
         // Both ways in: without waiting, and with it.
         let entered = queue.submit()
         guard entered >= 0 else { throw Self.failure(ofSubmit: -entered) }
@@ -191,27 +193,65 @@ public struct SubmissionQueue: BitwiseCopyable {
 
     @usableFromInline init(ring: UnsafeMutablePointer<io_uring>) { self.ring = ring }
 
-    /// Queues a gathering write to a registered file. `vectors` must stay until it was submitted,
-    /// the bytes until its completion. There must be space.
+    /// Queues writes, one after the other; `Writes.end` makes them the ring's. Nothing else may be queued
+    /// before that, and there must be space.
     @inlinable @inline(__always)
-    public func queueGather(
-        place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
-    ) {
-        let entry = io_uring_get_sqe(ring)!
-        io_uring_prep_writev(entry, place, vectors, count, 0)
-        entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
-        entry.pointee.user_data = tag
-    }
+    public func beginWrites() -> Writes { Writes(ring: ring) }
 
-    /// Queues a write of `count` bytes to a registered file. They must stay until its completion.
-    @inlinable @inline(__always)
-    public func queueWrite(
-        place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
-    ) {
-        let entry = io_uring_get_sqe(ring)!
-        io_uring_prep_write(entry, place, bytes, count, 0)
-        entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
-        entry.pointee.user_data = tag
+    public struct Writes {
+        @usableFromInline let ring: UnsafeMutablePointer<io_uring>
+        @usableFromInline let entries: UnsafeMutablePointer<io_uring_sqe>
+        @usableFromInline let mask: UInt32
+        @usableFromInline var tail: UInt32
+
+        @inlinable @inline(__always)
+        init(ring: UnsafeMutablePointer<io_uring>) {
+            self.ring = ring
+            entries = ring.pointee.sq.sqes
+            mask = ring.pointee.sq.ring_mask
+            tail = ring.pointee.sq.sqe_tail
+        }
+
+        /// Queues a write of `count` bytes to a registered file. They must stay until its completion.
+        @inlinable @inline(__always)
+        public mutating func write(
+            place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
+        ) {
+            let entry = next()
+            io_uring_prep_write(entry, place, bytes, count, 0)
+            finish(entry, tag)
+        }
+
+        /// Queues a gathering write to a registered file. `vectors` must stay until it was submitted,
+        /// the bytes until its completion.
+        @inlinable @inline(__always)
+        public mutating func gather(
+            place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
+        ) {
+            let entry = next()
+            io_uring_prep_writev(entry, place, vectors, count, 0)
+            finish(entry, tag)
+        }
+
+        /// As liburing's `io_uring_get_sqe`, with the tail in a register.
+        @inlinable @inline(__always)
+        mutating func next() -> UnsafeMutablePointer<io_uring_sqe> {
+            defer { tail &+= 1 }
+            return entries + Int(tail & mask)
+        }
+
+        @inlinable @inline(__always)
+        func finish(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ tag: UInt64) {
+            entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
+            entry.pointee.user_data = tag
+        }
+
+        /// - Returns: how many there are.
+        @inlinable @inline(__always)
+        public func end() -> Int {
+            defer { ring.pointee.sq.sqe_tail = tail }
+            return Int(tail &- ring.pointee.sq.sqe_tail)
+        }
     }
 
     /// Queues one wakeup for when the descriptor can be read.
@@ -263,9 +303,12 @@ public struct SubmissionQueue: BitwiseCopyable {
     public func reap(_ body: (UInt64, Int32) -> Void) {
         let head = clinux_cq_head(ring)
         let tail = clinux_cq_tail(ring)
+        // Loaded once: for the compiler anything that `body` writes could change them.
+        let completions = ring.pointee.cq.cqes!
+        let mask = ring.pointee.cq.ring_mask
         var index = head
         while index != tail {
-            let completion = clinux_cqe_at(ring, index)!
+            let completion = completions + Int(index & mask)
             body(completion.pointee.user_data, completion.pointee.res)
             index &+= 1
         }

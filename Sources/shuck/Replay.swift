@@ -1,5 +1,5 @@
-// The second driver of the judge: frames of a capture one by one, inner packets to another one.
-// Its clock is the capture's and its chance has a fixed seed: the same bytes again each time.
+// Another driver of the worker's batch: frames from a capture, inner packets to another one. Its clock is
+// the capture's and its chance has a fixed seed: the same bytes again each time, for each size of a batch.
 
 import Captures
 import Forwarding
@@ -94,28 +94,30 @@ final class Replay {
     private var clock = CaptureClock()
     private let output: CaptureWriter
     private let replies: CaptureWriter?
-    private let rate: ReplyRate?
-    private var rateStamp: UInt64 = 0
+    private let tokens: ReplyTokens?
     private let sources: ReplySources
     private let verdictLines: VerdictLines?
 
     private let reassembler: Reassembler?
-    private let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
-    private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
-    private let message = UnsafeMutableRawPointer.allocate(
-        byteCount: ReplyMessage.capacity, alignment: 8)
-    private let head = UnsafeMutableRawPointer.allocate(
-        byteCount: Limits.headBytes, alignment: 64)
+    private let memory: UnsafeMutableRawPointer
+    private let batch: Batch
+    /// Of the frames in the batch: bytes, times by the capture, times by the clock.
+    private var frames: [UnsafeMutableRawBufferPointer]
+    private var stamps: [timeval] = []
+    private var times: [UInt64] = []
+    /// What a receiver gets of each of them.
+    private var packets: [[UInt8]]
 
+    /// - Parameter batchSize: frames that are judged together, at most.
     init(
-        world: World, configuration: Configuration, arrivals: Arrivals, output: CaptureWriter,
-        replies: CaptureWriter?, verdictLines: VerdictLines?
+        world: World, configuration: Configuration, batchSize: Int, arrivals: Arrivals,
+        output: CaptureWriter, replies: CaptureWriter?, verdictLines: VerdictLines?
     ) {
         self.world = world
         self.arrivals = arrivals
         self.output = output
         self.replies = replies
-        rate = ReplyRate(configuration.icmp)
+        tokens = ReplyRate(configuration.icmp).map { ReplyTokens($0) }
         sources = ReplySources(configuration)
         self.verdictLines = verdictLines
         let fragments = configuration.outer.fragments
@@ -123,66 +125,102 @@ final class Replay {
             fragments.memory == 0
             ? nil
             : Reassembler(
-                memory: fragments.memory, timeout: fragments.timeout.nanoseconds, seed: 1)
+                memory: fragments.memory, timeout: fragments.timeout.nanoseconds, seed: 1,
+                batch: batchSize)
+        memory = .allocate(byteCount: Batch.byteCount(capacity: batchSize), alignment: 128)
+        batch = Batch(in: memory, capacity: batchSize)
+        frames = (0..<batchSize).map { _ in .allocate(byteCount: 2048, alignment: 8) }
+        packets = [[UInt8]](repeating: [], count: batchSize)
+        batch.adopt(
+            world.view,
+            kinds: world.policy.policy.devices.map { _ in
+                configuration.workers.coalesce ? [.tcp, .udp] : []
+            },
+            errors: tokens, isShadow: false)
     }
 
     deinit {
-        frame.deallocate()
-        verdict.deallocate()
-        message.deallocate()
-        head.deallocate()
+        tokens?.deallocate()
+        memory.deallocate()
+        for frame in frames { frame.deallocate() }
     }
 
+    /// Adds a frame to the batch, and works the batch off when it is full.
     func take(_ packet: CapturedPacket) {
+        let place = stamps.count
         // Too short for its link layer: as a frame of a protocol that is not ours.
         let parsed = packet.interface.link.parse(packet.bytes) ?? (packet.bytes.count, 0, false)
-        // A packet of no bytes has no address.
-        let base = packet.bytes.baseAddress ?? UnsafeRawPointer(head)
-        frame.initialize(
+        if packet.bytes.count > frames[place].count {
+            frames[place].deallocate()
+            frames[place] = .allocate(byteCount: packet.bytes.count, alignment: 8)
+        }
+        frames[place].copyMemory(from: packet.bytes)
+        (batch.frames + place).initialize(
             to: Frame(
-                network: base + parsed.length, head: head,
-                length: packet.bytes.count - parsed.length,
+                network: UnsafeRawPointer(frames[place].baseAddress! + parsed.length),
+                head: batch.head(place), length: packet.bytes.count - parsed.length,
                 wireLength: packet.wireLength - parsed.length, linkLength: parsed.length,
                 etherType: parsed.etherType, interface: arrivals.interface(of: packet),
                 isForUs: parsed.isForUs))
         clock.advance(to: packet.nanoseconds)
-        let now = clock.now
-        Judge.judge(
-            frame, into: verdict, count: 1, world: world.view, reassembler: reassembler, now: now)
-        if verdict.pointee.kind == .reply { reply(at: packet.time, now) }
-        record(frame.pointee, verdict.pointee, packet.time)
+        stamps.append(packet.time)
+        times.append(clock.now)
+        if stamps.count == batch.capacity { finish() }
     }
 
-    /// As the daemon does it: what there is no token for is a drop.
-    private func reply(at time: timeval, _ now: UInt64) {
-        guard let rate, let stamp = rate.take(rateStamp, now: now) else {
-            verdict.pointee.kind = .drop
-            return
+    /// Works off what the batch holds.
+    func finish() {
+        guard !stamps.isEmpty else { return }
+        let plan = batch.plan(
+            count: stamps.count, reassembler: reassembler, now: clock.now, arrivals: times)
+        for place in plan.operations {
+            perform(batch.operations[place])
+            batch.operations[place].result = batch.operations[place].length
         }
-        rateStamp = stamp
-        guard let replies else { return }
-        let isIPv4 = verdict.pointee.mode.innerIsIPv4
-        let count = ReplyMessage.writePacket(
-            to: message, frame.pointee, verdict.pointee,
-            mtu: world.policy.policy.devices[Int(verdict.pointee.device)].mtu,
-            source: isIPv4 ? sources.ipv4 : sources.ipv6)
-        replies.write(
-            time, UnsafeRawBufferPointer(start: message, count: count),
-            UnsafeRawBufferPointer(start: nil, count: 0))
+        precondition(batch.settle(plan.operations) == nil)
+        for place in stamps.indices { record(batch.verdicts[place], place) }
+        stamps.removeAll(keepingCapacity: true)
+        times.removeAll(keepingCapacity: true)
     }
 
-    private func record(_ frame: Frame, _ verdict: Verdict, _ time: timeval) {
+    private func perform(_ operation: Batch.Operation) {
+        switch operation.target {
+        case .device:
+            let bytes = operation.content
+            let packet = Array(bytes.dropFirst(VirtioHeader.byteCount))
+            guard !operation.joined.isEmpty else {
+                packets[Int(operation.frame)] = packet
+                return
+            }
+            let header = bytes.withUnsafeBytes { $0.loadUnaligned(as: VirtioHeader.self) }
+            // As many as were joined; what cannot be is left empty, and shows.
+            var cut = Segmentation.packets(packet, header)[...]
+            batch.forEachFrame(of: operation) { packets[$0] = cut.popFirst() ?? [] }
+        case .icmpError:
+            guard let replies else { return }
+            let target = batch.receiver(of: operation)
+            let (message, quoted) = (operation.pieces[0], operation.pieces[1])
+            let rest = UnsafeRawBufferPointer(start: quoted.base, count: quoted.count)
+            withUnsafeTemporaryAllocation(byteCount: ReplyMessage.headersMax, alignment: 8) {
+                let count = ReplyMessage.writePacket(
+                    to: $0.baseAddress!, message.base, quoted: rest,
+                    source: target.count == 4 ? sources.ipv4 : sources.ipv6, target: target)
+                replies.write(
+                    stamps[Int(operation.frame)], UnsafeRawBufferPointer(rebasing: $0[..<count]), rest)
+            }
+        case .probeReturn: break
+        }
+    }
+
+    private func record(_ verdict: Verdict, _ place: Int) {
         verdictLines?.write(verdict, frame: counts.frames)
         counts.frames += 1
         switch verdict.kind {
         case .inject:
             counts.injected += 1
-            let head = Int(verdict.headLength)
-            output.write(
-                time, UnsafeRawBufferPointer(start: frame.head, count: head),
-                UnsafeRawBufferPointer(
-                    start: frame.network + Int(verdict.offset) + head,
-                    count: Int(verdict.length) - head))
+            packets[place].withUnsafeBytes {
+                output.write(stamps[place], $0, UnsafeRawBufferPointer(start: nil, count: 0))
+            }
         case .pass: counts.passed += 1
         case .hold: counts.held += 1
         case .drop:

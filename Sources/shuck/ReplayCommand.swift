@@ -61,10 +61,19 @@ struct ReplayCommand: ParsableCommand {
             valueName: "json"))
     var rules: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Frames that are judged and joined together, at most; every number gives the same output.",
+            valueName: "frames"))
+    var batch = Limits.batch
+
     @OptionGroup var file: ConfigurationOption
     @OptionGroup var format: JSONOption
 
     func validate() throws {
+        guard (1...Batch.capacityMax).contains(batch) else {
+            throw ValidationError("--batch is a number from 1 to \(Batch.capacityMax)")
+        }
         if routes.isEmpty && !rules.isEmpty {
             throw ValidationError("--rules lead to routes: give --routes too")
         }
@@ -104,7 +113,7 @@ struct ReplayCommand: ParsableCommand {
         }
         let lines = try verdicts.map { try VerdictLines(LineFile(path: $0), policy: policy) }
         let replay = Replay(
-            world: world, configuration: configuration,
+            world: world, configuration: configuration, batchSize: batch,
             arrivals: Arrivals(policy, given: place, names: names), output: writer,
             replies: answers, verdictLines: lines)
         var damage: CaptureError?
@@ -114,6 +123,7 @@ struct ReplayCommand: ParsableCommand {
             // What came before it was judged and is written all the same.
             damage = error
         }
+        replay.finish()
         try writer.flush()
         try answers?.flush()
         try lines?.close()

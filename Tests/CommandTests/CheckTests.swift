@@ -184,7 +184,7 @@ import Testing
         let help = try Shell().shuck("replay", "--help").output
         let words = help.split { !$0.isLetter && $0 != "-" }
         let options = Set(words.filter { $0.hasPrefix("--") }).subtracting(["--version", "--help"])
-        #expect(options.count == 9)
+        #expect(options.count == 10)
         for option in options { #expect(page.contains("`\(option)"), "\(option)") }
     }
 }

@@ -110,14 +110,13 @@ struct JoinerRandomTests {
     @Test("bytes, order and number of packets", arguments: 0..<8)
     func batches(seed: Int) {
         var random = Random(UInt64(seed) + 77)
-        let joiner = Joiner()
-        defer { joiner.deallocate() }
+        let worker = TestBatch()
         var (injected, written) = (0, 0)
         for _ in 0..<40 {
             let segments = batch(&random)
             // Flows that look alike to the table: only their headers tell them apart.
             let mask: UInt32? = random.chance(2) ? nil : [4, 0x0300_0004][random.below(2)]
-            let found = writes(segments, joiner: joiner, flowMask: mask)
+            let found = writes(segments, in: worker, flowMask: mask)
             expectSameBytes(found, segments)
             var place = [Int](repeating: -1, count: segments.count)
             var next = 0

@@ -393,12 +393,11 @@ struct JoinerFlowTests {
 
     @Test("a batch finds nothing of the one before")
     func batches() {
-        let joiner = Joiner()
-        defer { joiner.deallocate() }
+        let worker = TestBatch()
         let segments = Kind(mode: .ipip, isTCP: true).segments(20)
         for range in [0..<10, 10..<20, 3..<5, 0..<20, 7..<8] {
             let part = Array(segments[range])
-            let found = writes(part, joiner: joiner)
+            let found = writes(part, in: worker)
             expectSameBytes(found, part)
             #expect(found.map(\.members) == [Array(part.indices)])
         }

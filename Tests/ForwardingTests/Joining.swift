@@ -92,50 +92,69 @@ struct Write {
     var packet: [UInt8]
 }
 
+/// A batch with memory of its own, for tests.
+final class TestBatch {
+    let batch: Batch
+    private let memory: UnsafeMutableRawPointer
+
+    init(capacity: Int = Limits.batch) {
+        memory = .allocate(byteCount: Batch.byteCount(capacity: capacity), alignment: 128)
+        batch = Batch(in: memory, capacity: capacity)
+    }
+
+    deinit { memory.deallocate() }
+}
+
 /// The writes of a batch, in order. Every frame lies in a heap block of exactly its size.
 /// - Parameter flowMask: what is left of the flows' hashes.
 func writes(
     _ segments: [Segment], kinds: Joiner.Kinds = [.tcp, .udp], world: World = joiningWorld,
-    joiner given: Joiner? = nil, flowMask: UInt32? = nil,
+    in given: TestBatch = TestBatch(), flowMask: UInt32? = nil,
     change: (inout Verdict) -> Void = { _ in }
 ) -> [Write] {
+    withJudged(segments, kinds: kinds, world: world, in: given, flowMask: flowMask, change) {
+        batch, times in
+        batch.list(segments.count, times).operations.map { Write(batch.operations[$0], batch) }
+    }
+}
+
+/// Puts segments into a batch and judges them.
+func withJudged<T>(
+    _ segments: [Segment], kinds: Joiner.Kinds = [.tcp, .udp], world: World = joiningWorld,
+    in given: TestBatch = TestBatch(), flowMask: UInt32? = nil, isShadow: Bool = false,
+    errors: ReplyTokens? = nil, _ change: (inout Verdict) -> Void = { _ in },
+    _ body: (Batch, ArrivalTimes) throws -> T
+) rethrows -> T {
+    let batch = given.batch
     let packets = segments.map(\.encapsulated.packet)
     let blocks = packets.map { packet in
         let block = malloc(packet.count)!
         packet.withUnsafeBytes { _ = memcpy(block, $0.baseAddress!, packet.count) }
         return block
     }
-    let heads = segments.map { _ in malloc(Limits.headBytes)! }
-    let cache = OuterCache()
-    let joiner = given ?? Joiner()
-    defer {
-        for buffer in blocks + heads { free(buffer) }
-        cache.deallocate()
-        if given == nil { joiner.deallocate() }
+    defer { for block in blocks { free(block) } }
+    batch.adopt(
+        world.view, kinds: world.policy.policy.devices.map { _ in kinds }, errors: errors,
+        isShadow: isShadow)
+    for index in segments.indices {
+        (batch.frames + index).initialize(
+            to: Frame(
+                network: UnsafeRawPointer(blocks[index]), head: batch.head(index),
+                length: packets[index].count, wireLength: packets[index].count, linkLength: 14,
+                etherType: segments[index].mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: 0,
+                isForUs: true, vnet: segments[index].vnet(linkLength: 14)))
     }
-    var frames = segments.indices.map { index in
-        Frame(
-            network: UnsafeRawPointer(blocks[index]), head: heads[index],
-            length: packets[index].count, wireLength: packets[index].count, linkLength: 14,
-            etherType: segments[index].mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: 0,
-            isForUs: true, vnet: segments[index].vnet(linkLength: 14))
+    var times = ArrivalTimes(first: batch.frames, now: 1_000_000_000)
+    Judge.judge(
+        batch.frames, into: batch.verdicts, count: segments.count, world: world.view,
+        cache: batch.cache, reassembler: nil, times: &times)
+    for index in segments.indices {
+        change(&batch.verdicts[index])
+        guard let flowMask, batch.verdicts[index].kind == .inject else { continue }
+        let flow = Flow.of(batch.frames + index, batch.verdicts + index)
+        if flow > Flow.none { batch.verdicts[index].flow = flow & flowMask }
     }
-    var verdicts = segments.map { _ in Verdict(kind: .hold) }
-    Judge.judge(&frames, into: &verdicts, count: frames.count, world: world.view, cache: cache)
-    for index in verdicts.indices {
-        change(&verdicts[index])
-        guard let flowMask, verdicts[index].kind == .inject else { continue }
-        let flow = Flow.of(&frames[index], &verdicts[index])
-        if flow > Flow.none { verdicts[index].flow = flow & flowMask }
-    }
-    let joined = joiner.join(
-        frames, &verdicts, count: frames.count,
-        kinds: [Joiner.Kinds](repeating: kinds, count: 8), cache: cache)
-    return segments.indices.compactMap { index in
-        guard verdicts[index].kind == .inject, !joined.isFollower(index) else { return nil }
-        return joined.isFirst(index)
-            ? run(index, joiner, frames, verdicts) : single(index, frames, verdicts)
-    }
+    return try body(batch, times)
 }
 
 /// Any destination, through a device that all packets fit.
@@ -144,34 +163,16 @@ let joiningWorld = world {
     $0.mssIPv6 = .off
 }
 
-private func single(_ index: Int, _ frames: [Frame], _ verdicts: [Verdict]) -> Write {
-    let verdict = verdicts[index]
-    let head = UnsafeRawBufferPointer(start: frames[index].head, count: Int(verdict.headLength))
-    let rest = UnsafeRawBufferPointer(
-        start: frames[index].network + Int(verdict.offset), count: Int(verdict.length))
-    return Write(
-        members: [index], vnet: verdict.vnet,
-        packet: Array(head) + rest.dropFirst(Int(verdict.headLength)))
-}
-
-private func run(
-    _ first: Int, _ joiner: Joiner, _ frames: [Frame], _ verdicts: [Verdict]
-) -> Write {
-    let run = joiner.seal(first, frames, verdicts)
-    var bytes = Array(UnsafeRawBufferPointer(start: frames[first].head, count: run.headers))
-    var members: [Int] = []
-    var index = first
-    while true {
-        let rest = UnsafeRawBufferPointer(
-            start: frames[index].network + Int(verdicts[index].offset),
-            count: Int(verdicts[index].length))
-        bytes += rest.dropFirst(run.headers)
-        members.append(index)
-        if members.count == run.count { break }
-        index = joiner.follower(of: index)
+extension Write {
+    init(_ operation: Batch.Operation, _ batch: Batch) {
+        let bytes = operation.content
+        #expect(bytes.count == Int(operation.length))
+        var members: [Int] = []
+        batch.forEachFrame(of: operation) { members.append($0) }
+        self.members = members
+        vnet = bytes.withUnsafeBytes { $0.loadUnaligned(as: VirtioHeader.self) }
+        packet = Array(bytes.dropFirst(VirtioHeader.byteCount))
     }
-    #expect(bytes.count == run.length)
-    return Write(members: members, vnet: run.vnet, packet: bytes)
 }
 
 /// What leaves the host in place of a packet that was written with this header: net/core/gso.c,

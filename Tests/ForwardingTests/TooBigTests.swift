@@ -35,10 +35,11 @@ struct TooBigTests {
         let bytes = packet.packet
         return bytes.withUnsafeBytes { memory -> Answer? in
             let head = UnsafeMutableRawPointer.allocate(byteCount: 1280, alignment: 8)
-            let message = UnsafeMutableRawPointer.allocate(byteCount: 1280, alignment: 8)
+            let headers = UnsafeMutableRawPointer.allocate(
+                byteCount: ReplyMessage.headersMax, alignment: 8)
             defer {
                 head.deallocate()
-                message.deallocate()
+                headers.deallocate()
             }
             var frame = Frame(
                 network: memory.baseAddress!, head: head, length: bytes.count,
@@ -50,14 +51,18 @@ struct TooBigTests {
             guard verdict.kind == .reply else { return nil }
             #expect(verdict.reason == .packetTooBig)
             let mtu = world.policy.policy.devices[Int(verdict.device)].mtu
-            let count = ReplyMessage.write(to: message, frame, verdict, mtu: mtu)
-            let bare = Array(UnsafeRawBufferPointer(start: message, count: count))
+            let quoted = UnsafeRawBufferPointer(
+                start: frame.network + Int(verdict.offset),
+                count: ReplyMessage.write(to: head, frame, verdict, mtu: mtu))
             let source = packet.inner.isIPv4 ? ip("192.0.2.2") : ip("2001:db8::2")
-            let whole = ReplyMessage.writePacket(
-                to: message, frame, verdict, mtu: mtu, source: source.bytes)
+            let target = packet.inner.source.bytes
+            let count = target.withUnsafeBytes {
+                ReplyMessage.writePacket(
+                    to: headers, head, quoted: quoted, source: source.bytes, target: $0)
+            }
             return Answer(
-                message: bare,
-                packet: Array(UnsafeRawBufferPointer(start: message, count: whole)))
+                message: Array(UnsafeRawBufferPointer(start: head, count: 8)) + quoted,
+                packet: Array(UnsafeRawBufferPointer(start: headers, count: count)) + quoted)
         }
     }
 

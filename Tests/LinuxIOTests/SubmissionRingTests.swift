@@ -202,3 +202,21 @@ import Testing
         #expect(throws: SystemError.self) { try SubmissionRing(entries: 1 << 20, files: 64) }
     }
 }
+
+extension SubmissionQueue {
+    fileprivate func queueWrite(
+        place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
+    ) {
+        var writes = beginWrites()
+        writes.write(place: place, bytes, count, tag: tag)
+        #expect(writes.end() == 1)
+    }
+
+    fileprivate func queueGather(
+        place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
+    ) {
+        var writes = beginWrites()
+        writes.gather(place: place, vectors, count, tag: tag)
+        #expect(writes.end() == 1)
+    }
+}

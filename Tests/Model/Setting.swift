@@ -97,11 +97,18 @@ public struct Answer: Equatable, Sendable {
     static let ownIPv6: [UInt8] = [0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 
     private static func reply(_ verdict: Verdict, of frame: Frame, _ policy: Policy) -> [UInt8] {
-        [UInt8](unsafeUninitializedCapacity: ReplyMessage.capacity) { buffer, count in
-            count = ReplyMessage.writePacket(
-                to: UnsafeMutableRawPointer(buffer.baseAddress!), frame, verdict,
-                mtu: policy.devices[Int(verdict.device)].mtu,
-                source: verdict.mode.innerIsIPv4 ? ownIPv4 : ownIPv6)
+        let isIPv4 = verdict.mode.innerIsIPv4
+        let packet = frame.network + Int(verdict.offset)
+        let quoted = ReplyMessage.write(
+            to: frame.head, frame, verdict, mtu: policy.devices[Int(verdict.device)].mtu)
+        let rest = UnsafeRawBufferPointer(start: packet, count: quoted)
+        let headers = [UInt8](unsafeUninitializedCapacity: ReplyMessage.headersMax) {
+            $1 = ReplyMessage.writePacket(
+                to: UnsafeMutableRawPointer($0.baseAddress!), frame.head, quoted: rest,
+                source: isIPv4 ? ownIPv4 : ownIPv6,
+                target: UnsafeRawBufferPointer(
+                    start: packet + (isIPv4 ? 12 : 8), count: isIPv4 ? 4 : 16))
         }
+        return headers + rest
     }
 }

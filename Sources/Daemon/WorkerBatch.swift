@@ -1,0 +1,283 @@
+// One batch of a worker: slots to frames, the batch's operations to the kernel, its verdicts to counters.
+
+import Forwarding
+import Glibc
+import LinuxIO
+
+extension Worker {
+    /// One batch from the rings to the devices.
+    /// - Returns: how many frames it took; 0 when there were none.
+    func step() throws(SystemError) -> Int {
+        let count = gather()
+        if count == 0 { return 0 }
+        let now = Host.monotonicNanoseconds()
+        let plan = batch.plan(count: count, reassembler: reassembler, now: now)
+        savesWrites = plan.savesWrites
+        hasSubmitted = false
+        var operations = plan.operations
+        while !operations.isEmpty {
+            if try perform(operations) { hasSubmitted = true }
+            guard let rest = batch.settle(operations) else { break }
+            noteRefusedJoins(operations)
+            operations = rest
+        }
+        account(count, now)
+        return count
+    }
+
+    // MARK: - Gather
+
+    /// Takes ready slots: of one ring what is there, of several their turns.
+    private func gather() -> Int {
+        if portCount > 1 { return gatherInTurns() }
+        var bigTaken = 0
+        return portCount == 0 ? 0 : takeSlots(ports, 0, Limits.batch, &bigTaken)
+    }
+
+    /// Apart from `gather`, so that one ring costs nothing for it.
+    @inline(never)
+    private func gatherInTurns() -> Int {
+        var bigTaken = 0
+        var busy = 0
+        var port = 0
+        while port < portCount {
+            let state = ports + port
+            if state.pointee.slots.isReady(state.pointee.cursor) { busy &+= 1 }
+            port &+= 1
+        }
+        var count = 0
+        return turns.serve(rings: portCount, busy: busy, batch: Limits.batch) { port, limit in
+            let taken = takeSlots(ports + port, count, limit, &bigTaken)
+            count &+= taken
+            return taken
+        }
+    }
+
+    /// Takes up to `limit` ready slots of a ring, lost ones included, to the batch from `place` on.
+    /// - Returns: how many frames it took.
+    @inline(__always)
+    private func takeSlots(
+        _ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int, _ bigTaken: inout Int
+    ) -> Int {
+        let slots = state.pointee.slots
+        // The count of slots is a power of two.
+        let mask = slots.count &- 1
+        var cursor = state.pointee.cursor
+        var count = place
+        var end = place &+ limit
+        while count < end {
+            guard let slot = slots.slot(at: cursor) else { break }
+            if slot.capturedLength >= slot.wireLength {
+                slots.prefetch(after: slot.start)
+                describe(slot, slot.frame, slot.capturedLength, state, count)
+                count &+= 1
+            } else if slot.isCopied && bigTaken == Self.bigFrames {
+                break
+            } else if takeLarge(cursor, state, count, &bigTaken) {
+                count &+= 1
+            } else {
+                end &-= 1
+            }
+            cursor = (cursor &+ 1) & mask
+        }
+        state.pointee.cursor = cursor
+        return count &- place
+    }
+
+    /// Takes a frame that exceeds its slot; false when it is not to be had.
+    @inline(never)
+    private func takeLarge(
+        _ cursor: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int, _ bigTaken: inout Int
+    ) -> Bool {
+        guard let slot = port.pointee.slots.slot(at: cursor) else { return false }
+        guard slot.isCopied else {
+            // The kernel had no room for the whole: as if the ring had been full.
+            lose(slot)
+            return false
+        }
+        let buffer = big + bigTaken &* PacketRing.frameBytesMax
+        let length = port.pointee.ring._withUnsafeGuaranteedRef {
+            $0.receive(
+                into: buffer, capacity: PacketRing.frameBytesMax, wireLength: slot.wireLength)
+        }
+        guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
+            lose(slot)
+            return false
+        }
+        bigTaken &+= 1
+        describe(
+            slot, buffer + PacketRing.virtioHeaderBytes, length &- PacketRing.virtioHeaderBytes,
+            port, place)
+        return true
+    }
+
+    /// Describes a frame to the judge.
+    @inline(__always)
+    private func describe(
+        _ slot: Slot, _ frame: UnsafeMutableRawPointer, _ captured: Int,
+        _ port: UnsafeMutablePointer<Port>, _ place: Int
+    ) {
+        let link = slot.linkLength
+        let hasLink = link >= 14 && captured >= link
+        (batch.frames + place).initialize(
+            to: Frame(
+                network: UnsafeRawPointer(frame + (hasLink ? link : 0)), head: batch.head(place),
+                length: hasLink ? captured &- link : 0,
+                wireLength: hasLink ? slot.wireLength &- link : 0, linkLength: link,
+                etherType: hasLink
+                    ? (frame + (link &- 2)).loadUnaligned(as: UInt16.self).bigEndian : 0,
+                interface: port.pointee.interface, isForUs: slot.isForUs,
+                vnet: (frame - PacketRing.virtioHeaderBytes).loadUnaligned(as: VirtioHeader.self)))
+        self.slots[place] = slot.start
+    }
+
+    private func lose(_ slot: Slot) {
+        writer.begin()
+        writer.add(.truncated)
+        writer.end()
+        Slots.release(slot.start)
+    }
+
+    // MARK: - Perform
+
+    /// Performs operations, and waits until each has its result. Writes to devices are one system call.
+    /// - Returns: whether there were any of those.
+    private func perform(_ places: Range<Int>) throws(SystemError) -> Bool {
+        try makeSpace(for: places.count)
+        var writes = queue.beginWrites()
+        // Calls nothing, so that all it needs is in registers.
+        for place in places where batch.operations[place].target == .device {
+            let operation = batch.operations + place
+            let (index, tag) = (Int32(operation.pointee.index), UInt64(truncatingIfNeeded: place))
+            if operation.pointee.pieceCount == 0 {
+                writes.write(
+                    place: index, operation.pointee.memory,
+                    UInt32(bitPattern: operation.pointee.length), tag: tag)
+            } else {
+                writes.gather(
+                    place: index, vectors(operation), UInt32(operation.pointee.pieceCount),
+                    tag: tag)
+            }
+        }
+        let queued = writes.end()
+        if queued < places.count { sendErrors(places) }
+        if queued == 0 { return false }
+        try submit()
+        var completed = reap().writes
+        // A TUN queue never blocks, so this is for a kernel that defers its completions or took
+        // only some of the writes.
+        while completed < queued { completed &+= try wait() }
+        return true
+    }
+
+    @inline(never)
+    private func sendErrors(_ places: Range<Int>) {
+        for place in places where batch.operations[place].target == .icmpError {
+            let operation = batch.operations + place
+            operation.pointee.result =
+                assignment.replies?.sockets.send(
+                    vectors(operation), Int(operation.pointee.pieceCount),
+                    to: batch.receiver(of: operation.pointee)) ?? -EAFNOSUPPORT
+        }
+    }
+
+    @inline(__always)
+    private func vectors(
+        _ operation: UnsafeMutablePointer<Batch.Operation>
+    ) -> UnsafeMutablePointer<iovec> {
+        UnsafeMutableRawPointer(mutating: operation.pointee.memory)
+            .assumingMemoryBound(to: iovec.self)
+    }
+
+    /// Tells of devices whose kernel refuses to cut what it agreed to.
+    @inline(never)
+    private func noteRefusedJoins(_ places: Range<Int>) {
+        for place in places where batch.operations[place].isRefusedJoin {
+            let operation = batch.operations[place]
+            assignment.joins[Int(operation.index)].refusals?.note(
+                operation.joined == .udp ? .udp : .tcp)
+            writer.begin()
+            writer.add(.refusedJoins)
+            writer.end()
+        }
+    }
+
+    // MARK: - Account
+
+    /// Counts every frame of the batch once and gives its slot back. Neighbours of one fate are
+    /// counted together.
+    private func account(_ count: Int, _ now: UInt64) {
+        let writer = self.writer
+        writer.begin()
+        writer.add(.received, UInt64(count))
+        examples.begin(now: now)
+        noteExample(0, now)
+        let verdicts = batch.verdicts
+        var first = 0
+        var bytes: UInt64 = 0
+        for index in 0..<count {
+            let verdict = verdicts + index
+            if !verdict.hasFate(of: verdicts + first) {
+                endGroup(first, index, bytes, now)
+                first = index
+                bytes = 0
+            }
+            bytes &+= UInt64(verdict.pointee.length)
+            Slots.release(slots[index])
+        }
+        tally(verdicts + first, UInt64(count &- first), bytes, writer)
+        writer.add(.writes, UInt64(batch.writes))
+        writer.set(.lastProgress, now)
+        if let reassembler, reassembler.failures != countedFailures {
+            countFailures(reassembler.failures)
+        }
+        writer.end()
+    }
+
+    /// Apart from the loop of `account`, which it would cost registers.
+    /// - Parameter next: the first frame behind those of one fate.
+    @inline(never)
+    private func endGroup(_ first: Int, _ next: Int, _ bytes: UInt64, _ now: UInt64) {
+        tally(batch.verdicts + first, UInt64(next &- first), bytes, writer)
+        noteExample(next, now)
+    }
+
+    /// Keeps a refused frame as its reason's example: of neighbours of one fate the first, while its
+    /// slot is still ours.
+    private func noteExample(_ index: Int, _ now: UInt64) {
+        let reason = batch.verdicts[index].reason
+        if reason != .none { examples.note(reason, batch.frames + index, now: now) }
+    }
+
+    private func tally(
+        _ verdict: UnsafeMutablePointer<Verdict>, _ count: UInt64, _ bytes: UInt64,
+        _ writer: CounterBlock.Writer
+    ) {
+        let shape = writer.shape
+        let value = verdict.pointee
+        if value.ecnCell != Verdict.noCell {
+            writer.add(shape.cells &+ Int(value.ecnCell), count)
+        }
+        switch value.kind {
+        case .inject:
+            writer.add(.injected, count)
+            let index = shape.injectIndex(
+                tunnel: value.tunnel, mode: value.mode, device: value.device)
+            writer.add(index, count)
+            writer.add(index &- shape.injected &+ shape.injectedBytes, bytes)
+            if value.destination != Verdict.noIndex {
+                writer.add(shape.destination &+ Int(value.destination), count)
+            }
+            if value.clampedMSS { writer.add(.clamped, count) }
+            if value.unclampedMSS { writer.add(.unclamped, count) }
+        case .pass: writer.add(.passed, count)
+        case .hold: writer.add(.held, count)
+        case .drop:
+            writer.add(.dropped, count)
+            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason), count)
+        case .reply:
+            writer.add(.replied, count)
+            writer.add(shape.replied &+ Int(value.reason.rawValue), count)
+        }
+    }
+}
