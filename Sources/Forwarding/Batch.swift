@@ -83,7 +83,7 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
     public let verdicts: UnsafeMutablePointer<Verdict>
     /// Those of the plan, then those that follow from refused ones.
     public let operations: UnsafeMutablePointer<Operation>
-    let cache: OuterCache
+    package let cache: OuterCache
     let joiner: Joiner
     /// What may be joined for each device.
     let kinds: UnsafeMutablePointer<Joiner.Kinds>

@@ -1,4 +1,4 @@
-// Puts the same random frames to shuck, with and without its cache, and to the model.
+// Puts the same random frames to the judge alone, to a worker's batch, and to the model.
 
 import Forwarding
 
@@ -75,7 +75,10 @@ public final class Trial {
     private let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: Limits.batch)
     private let heads = UnsafeMutableRawPointer.allocate(
         byteCount: Limits.batch * Limits.headBytes, alignment: 64)
-    private let cache = OuterCache()
+    private let batchMemory = UnsafeMutableRawPointer.allocate(
+        byteCount: Batch.byteCount(capacity: Limits.batch), alignment: 128)
+    private let batch: Batch
+    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
     /// So large that nothing is ever evicted, which is at random.
     private let reassemblers = (0..<2).map { _ in
         Reassembler(memory: 64 << 20, timeout: 30_000_000_000, seed: 1)
@@ -84,13 +87,14 @@ public final class Trial {
     private var arrivals: [Arrival] = []
     public private(set) var tally = Tally()
 
-    public init() {}
+    public init() { batch = Batch(in: batchMemory, capacity: Limits.batch) }
 
     deinit {
+        tokens.deallocate()
         frames.deallocate()
         verdicts.deallocate()
         heads.deallocate()
-        cache.deallocate()
+        batchMemory.deallocate()
     }
 
     /// Everything follows from the seed: the policy, the routes and the frames.
@@ -102,7 +106,9 @@ public final class Trial {
         let before = reassemblers.map(\.failures)
         var now: UInt64 = 0
         var generator = PacketGenerator(setting, Random(random.next()))
-        cache.empty()
+        batch.adopt(
+            world.view, kinds: world.policy.policy.devices.map { _ in [.tcp, .udp] },
+            errors: tokens, isShadow: false)
         var judged = 0
         while judged < Self.packetsPerWorld {
             let count = 1 + random.below(Limits.batch)
@@ -110,14 +116,14 @@ public final class Trial {
             for _ in 0..<count { arrivals.append(generator.next()) }
             now += UInt64(random.percent(98) ? 1_000_000 : random.below(40) * 1_000_000_000)
             let expected = arrivals.map { model.answer($0, now: now) }
-            for (cache, reassembler) in zip([nil, cache], reassemblers) {
-                let answers = judge(
-                    world, cache, setting.fragmentTimeout == nil ? nil : reassembler, now)
+            for (isPlanned, reassembler) in zip([false, true], reassemblers) {
+                let answers = try answers(
+                    world, isPlanned, setting.fragmentTimeout == nil ? nil : reassembler, now)
                 for index in 0..<count where answers[index] != expected[index] {
                     throw Difference(
                         description: describe(
                             seed, setting, judged + index, arrivals[index], expected[index],
-                            answers[index], isCached: cache != nil))
+                            answers[index], isPlanned: isPlanned))
                 }
             }
             for index in 0..<count {
@@ -144,38 +150,87 @@ public final class Trial {
         }
     }
 
-    private func judge(
-        _ world: World, _ cache: OuterCache?, _ reassembler: Reassembler?, _ now: UInt64
-    ) -> [Answer] {
+    /// - Parameter isPlanned: by a batch; else by the judge, without what a batch remembers.
+    private func answers(
+        _ world: World, _ isPlanned: Bool, _ reassembler: Reassembler?, _ now: UInt64
+    ) throws(Difference) -> [Answer] {
         memory.removeAll(keepingCapacity: true)
         for arrival in arrivals {
             memory += arrival.bytes
             // What a read beyond the packet finds.
             for index in 0..<Self.slackBytes { memory.append(UInt8(0x45 ^ index & 7)) }
         }
-        return memory.withUnsafeBytes { memory in
+        let frames = isPlanned ? batch.frames : self.frames
+        var wrong: String?
+        let answers = memory.withUnsafeBytes { memory in
             var offset = 0
             for (index, arrival) in arrivals.enumerated() {
                 (frames + index).initialize(
                     to: Frame(
                         network: memory.baseAddress! + offset,
-                        head: heads + index * Limits.headBytes, length: arrival.bytes.count,
+                        head: isPlanned ? batch.head(index) : heads + index * Limits.headBytes,
+                        length: arrival.bytes.count,
                         wireLength: arrival.bytes.count + arrival.cut,
                         linkLength: arrival.linkLength, etherType: arrival.etherType,
                         interface: UInt16(arrival.interface), isForUs: arrival.isForUs,
                         vnet: arrival.vnet))
                 offset += arrival.bytes.count + Self.slackBytes
             }
-            Judge.judge(
-                frames, into: verdicts, count: arrivals.count, world: world.view, cache: cache,
-                reassembler: reassembler, now: now)
-            return arrivals.indices.map { Answer(verdicts[$0], of: frames[$0], world.policy.policy) }
+            guard isPlanned else {
+                Judge.judge(
+                    frames, into: verdicts, count: arrivals.count, world: world.view,
+                    reassembler: reassembler, now: now)
+                return arrivals.indices.map {
+                    Answer(verdicts[$0], of: frames[$0], world.policy.policy)
+                }
+            }
+            let plan = batch.plan(count: arrivals.count, reassembler: reassembler, now: now)
+            let contents = plan.operations.map { batch.operations[$0].content }
+            let answers = arrivals.indices.map {
+                Answer(batch.verdicts[$0], of: frames[$0], world.policy.policy)
+            }
+            wrong = difference(plan, contents, answers)
+            return answers
         }
+        if let wrong { throw Difference(description: "world \(world): \(wrong)") }
+        return answers
+    }
+
+    /// What leaves is what the verdicts say, each packet once. Whether a joined one is cut to the same
+    /// bytes is for the coalescer's own tests.
+    private func difference(
+        _ plan: Batch.Plan, _ contents: [[UInt8]], _ answers: [Answer]
+    ) -> String? {
+        var left = Set(
+            answers.indices.filter { answers[$0].kind == .inject || answers[$0].kind == .reply })
+        for (place, content) in zip(plan.operations, contents) {
+            let operation = batch.operations[place]
+            let answer = answers[Int(operation.frame)]
+            var isOnce = true
+            batch.forEachFrame(of: operation) { isOnce = left.remove($0) != nil && isOnce }
+            let isSame =
+                switch operation.target {
+                case .device where operation.joined.isEmpty:
+                    answer.bytes == Array(content.dropFirst(VirtioHeader.byteCount))
+                        && content.withUnsafeBytes { $0.loadUnaligned(as: VirtioHeader.self) }
+                            == answer.vnet
+                case .device: answer.kind == .inject
+                case .icmpError:
+                    // Behind its checksum, which ICMPv6 has from the kernel.
+                    answer.kind == .reply
+                        && answer.bytes.suffix(content.count).dropFirst(4) == content.dropFirst(4)
+                case .probeReturn: false
+                }
+            guard isOnce, isSame, content.count == Int(operation.length) else {
+                return "operation \(place), \(operation) of \(text(answer))"
+            }
+        }
+        return left.isEmpty ? nil : "nothing leaves for the frames \(left.sorted())"
     }
 
     private func describe(
         _ seed: UInt64, _ setting: Setting, _ index: Int, _ arrival: Arrival, _ expected: Answer,
-        _ answer: Answer, isCached: Bool
+        _ answer: Answer, isPlanned: Bool
     ) -> String {
         """
         packet \(index) of world 0x\(String(seed, radix: 16)): tools/fuzz model --world \
@@ -186,7 +241,7 @@ public final class Trial {
         \(arrival.vnet)
         bytes: \(hex(arrival.bytes))
         model: \(text(expected))
-        shuck\(isCached ? " (with cache)" : ""): \(text(answer))
+        shuck\(isPlanned ? " (by a batch)" : ""): \(text(answer))
         """
     }
 

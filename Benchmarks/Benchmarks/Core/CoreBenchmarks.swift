@@ -1,11 +1,12 @@
-// The judge over a batch of one packet, and route lookups: what a function costs, in ratios to one another.
+// Batches of one packet from frame to operation, and route lookups: what a function costs, in ratios to one
+// another.
 
 import Benchmark
 import Forwarding
 import Routing
 
-/// A 64-byte UDP packet in IPv4, from 198.51.100.2 through 192.0.2.1 to 203.0.113.4.
-private func packet() -> [UInt8] {
+/// A 64-byte packet of this protocol in IPv4, as UDP from 198.51.100.2 through 192.0.2.1 to 203.0.113.4.
+private func packet(_ number: UInt8) -> [UInt8] {
     func header(_ number: UInt8, _ length: UInt8, _ source: [UInt8], _ target: [UInt8]) -> [UInt8] {
         var bytes: [UInt8] = [0x45, 0, 0, length, 0, 0, 0, 0, 64, number, 0, 0] + source + target
         var sum: UInt32 = 0
@@ -18,7 +19,7 @@ private func packet() -> [UInt8] {
         return bytes
     }
     let inner =
-        header(17, 64, [198, 51, 100, 2], [203, 0, 113, 4])
+        header(number, 64, [198, 51, 100, 2], [203, 0, 113, 4])
         + [0x04, 0x00, 0x00, 0x09, 0, 44, 0, 0] + [UInt8](repeating: 0, count: 36)
     return header(4, 84, [192, 0, 2, 1], [192, 0, 2, 2]) + inner
 }
@@ -49,31 +50,32 @@ private func world() -> World {
 
 let benchmarks: @Sendable () -> Void = {
     Benchmark.defaultConfiguration = .init(metrics: [.wallClock, .cpuTotal], scalingFactor: .kilo)
-    for (name, isCached) in [("judge ipip, known outer pair", true), ("judge ipip, long way", false)] {
+    // The short way is for TCP and UDP.
+    for (name, number) in [("plan ipip, UDP", 17), ("plan ipip, ICMP, long way", 1)] as [(String, UInt8)] {
         Benchmark(name) { benchmark in
             let world = world()
-            let bytes = packet()
-            let memory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 64)
+            let bytes = packet(number)
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: 2048, alignment: 64)
             memory.copyMemory(from: bytes, byteCount: bytes.count)
-            let verdicts = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
-            let cache = OuterCache()
+            let place = UnsafeMutableRawPointer.allocate(
+                byteCount: Batch.byteCount(capacity: 1), alignment: 128)
             defer {
                 memory.deallocate()
-                verdicts.deallocate()
-                cache.deallocate()
+                place.deallocate()
             }
-            var frame = Frame(
-                network: UnsafeRawPointer(memory), head: memory + 2048, length: bytes.count,
-                wireLength: bytes.count, linkLength: 14, etherType: 0x0800, interface: 0,
-                isForUs: true)
+            let batch = Batch(in: place, capacity: 1)
+            batch.adopt(world.view, kinds: [[.tcp, .udp]], errors: nil, isShadow: false)
+            batch.frames.initialize(
+                to: Frame(
+                    network: UnsafeRawPointer(memory), head: batch.head(0), length: bytes.count,
+                    wireLength: bytes.count, linkLength: 14, etherType: 0x0800, interface: 0,
+                    isForUs: true))
             benchmark.startMeasurement()
             for _ in benchmark.scaledIterations {
-                Judge.judge(
-                    &frame, into: verdicts, count: 1, world: world.view,
-                    cache: isCached ? cache : nil)
+                blackHole(batch.plan(count: 1, reassembler: nil, now: 0))
             }
             benchmark.stopMeasurement()
-            precondition(verdicts.pointee.kind == .inject)
+            precondition(batch.verdicts.pointee.kind == .inject)
         }
     }
     Benchmark("route lookup, 100,001 routes") { benchmark in

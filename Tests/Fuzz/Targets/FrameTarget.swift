@@ -1,4 +1,4 @@
-// One frame before the judge: bounds, both ways the same, and every eighth input put to the model.
+// One frame before the judge and in a batch: bounds, both the same, and every eighth input put to the model.
 
 import Forwarding
 import Glibc
@@ -22,19 +22,24 @@ public final class FrameTarget: FuzzTarget {
 
     /// What one judging left behind.
     private struct Side {
-        let frame = UnsafeMutablePointer<Frame>.allocate(capacity: 1)
-        let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
-        let head = GuardedMemory(capacity: Limits.headBytes).room(Limits.headBytes)
+        let frame: UnsafeMutablePointer<Frame>
+        let verdict: UnsafeMutablePointer<Verdict>
+        let head: UnsafeMutableRawPointer
     }
 
     private let places: [Place]
-    private let cache = OuterCache()
+    private let batch = Batch(
+        in: .allocate(byteCount: Batch.byteCount(capacity: 1), alignment: 128), capacity: 1)
+    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
     private let memory = GuardedMemory(capacity: 1 << 20)
     private let reassembler = Reassembler(memory: 0, timeout: 1, seed: 1)
-    private let plain = Side()
-    private let cached = Side()
+    private let plain = Side(
+        frame: .allocate(capacity: 1), verdict: .allocate(capacity: 1),
+        head: GuardedMemory(capacity: Limits.headBytes).room(Limits.headBytes))
+    private let planned: Side
 
     public init() {
+        planned = Side(frame: batch.frames, verdict: batch.verdicts, head: batch.head(0))
         places = (0..<Self.worlds).map { number in
             var random = Random(UInt64(number))
             return Place(Setting.random(&random))
@@ -53,19 +58,21 @@ public final class FrameTarget: FuzzTarget {
             etherType: link.etherType,
             interface: UInt16(described.interface % place.setting.interfaces.count),
             isForUs: link.isForUs, vnet: described.vnet)
-        try judge(frame, plain, place, packet, cache: nil)
+        try judge(frame, plain, place, packet)
         // As if a better frame with this outer header had come before; in a block of its own size.
-        cache.empty()
+        batch.adopt(
+            place.world.view, kinds: place.setting.policy.devices.map { _ in [.tcp, .udp] },
+            errors: tokens, isShadow: false)
         let block = malloc(packet.count)!
         defer { free(block) }
         if let base = packet.baseAddress { memcpy(block, base, packet.count) }
         frame.network = UnsafeRawPointer(block)
-        frame.head = cached.head
+        frame.head = planned.head
         if let tunnel = matchedTunnel(input, place) {
             var untagged = frame
-            if untagged.dropPriorityTags() { cache.insert(&untagged, tunnel: tunnel) }
+            if untagged.dropPriorityTags() { batch.cache.insert(&untagged, tunnel: tunnel) }
         }
-        try judge(frame, cached, place, packet, cache: cache)
+        try judge(frame, planned, place, packet)
         try compareSides()
         guard input.reduce(UInt8(0), { ($0 &* 31) &+ $1 }) & 7 == 0 else { return }
         defer { place.model.expire() }
@@ -89,16 +96,20 @@ public final class FrameTarget: FuzzTarget {
     }
 
     private func judge(
-        _ frame: Frame, _ side: Side, _ place: Place, _ packet: UnsafeRawBufferPointer,
-        cache: OuterCache?
+        _ frame: Frame, _ side: Side, _ place: Place, _ packet: UnsafeRawBufferPointer
     ) throws(Violation) {
         side.frame.initialize(to: frame)
         // What the verdict before left there must not show.
         memset(side.verdict, 0x5a, MemoryLayout<Verdict>.size)
-        Judge.judge(
-            side.frame, into: side.verdict, count: 1, world: place.world.view, cache: cache,
-            reassembler: place.setting.fragmentTimeout == nil ? nil : reassembler)
-        reassembler.expire(now: .max)
+        let reassembler = place.setting.fragmentTimeout == nil ? nil : self.reassembler
+        if side.frame == batch.frames {
+            try check(batch.plan(count: 1, reassembler: reassembler, now: 0), frame)
+        } else {
+            Judge.judge(
+                side.frame, into: side.verdict, count: 1, world: place.world.view,
+                reassembler: reassembler)
+        }
+        self.reassembler.expire(now: .max)
         if let base = packet.baseAddress, memcmp(frame.network, base, packet.count) != 0 {
             throw Violation("the judge wrote to the frame")
         }
@@ -116,8 +127,24 @@ public final class FrameTarget: FuzzTarget {
         guard isSound else { throw Violation("no fate of a single frame: \(verdict)") }
     }
 
+    /// One packet leaves where the verdict says so, with the bytes that it says.
+    private func check(_ plan: Batch.Plan, _ frame: Frame) throws(Violation) {
+        let verdict = planned.verdict.pointee
+        guard plan.operations.count == (verdict.kind == .inject || verdict.kind == .reply ? 1 : 0)
+        else { throw Violation("\(plan.operations.count) operations for \(verdict)") }
+        guard verdict.kind == .inject else { return }
+        let operation = batch.operations[0]
+        let rest = UnsafeRawBufferPointer(
+            start: planned.frame.pointee.network + Int(verdict.offset), count: Int(verdict.length))
+        let packet = operation.content.dropFirst(VirtioHeader.byteCount)
+        guard operation.target == .device, operation.index == verdict.device,
+            packet.dropFirst(Int(verdict.headLength))
+                .elementsEqual(rest.dropFirst(Int(verdict.headLength)))
+        else { throw Violation("\(operation) for \(verdict)") }
+    }
+
     private func compareSides() throws(Violation) {
-        let (one, other) = (plain.verdict.pointee, cached.verdict.pointee)
+        let (one, other) = (plain.verdict.pointee, planned.verdict.pointee)
         let isSame =
             one.kind == other.kind && one.reason == other.reason
             && one.mode == other.mode && one.ecnCell == other.ecnCell
@@ -125,8 +152,8 @@ public final class FrameTarget: FuzzTarget {
             && one.tunnel == other.tunnel && one.device == other.device
             && one.destination == other.destination && one.headLength == other.headLength
             && one.offset == other.offset && one.length == other.length && one.vnet == other.vnet
-            && memcmp(plain.head, cached.head, Int(one.headLength)) == 0
-        guard isSame else { throw Violation("without cache \(one), with one \(other)") }
+            && memcmp(plain.head, planned.head, Int(one.headLength)) == 0
+        guard isSame else { throw Violation("the judge \(one), a batch \(other)") }
     }
 
     // MARK: Inputs

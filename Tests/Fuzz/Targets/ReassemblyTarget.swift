@@ -60,12 +60,13 @@ public final class ReassemblyTarget: FuzzTarget {
     /// kilobytes cannot fill the memory with by itself.
     private let crowds: [[Arrival]]
     private let memory = GuardedMemory(capacity: 1 << 17)
-    private let head = GuardedMemory(capacity: Limits.headBytes)
+    private let batch = Batch(
+        in: .allocate(byteCount: Batch.byteCount(capacity: 1), alignment: 128), capacity: 1)
+    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
     /// The first has so little memory that it evicts; the second never does.
     private let reassemblers = [0, 16 << 20].map {
         Reassembler(memory: $0, timeout: timeout, seed: 1)
     }
-    private let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
 
     public init() {
         places = (0..<FrameTarget.worlds).map { number in
@@ -90,6 +91,9 @@ public final class ReassemblyTarget: FuzzTarget {
         // Only what is never evicted can be foretold.
         var model = isScarce ? nil : Optional(place.model)
         let before = reassembler.failures
+        batch.adopt(
+            place.world.view, kinds: place.setting.policy.devices.map { _ in [.tcp, .udp] },
+            errors: tokens, isShadow: false)
         var now: UInt64 = 0
         if isScarce {
             let crowd = crowds[Int(sequence.world) % FrameTarget.worlds]
@@ -121,19 +125,18 @@ public final class ReassemblyTarget: FuzzTarget {
     private func judge(
         _ arrival: Arrival, _ place: FrameTarget.Place, _ reassembler: Reassembler, _ now: UInt64
     ) throws(Violation) -> Answer {
-        var frame = Frame(
-            network: arrival.bytes.withUnsafeBytes { memory.copy($0) }, head: head.room(Limits.headBytes),
-            length: arrival.bytes.count, wireLength: arrival.bytes.count, linkLength: 14,
-            etherType: arrival.etherType, interface: UInt16(arrival.interface), isForUs: true)
-        Judge.judge(
-            &frame, into: verdict, count: 1, world: place.world.view, reassembler: reassembler,
-            now: now)
-        let answer = verdict.pointee
+        batch.frames.initialize(
+            to: Frame(
+                network: arrival.bytes.withUnsafeBytes { memory.copy($0) }, head: batch.head(0),
+                length: arrival.bytes.count, wireLength: arrival.bytes.count, linkLength: 14,
+                etherType: arrival.etherType, interface: UInt16(arrival.interface), isForUs: true))
+        _ = batch.plan(count: 1, reassembler: reassembler, now: now)
+        let answer = batch.verdicts.pointee
         guard
             answer.kind != .inject
-                || Int(answer.offset) + Int(answer.length) <= frame.length
+                || Int(answer.offset) + Int(answer.length) <= batch.frames.pointee.length
         else { throw Violation("injected beyond its datagram: \(answer)") }
-        return Answer(answer, of: frame, place.setting.policy)
+        return Answer(answer, of: batch.frames.pointee, place.setting.policy)
     }
 
     // MARK: Inputs
