@@ -1,0 +1,7 @@
+# IPv4 in IPv6: a datagram, a segment, an echo request, and nothing but a header.
+for data in [UDP(sport=1000, dport=443) / b"datagram", TCP(sport=1000, dport=443, flags="PA", seq=7) / b"segment",
+             ICMP(id=7) / b"echo"]:
+    inner = IP(src=CLIENT, dst=POD) / data
+    frame(outer(inner, 6), inject("ipip6"), inner)
+inner = IP(src=CLIENT, dst=POD, proto=17)
+frame(outer(inner, 6), inject("ipip6"), inner)
