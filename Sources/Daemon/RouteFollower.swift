@@ -45,7 +45,7 @@ struct RouteFollower {
         let before = notices.takeNotices(limit: .max)
         unseen.addWhatConcernsLinks(of: before)
         _ = note(before.linkChanges)
-        let rules = try netlink.rules().compactMap(RuleEntry.init)
+        let rules = try netlink.rules()
         // A kernel built without nexthop objects has none.
         let nexthops = (try? netlink.nexthops()) ?? [:]
         self.nexthops = nexthops
@@ -59,7 +59,7 @@ struct RouteFollower {
             },
             each: { route in
                 if route.isSourceSpecific { ignored += 1 }
-                if let entry = RouteEntry(route, nexthops: nexthops) { fresh.add(entry) }
+                if let entry = route.found(nexthops) { fresh.add(entry) }
             })
         notes = ignored == 0 ? [] : ["\(ignored) IPv6 routes with a source prefix are not followed"]
         fresh.finish()
@@ -113,7 +113,7 @@ struct RouteFollower {
         if told.rules || links != self.links {
             let (groups, vrfs) = Self.properties(links)
             mirror.change(
-                rules: try netlink.rules().compactMap(RuleEntry.init), groups: groups, vrfs: vrfs)
+                rules: try netlink.rules(), groups: groups, vrfs: vrfs)
             self.links = links
             isChanged = true
         }
@@ -146,12 +146,12 @@ struct RouteFollower {
     private func apply(_ change: KernelRouteChange) -> Bool {
         var route = change.route
         // Since the last dump came, or its nexthop objects changed: another dump is to tell.
-        if route.nexthop != 0, route.interfaces.isEmpty, nexthops[route.nexthop] == nil {
+        if route.nexthop != 0, route.entry.interfaces.isEmpty, nexthops[route.nexthop] == nil {
             return false
         }
         // A nexthop that died is still one of its route's until it goes.
         if !change.isNew { route.isDead = false }
-        guard let entry = RouteEntry(route, nexthops: nexthops) else {
+        guard let entry = route.found(nexthops) else {
             // A dead route is none, but what it took the place of is gone.
             return !(route.isDead && change.isReplacing)
         }
@@ -195,66 +195,6 @@ struct RouteStatus: Sendable {
     /// Seconds since the mirror was known to be the kernel's; 0 while nothing says otherwise.
     var age: Double {
         due == nil ? 0 : Double(Host.monotonicNanoseconds() - currentNanoseconds) / 1e9
-    }
-}
-
-extension RouteEntry {
-    /// nil for routes that no lookup finds: dead ones, and kinds that the kernel never answers with.
-    package init?(_ route: KernelRoute, nexthops: [UInt32: [Int32]] = [:]) {
-        let bytes =
-            route.destination.isEmpty
-            ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
-        guard !route.isDead, !route.isSourceSpecific, let kind = RouteKind(rawValue: route.type),
-            let address = Address(bytes: bytes),
-            let prefix = Prefix(address, length: route.length), prefix.isIPv4 == route.isIPv4
-        else { return nil }
-        self.init(
-            prefix: prefix, table: route.table, kind: kind, metric: route.metric,
-            tos: route.isIPv4 ? route.tos : 0,
-            interfaces: route.interfaces.isEmpty
-                ? nexthops[route.nexthop] ?? [] : route.interfaces,
-            gateways: route.gateways)
-    }
-}
-
-extension RuleEntry {
-    /// nil for an action that no lookup takes.
-    init?(_ rule: KernelRule) {
-        // linux/fib_rules.h FR_ACT_*.
-        let action: Action? =
-            switch rule.action {
-            case 1: .lookup(rule.table)
-            case 2: .goto(rule.target)
-            case 3: .nop
-            case 6: .refuse(.blackhole)
-            case 7: .refuse(.unreachable)
-            case 8: .refuse(.prohibit)
-            default: nil
-            }
-        guard let action else { return nil }
-        self.init(isIPv4: rule.isIPv4, priority: rule.priority, action: action)
-        isInverted = rule.isInverted
-        from = Self.prefix(rule.source, rule.sourceLength)
-        to = Self.prefix(rule.destination, rule.destinationLength)
-        inputInterface = rule.inputInterface
-        outputInterface = rule.outputInterface
-        tos = rule.tos
-        dscp = rule.dscp
-        dscpMask = rule.dscpMask
-        mark = rule.mark
-        markMask = rule.markMask
-        protocolNumber = rule.protocolNumber
-        sourcePorts = rule.sourcePorts
-        destinationPorts = rule.destinationPorts
-        users = rule.users
-        tunnelID = rule.tunnelID
-        isL3mdev = rule.isL3mdev
-        suppressPrefixLength = rule.suppressPrefixLength
-        suppressGroup = rule.suppressGroup
-    }
-
-    private static func prefix(_ bytes: [UInt8], _ length: Int) -> Prefix? {
-        Address(bytes: bytes).flatMap { Prefix($0, length: length) }
     }
 }
 

@@ -24,7 +24,7 @@ package enum WorkerBench {
         var plumbing = Plumbing()
         let facts = HostFacts.read(for: configuration, cpus: [cpu], links: try netlink.links())
         _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
-        let routes = try netlink.routes().compactMap { RouteEntry($0) } + synthetic(extraRoutes)
+        let routes = try netlink.routes().compactMap { $0.found([:]) } + synthetic(extraRoutes)
         let links = try netlink.links()
         let world = World(
             policy: PolicyTables(configuration.policy), routes: RouteTable(routes),

@@ -280,11 +280,11 @@ public final class NetlinkSocket {
     }
 
     /// The policy rules of both families, each family's in the order of the walk.
-    public func rules() throws(SystemError) -> [KernelRule] {
-        var rules: [KernelRule] = []
+    public func rules() throws(SystemError) -> [RuleEntry] {
+        var rules: [RuleEntry] = []
         for family in [AF_INET, AF_INET6] {
             while true {
-                var found: [KernelRule] = []
+                var found: [RuleEntry] = []
                 let isConsistent = try dump(
                     type: RTM_GETRULE, header: { $0.ruleHeader(family: family) }
                 ) { message in

@@ -182,43 +182,54 @@ package enum NetlinkAnswer {
         String(decoding: value.prefix { $0 != 0 }, as: UTF8.self)
     }
 
-    /// nil for a cached clone, another family, or a message too short to describe a route.
+    /// nil for a cached clone, another family or kind, or a message too short to describe a route.
     package static func route(_ message: UnsafeRawBufferPointer) -> KernelRoute? {
         guard let header = payload(of: message, as: rtmsg.self),
             header.rtm_flags & UInt32(RTM_F_CLONED) == 0,
-            header.rtm_family == UInt8(AF_INET) || header.rtm_family == UInt8(AF_INET6)
+            header.rtm_family == UInt8(AF_INET) || header.rtm_family == UInt8(AF_INET6),
+            let kind = RouteKind(rawValue: header.rtm_type)
         else { return nil }
+        let isIPv4 = header.rtm_family == UInt8(AF_INET)
         var route = KernelRoute(
-            isIPv4: header.rtm_family == UInt8(AF_INET), destination: [],
-            length: Int(header.rtm_dst_len), table: UInt32(header.rtm_table),
-            type: header.rtm_type, metric: 0, tos: header.rtm_tos, interfaces: [])
+            RouteEntry(
+                prefix: isIPv4 ? .allIPv4 : .allIPv6, table: UInt32(header.rtm_table), kind: kind,
+                tos: isIPv4 ? header.rtm_tos : 0, interfaces: []))
+        var address: Address? = route.entry.prefix.address
         var gateway: UInt32 = 0
         // Also where a linkdown nexthop does not count, by `ignore_routes_with_linkdown` of its link
         // and family (net/ipv4/fib_semantics.c `fib_nexthop_info`).
         route.isDead = header.rtm_flags & UInt32(RTNH_F_DEAD) != 0
         attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
             switch Int(type) {
-            case Int(RTA_DST.rawValue): route.destination = Array(value)
+            case Int(RTA_DST.rawValue): address = Address(bytes: value)
             case Int(RTA_TABLE.rawValue) where value.count >= 4:
-                route.table = value.loadUnaligned(as: UInt32.self)
+                route.entry.table = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_PRIORITY.rawValue) where value.count >= 4:
-                route.metric = value.loadUnaligned(as: UInt32.self)
+                route.entry.metric = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_OIF.rawValue) where value.count >= 4:
-                route.interfaces.append(value.loadUnaligned(as: Int32.self))
+                route.entry.interfaces.append(value.loadUnaligned(as: Int32.self))
             case Int(RTA_MULTIPATH.rawValue): route.take(nexthops(value))
-            case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
-                gateway = KernelRoute.hash(value)
+            case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue): gateway = hash(value)
             case Int(RTA_NH_ID.rawValue) where value.count >= 4:
                 route.nexthop = value.loadUnaligned(as: UInt32.self)
             case Int(RTA_SRC.rawValue): route.isSourceSpecific = true
             default: break
             }
         }
+        guard let prefix = address.flatMap({ Prefix($0, length: Int(header.rtm_dst_len)) }),
+            prefix.isIPv4 == isIPv4
+        else { return nil }
+        route.entry.prefix = prefix
         // One of its own, which no list of nexthops has told of.
-        if route.gateways.count != route.interfaces.count {
-            route.gateways = route.interfaces.map { _ in gateway }
+        if route.entry.gateways.count != route.entry.interfaces.count {
+            route.entry.gateways = route.entry.interfaces.map { _ in gateway }
         }
         return route
+    }
+
+    /// FNV-1a.
+    private static func hash(_ gateway: UnsafeRawBufferPointer) -> UInt32 {
+        gateway.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
     }
 
     /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
@@ -235,7 +246,7 @@ package enum NetlinkAnswer {
                 type, value in
                 switch Int(type) {
                 case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
-                    hop.gateway = KernelRoute.hash(value)
+                    hop.gateway = hash(value)
                 default: break
                 }
             }
@@ -245,21 +256,79 @@ package enum NetlinkAnswer {
         return hops
     }
 
-    /// nil for another family than IPv4 and IPv6, and when it is too short to describe a rule.
-    package static func rule(_ message: UnsafeRawBufferPointer) -> KernelRule? {
+    /// nil for another family than IPv4 and IPv6, an action that no lookup takes, and when it is too
+    /// short to describe a rule.
+    package static func rule(_ message: UnsafeRawBufferPointer) -> RuleEntry? {
         guard let header = payload(of: message, as: fib_rule_hdr.self),
             header.family == UInt8(AF_INET) || header.family == UInt8(AF_INET6)
         else { return nil }
-        var rule = KernelRule(isIPv4: header.family == UInt8(AF_INET), action: header.action)
-        rule.table = UInt32(header.table)
+        var rule = RuleEntry(isIPv4: header.family == UInt8(AF_INET), priority: 0, action: .nop)
         rule.tos = header.tos
         rule.isInverted = header.flags & UInt32(FIB_RULE_INVERT) != 0
-        rule.sourceLength = Int(header.src_len)
-        rule.destinationLength = Int(header.dst_len)
+        var (table, target) = (UInt32(header.table), UInt32(0))
         attributes(message, after: MemoryLayout<fib_rule_hdr>.size) { type, value in
-            rule.take(Int(type), value)
+            switch Int(type) {
+            case Int(FRA_DST): rule.to = prefix(value, header.dst_len)
+            case Int(FRA_SRC): rule.from = prefix(value, header.src_len)
+            case Int(FRA_GOTO): target = word(value)
+            case Int(FRA_TABLE): table = word(value)
+            default: select(&rule, Int(type), value)
+            }
+        }
+        switch Int(header.action) {
+        case Int(FR_ACT_TO_TBL): rule.action = .lookup(table)
+        case Int(FR_ACT_GOTO): rule.action = .goto(target)
+        case Int(FR_ACT_NOP): break
+        case Int(FR_ACT_BLACKHOLE): rule.action = .refuse(.blackhole)
+        case Int(FR_ACT_UNREACHABLE): rule.action = .refuse(.unreachable)
+        case Int(FR_ACT_PROHIBIT): rule.action = .refuse(.prohibit)
+        default: return nil
         }
         return rule
+    }
+
+    private static func prefix(_ bytes: UnsafeRawBufferPointer, _ length: UInt8) -> Prefix? {
+        Address(bytes: bytes).flatMap { Prefix($0, length: Int(length)) }
+    }
+
+    private static func word(_ value: UnsafeRawBufferPointer) -> UInt32 {
+        value.count >= 4 ? value.loadUnaligned(as: UInt32.self) : 0
+    }
+
+    private static func range<T: BitwiseCopyable & Comparable>(
+        _ value: UnsafeRawBufferPointer
+    ) -> ClosedRange<T>? {
+        guard value.count >= 2 * MemoryLayout<T>.size else { return nil }
+        let low = value.loadUnaligned(as: T.self)
+        let high = value.loadUnaligned(fromByteOffset: MemoryLayout<T>.size, as: T.self)
+        return low <= high ? low...high : nil
+    }
+
+    // Of Linux 6.13 and 6.16; older headers lack them.
+    private static let dscpAttribute = 25
+    private static let dscpMaskAttribute = 30
+
+    /// Selectors, and what the action leaves out.
+    private static func select(_ rule: inout RuleEntry, _ type: Int, _ value: UnsafeRawBufferPointer) {
+        switch type {
+        case Int(FRA_IIFNAME): rule.inputInterface = text(value)
+        case Int(FRA_OIFNAME): rule.outputInterface = text(value)
+        case Int(FRA_PRIORITY): rule.priority = word(value)
+        case Int(FRA_FWMARK): rule.mark = word(value)
+        case Int(FRA_FWMASK): rule.markMask = word(value)
+        case Int(FRA_TUN_ID) where value.count >= 8:
+            rule.tunnelID = UInt64(bigEndian: value.loadUnaligned(as: UInt64.self))
+        case Int(FRA_SUPPRESS_IFGROUP): rule.suppressGroup = word(value) == .max ? nil : word(value)
+        case Int(FRA_SUPPRESS_PREFIXLEN): rule.suppressPrefixLength = Int32(bitPattern: word(value))
+        case Int(FRA_L3MDEV): rule.isL3mdev = value.first.map { $0 != 0 } ?? false
+        case Int(FRA_UID_RANGE): rule.users = range(value)
+        case Int(FRA_IP_PROTO): rule.protocolNumber = value.first ?? 0
+        case Int(FRA_SPORT_RANGE): rule.sourcePorts = range(value)
+        case Int(FRA_DPORT_RANGE): rule.destinationPorts = range(value)
+        case dscpAttribute: rule.dscp = value.first ?? 0
+        case dscpMaskAttribute: rule.dscpMask = value.first ?? 0
+        default: break
+        }
     }
 
     /// A nexthop object. nil when it is too short to describe one.

@@ -144,14 +144,14 @@ struct HostFacts {
         var links: [LinkObject] = []
         for path in paths { try load(path, &links, &interfaces, &tables) }
         let known = KernelNexthop.interfaces(nexthops)
-        entries = routes.compactMap { RouteEntry($0, nexthops: known) }
+        entries = routes.compactMap { $0.found(known) }
         take(links, &interfaces, &tables)
         noteRoutes()
     }
 
     private mutating func noteRoutes() {
         let unknown = routes.filter {
-            $0.nexthop != 0 && $0.interfaces.isEmpty && $0.type == RouteKind.unicast.rawValue
+            $0.nexthop != 0 && $0.entry.interfaces.isEmpty && $0.entry.kind == .unicast
                 && isUnknown($0.nexthop)
         }
         if let first = unknown.first {
@@ -237,17 +237,16 @@ struct HostFacts {
         nexthops[object.id] = nexthop
     }
 
-    /// In the form that the kernel's own messages have, so that one code reads both.
     private mutating func take(
         _ object: RouteObject, _ prefix: Prefix, _ interfaces: inout InterfaceNumbers,
         _ tables: inout TableNumbers
     ) {
         guard let kind = RouteFile.kind(object.type) else { return }
         var route = KernelRoute(
-            isIPv4: prefix.isIPv4, destination: prefix.address.bytes, length: prefix.length,
-            table: object.table.map { tables.number($0.text) } ?? RouteEntry.tableMain,
-            type: kind.rawValue, metric: object.metric ?? 0, tos: RouteFile.tos(object.tos),
-            interfaces: object.dev.map { [interfaces.number($0)] } ?? [])
+            RouteEntry(
+                prefix: prefix, table: object.table.map { tables.number($0.text) } ?? RouteEntry.tableMain,
+                kind: kind, metric: object.metric ?? 0, tos: prefix.isIPv4 ? RouteFile.tos(object.tos) : 0,
+                interfaces: object.dev.map { [interfaces.number($0)] } ?? []))
         route.isDead = object.flags?.contains("dead") ?? false
         route.isSourceSpecific = object.from != nil
         route.nexthop = object.nhid ?? 0
@@ -261,7 +260,6 @@ struct HostFacts {
                     }
                 })
         }
-        route.gateways = []
         routes.append(route)
     }
 }

@@ -213,10 +213,10 @@ private struct CarrierHost {
         } catch {
             return nil
         }
-        guard let route, route.type == RouteKind.unicast.rawValue else { return nil }
+        guard let route, route.entry.kind == .unicast else { return nil }
         let hops =
-            route.interfaces.isEmpty
-            ? try netlink.nexthops()[route.nexthop] ?? [] : route.interfaces
+            route.entry.interfaces.isEmpty
+            ? try netlink.nexthops()[route.nexthop] ?? [] : route.entry.interfaces
         return Set(hops).sorted()
     }
 }

@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Testing
 
 @testable import LinuxIO
@@ -82,11 +83,31 @@ import Testing
         #expect(Self.walk(Array(error[..<16])).progress == .more)
     }
 
-    private static func rule(_ attribute: (NetlinkMessage) -> Void) -> KernelRule? {
-        message(type: RTM_NEWRULE) { message in
+    /// - Parameter action: `FR_ACT_*`; it stands in the eighth byte of struct fib_rule_hdr.
+    private static func rule(
+        action: Int = Int(FR_ACT_TO_TBL), _ attribute: (NetlinkMessage) -> Void
+    ) -> RuleEntry? {
+        var bytes = message(type: RTM_NEWRULE) { message in
             message.ruleHeader(family: AF_INET)
             attribute(message)
-        }.withUnsafeBytes { NetlinkAnswer.rule($0) }
+        }
+        bytes[16 + 7] = UInt8(action)
+        return bytes.withUnsafeBytes { NetlinkAnswer.rule($0) }
+    }
+
+    @Test func theActionOfARuleIsTold() {
+        let actions: [(Int, RuleEntry.Action?)] = [
+            (Int(FR_ACT_TO_TBL), .lookup(100)), (Int(FR_ACT_GOTO), .goto(200)), (Int(FR_ACT_NOP), .nop),
+            (Int(FR_ACT_BLACKHOLE), .refuse(.blackhole)), (Int(FR_ACT_UNREACHABLE), .refuse(.unreachable)),
+            (Int(FR_ACT_PROHIBIT), .refuse(.prohibit)), (0, nil), (4, nil), (9, nil),
+        ]
+        for (number, action) in actions {
+            let rule = Self.rule(action: number) {
+                $0.attribute(FRA_TABLE, UInt32(100))
+                $0.attribute(FRA_GOTO, UInt32(200))
+            }
+            #expect(rule?.action == action, "\(number)")
+        }
     }
 
     /// `ip rule add l3mdev`: by the VRF of the packet's link.
@@ -101,7 +122,7 @@ import Testing
         for (family, isIPv4) in [(AF_INET, true), (AF_INET6, false)] {
             var bytes = Self.message(type: RTM_NEWROUTE) { $0.routeHeader(family: family) }
             let route = bytes.withUnsafeBytes { NetlinkAnswer.route($0) }
-            #expect(route?.isIPv4 == isIPv4)
+            #expect(route?.entry.prefix.isIPv4 == isIPv4)
             // rtm_flags, the last word of struct rtmsg.
             withUnsafeBytes(of: UInt32(RTM_F_CLONED)) {
                 bytes.replaceSubrange(24..<28, with: Array($0))

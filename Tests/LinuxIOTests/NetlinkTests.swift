@@ -77,7 +77,7 @@ extension OnHost {
                 for isIPv4 in [true, false] {
                     // IPv6 tells the nexthops of one route as ip(8) does: one a list entry or
                     // one a route, by kernel and tool. Compared hop by hop, they are the same.
-                    let found = routes.filter { $0.isIPv4 == isIPv4 }.flatMap(Self.lines)
+                    let found = routes.map(\.entry).filter { $0.prefix.isIPv4 == isIPv4 }.flatMap(Self.lines)
                     let shown = try Self.objects(
                         "ip -j -N -d \(isIPv4 ? "-4" : "-6") route show table all"
                     ).flatMap { Self.lines($0, isIPv4) }
@@ -87,13 +87,10 @@ extension OnHost {
             }
         }
 
-        private static func lines(_ route: KernelRoute) -> [String] {
-            let bytes =
-                route.destination.isEmpty
-                ? [UInt8](repeating: 0, count: route.isIPv4 ? 4 : 16) : route.destination
+        private static func lines(_ route: RouteEntry) -> [String] {
             let head = """
-                \(bytes)/\(route.length) table \(route.table) type \(route.type) \
-                metric \(route.metric) tos \(route.tos)
+                \(route.prefix.address.bytes)/\(route.prefix.length) table \(route.table) \
+                type \(route.kind.rawValue) metric \(route.metric) tos \(route.tos)
                 """
             if route.interfaces.isEmpty { return [head] }
             let names = ["near", "far", "lo"]

@@ -20,18 +20,12 @@ public final class NetlinkTarget: FuzzTarget {
                 broken = "a name longer than its message"
             }
             guard let route = NetlinkAnswer.route(message) else { return }
-            if route.destination.count > message.count || route.interfaces.count > message.count {
+            let entry = route.entry
+            if entry.interfaces.count > message.count || entry.gateways.count != entry.interfaces.count {
                 broken = "more in a route than in its message"
             }
-            if let address = Address(bytes: route.destination),
-                let prefix = Prefix(address, length: route.length),
-                let kind = RouteKind(rawValue: route.type)
-            {
-                entries.append(
-                    RouteEntry(
-                        prefix: prefix, table: route.table, kind: kind, metric: route.metric,
-                        tos: route.tos, interfaces: route.interfaces))
-            }
+            entries.append(entry)
+            _ = NetlinkAnswer.rule(message)
         }
         if let broken { throw Violation(broken) }
         guard found * 16 <= input.count else { throw Violation("more messages than bytes") }
