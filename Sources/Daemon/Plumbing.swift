@@ -70,7 +70,11 @@ struct Plumbing {
     /// What a plan compares with what is wanted.
     var present: [Resource.Key: Resource] { held.mapValues(\.resource) }
 
-    private func handle<T>(_ key: Resource.Key) -> T? { held[key]?.handle as? T }
+    private func handle<T>(_ key: Resource.Key) -> T? {
+        // In one expression, Swift 6.3 with -O casts nil here, and crashes.
+        guard let one = held[key] else { return nil }
+        return one.handle as? T
+    }
 
     func interface(_ name: String) -> OpenInterface? { handle(.rings(name)) }
     func device(_ name: String) -> TunDevice? { handle(.device(name)) }
