@@ -52,18 +52,23 @@ final class OpenInterface {
 /// The resources of one configuration. Copies share them; what no copy holds is closed. While an old and
 /// a new one both live, both their claims hold.
 struct Plumbing {
-    struct Held {
+    struct Held: @unchecked Sendable {
+        // @unchecked: the handles are the control thread's.
         let resource: Resource
         let handle: AnyObject
     }
 
     private(set) var held: [Resource.Key: Held] = [:]
+    /// For nft tables; nil where the kernel has none.
+    var filters: FilterContext?
     /// What could not be opened.
     private(set) var absences: [Part: Absence] = [:]
     /// Interfaces whose frames raw sockets claim: indices into the policy's.
     private(set) var socketInterfaces: [Int] = []
     /// For the answers to rewritten probes.
     private(set) var answers: Answers?
+    /// What could not be removed: tried again at each tick.
+    private(set) var surplus: [Held] = []
     /// What raw sockets cannot claim, by the routes of now.
     var claimGaps: [Finding] = []
 
@@ -157,7 +162,8 @@ extension Plumbing {
         case .socketClaim(let addresses): return try Claim.bySockets(addresses)
         case .replyTable(let chains):
             // Not named after a device: during a hand-over two processes have the same one.
-            return try FilterTable(name: "shuck-\(getpid())", chains: chains)
+            let context = if let filters { filters } else { try FilterContext() }
+            return try FilterTable(context, name: "shuck-\(getpid())", chains: chains)
         }
     }
 
@@ -200,44 +206,63 @@ extension Plumbing {
         case (.returnRoute, let route as HostRoute): try route.remove()
         case (.claim, let claim as Claim): try claim.remove()
         case (.reading, let tun as TunDevice): tun.setReading(false)
+        case (.replyTable, let table as FilterTable): try table.remove()
         default: break
         }
     }
 
-    /// Removes what the other one does not hold.
-    func removeAll(unlike other: Plumbing) {
-        for (key, one) in held where other.held[key]?.handle !== one.handle {
+    /// Removes what an older one alone holds, and what is left from before.
+    /// - Parameter others: those between the older one and this, on which workers still run.
+    mutating func removeSurplus(of older: Plumbing = Plumbing(), beside others: [Plumbing] = []) {
+        let gone = older.held.filter { key, one in
+            held[key]?.handle !== one.handle && !others.contains { $0.held[key]?.handle === one.handle }
+        }
+        surplus = Self.removed(surplus + gone.map(\.value))
+    }
+
+    /// - Returns: what could not be removed, and is to be tried again.
+    private static func removed(_ surplus: [Held]) -> [Held] {
+        surplus.filter { one in
             do throws(SystemError) {
-                try Self.remove(one)
+                try remove(one)
+                return false
             } catch {
-                Logger(label: "shuck").error("it could not be removed: \(error)")
+                Logger(label: "shuck").error("\(one.resource.text) could not be removed: \(error)")
+                return true
             }
         }
     }
 
     /// Takes back what was done to the host, the last first. What was opened beside goes with its copy.
-    /// - Returns: what could not be taken back, and why: `note` it where it still holds.
-    func undo(_ done: [Action]) -> [(resource: Resource, error: SystemError)] {
-        var left: [(resource: Resource, error: SystemError)] = []
+    /// - Returns: what could not be taken back: `note` it where it still holds.
+    func undo(_ done: [Action]) -> Leftovers {
+        var left = Leftovers()
         for action in done.reversed() {
-            do throws(SystemError) {
-                switch action {
-                case .open(let resource): if let one = held[resource.key] { try Self.remove(one) }
-                case .change(let old, let new):
-                    if let one = held[new.key] { try change(one.handle, from: new, to: old) }
-                case .remove: break
+            guard let one = held[action.resource.key] else { continue }
+            switch action {
+            case .open: left.surplus += Self.removed([one])
+            case .change(let old, let new):
+                do throws(SystemError) {
+                    try change(one.handle, from: new, to: old)
+                } catch {
+                    Logger(label: "shuck").error("\(new.text) could not be taken back: \(error)")
+                    left.changes.append((new, error))
                 }
-            } catch {
-                Logger(label: "shuck").error("it could not be taken back, \(action.text): \(error)")
-                left.append((action.resource, error))
+            case .remove: break
             }
         }
         return left
     }
 
-    /// Notes settings that are in force although they should not be: the next plan changes them.
-    mutating func note(_ left: [(resource: Resource, error: SystemError)]) {
-        for (resource, error) in left {
+    /// What undoing left: the next plan changes it, and a tick removes it.
+    struct Leftovers {
+        var changes: [(resource: Resource, error: SystemError)] = []
+        var surplus: [Held] = []
+    }
+
+    mutating func note(_ left: Leftovers) {
+        surplus += left.surplus
+        for (resource, error) in left.changes {
             guard let old = held[resource.key] else { continue }
             held[resource.key] = Held(resource: resource, handle: old.handle)
             absences[resource.part] = Absence(
@@ -252,7 +277,7 @@ extension Plumbing {
 /// A plan that was not reached. All that was done for it is taken back but what is left.
 struct PlanFailure: Error, CustomStringConvertible {
     let cause: SystemError
-    let left: [(resource: Resource, error: SystemError)]
+    let left: Plumbing.Leftovers
 
     var description: String { "\(cause)" }
 }
@@ -261,6 +286,7 @@ extension Plumbing {
     /// Opens and changes what the configuration wants and this does not hold. A part that fails is taken
     /// back and is absent; the others go on.
     /// - Parameters:
+    ///   - facts: of now, with the devices that this holds.
     ///   - phases: those of these alone.
     ///   - before: the configuration that workers still run on.
     /// - Returns: what was done, for `undo`.
@@ -277,7 +303,7 @@ extension Plumbing {
         while true {
             let plan = HostPlan(
                 configuration, facts, present: present, waiting: Set(waiting.keys), beside: before)
-            let failed = waiting.count
+            let (failed, taken) = (waiting.count, done.count)
             for group in Self.groups(plan.actions.filter { phases.contains($0.phase) }) {
                 let part = group[0].resource.part
                 do throws(SystemError) {
@@ -297,7 +323,10 @@ extension Plumbing {
                         isFinal: isFinal, after: known[part], now: now)
                 }
             }
-            if waiting.count == failed { return settle(on: plan, waiting, configuration, done) }
+            // A step can make others needed: what stood on a thing that was opened again goes with it.
+            if waiting.count == failed && done.count == taken {
+                return settle(on: plan, waiting, configuration, done)
+            }
         }
     }
 
@@ -323,7 +352,11 @@ extension Plumbing {
             for action in group {
                 // What it stands on failed before it: the next plan is without it.
                 if let base = action.resource.requirement, held[base] == nil { continue }
-                held[action.resource.key] = try take(action)
+                let one = try take(action)
+                if case .open(let resource) = action {
+                    held = held.filter { $0.value.resource.requirement != resource.key }
+                }
+                held[action.resource.key] = one
                 mine.append(action)
             }
             done += mine
@@ -347,6 +380,20 @@ extension Plumbing {
             Answers(configuration, device: device) { handle(.returnSocket($0)) }
         }
         return done
+    }
+
+    /// Once no worker runs on what was before: rings let in what the configuration asks for alone. What a
+    /// wider filter lets in beside is passed by the judge.
+    /// - Returns: false when a filter could not be changed.
+    mutating func narrow(_ configuration: Configuration, links: [Link]) -> Bool {
+        var isDone = true
+        let cpus = interfaces.first?.specification.cpus ?? []
+        let plan = HostPlan(configuration, HostFacts(links: links, cpus: cpus), present: present)
+        for action in plan.actions {
+            guard case .change(_, .filter) = action else { continue }
+            do throws(SystemError) { held[action.resource.key] = try take(action) } catch { isDone = false }
+        }
+        return isDone
     }
 
     /// Forgets devices that others have deleted, and what stands on them.

@@ -118,16 +118,6 @@ extension Control {
         publish(replacing: old)
     }
 
-    /// Once no worker runs on what was before: rings let in what the configuration asks for alone.
-    private func narrow() {
-        let (configuration, links) = (snapshot.configuration, snapshot.links)
-        var plumbing = snapshot.plumbing
-        let facts = HostFacts.read(for: configuration, cpus: cpus, links: links)
-        // What the wider filter lets in beside is passed by the judge.
-        guard (try? plumbing.reach(configuration, facts, .follow, [.receive])) != nil else { return }
-        snapshot.plumbing = plumbing
-    }
-
     func findClaimGaps() {
         snapshot.plumbing.claimGaps = snapshot.world.claimGaps(
             socketInterfaces: snapshot.plumbing.socketInterfaces)
@@ -159,8 +149,8 @@ extension Control {
             for (worker, ring, counted) in old.rings {
                 snapshot.retiredRingDrops[worker, default: 0] += ring.droppedByKernel() - counted
             }
-            let next = replaced.first { $0.generation > old.generation }?.plumbing ?? snapshot.plumbing
-            old.plumbing.removeAll(unlike: next)
+            let later = replaced.filter { $0.generation > old.generation }.map(\.plumbing)
+            snapshot.plumbing.removeSurplus(of: old.plumbing, beside: later)
             isChanged = true
         }
         replaced.removeAll { $0.generation <= oldest }
@@ -175,8 +165,9 @@ extension Control {
         if oldest == snapshot.generation {
             if isUnreclaimed { routes.reclaim() }
             isUnreclaimed = false
-            if isUnsettled { narrow() }
-            isUnsettled = false
+            if isUnsettled {
+                isUnsettled = !snapshot.plumbing.narrow(snapshot.configuration, links: snapshot.links)
+            }
         }
         if isChanged { share() }
     }

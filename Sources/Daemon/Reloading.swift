@@ -94,10 +94,15 @@ extension Control {
             ? before.workers.map(\.examples) : try cpus.map { try DropExamples(cpu: $0) }
         var plumbing = before.plumbing
         let done = try plumbing.reach(next, facts, .reload, beside: before.configuration)
+        do throws(SystemError) {
+            // With the devices that were opened.
+            snapshot.links = try netlink.links()
+        } catch {
+            throw PlanFailure(cause: error, left: plumbing.undo(done))
+        }
         snapshot.configuration = next
         snapshot.plumbing = plumbing
         snapshot.worlds = nextWorlds
-        snapshot.links = links
         snapshot.warnings = Self.notes(advice)
         findClaimGaps()
         exchangeCounters(counters, examples, of: before.configuration)

@@ -117,10 +117,12 @@ final class Control {
         try Self.awaitPredecessor(configuration, netlink)
         facts.links = try netlink.links()
         var plumbing = Plumbing()
+        plumbing.filters = try? FilterContext()
         // Frames come in when workers run.
         _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
         try plumbing.refuseStartWithNothing()
-        let links = try netlink.links()
+        facts.links = try netlink.links()
+        let links = facts.links
         routes = try RouteFollower(netlink, notices, links)
         let (policy, generation) = (configuration.policy, routes.generation)
         let states = Self.states(configuration, links)
@@ -253,6 +255,7 @@ final class Control {
         tickDue = Host.monotonicNanoseconds() + Timing.tickNanoseconds
         for worker in snapshot.workers { worker.mailbox.askForLife() }
         noteRefusals()
+        snapshot.plumbing.removeSurplus()
         announce()
     }
 
@@ -339,8 +342,9 @@ final class Control {
         server?.stop()
         admin.snapshot.withLock { $0 = nil }
         replaced = []
-        snapshot.plumbing.removeAll(unlike: Plumbing())
+        let last = snapshot.plumbing
         snapshot.plumbing = Plumbing()
+        snapshot.plumbing.removeSurplus(of: last)
         return left.isEmpty
     }
 

@@ -3,45 +3,55 @@
 import CLinux
 import Glibc
 
-/// Exists while it is held. The kernel lets nobody else change it (`flags owner`, Linux 5.12),
-/// and removes it when the netlink socket of its owner closes: SIGKILL leaves nothing.
-public final class FilterTable {
-    /// As `nft list tables` has it, of family inet.
-    public let name: String
-    private let context: OpaquePointer
+/// What all tables of this process need, and their owner: the kernel lets nobody else change them (`flags
+/// owner`, Linux 5.12), and removes them when this netlink socket closes, so SIGKILL leaves nothing.
+/// One thread only.
+public final class FilterContext {
+    fileprivate let pointer: OpaquePointer
 
-    /// - Parameter chains: what stands within the table, in the language of nft(8).
-    public init(name: String, chains: String) throws(SystemError) {
-        // libnftables ends the process when it gets no socket: asked for here first.
+    /// libnftables ends the process when it gets no socket. Open one at the start, when nothing is lost by
+    /// that: a later lack of descriptors then ends nothing.
+    public init() throws(SystemError) {
         _ = Descriptor(
             try check(
-                "socket(NETLINK_NETFILTER)", name, mend: "load the driver: modprobe nf_tables"
+                "socket(NETLINK_NETFILTER)", "nftables", mend: "load the driver: modprobe nf_tables"
             ) {
                 socket(
                     AF_NETLINK, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue),
                     NETLINK_NETFILTER)
             })
         guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
-            throw SystemError("nft_ctx_new", name, errno: ENOMEM)
+            throw SystemError("nft_ctx_new", "nftables", errno: ENOMEM)
         }
         // Without, it writes to our standard streams.
         nft_ctx_buffer_output(context)
         nft_ctx_buffer_error(context)
-        self.context = context
-        do throws(SystemError) {
-            self.name = try Self.create(context, name, chains)
-        } catch {
-            nft_ctx_free(context)
-            throw error
-        }
+        pointer = context
     }
 
-    deinit { nft_ctx_free(context) }
+    deinit { nft_ctx_free(pointer) }
+}
+
+/// A table that is there until it is removed, or its context is gone.
+public final class FilterTable {
+    /// As `nft list tables` has it, of family inet.
+    public let name: String
+    private let context: FilterContext
+
+    /// - Parameter chains: what stands within the table, in the language of nft(8).
+    public init(_ context: FilterContext, name: String, chains: String) throws(SystemError) {
+        self.context = context
+        self.name = try Self.create(context, name, chains)
+    }
+
+    public func remove() throws(SystemError) {
+        try Self.run(context, name, "delete table inet \(name)\n")
+    }
 
     /// Another process of this network namespace may have the name: two containers on the
     /// host's network can both be process 1.
     private static func create(
-        _ context: OpaquePointer, _ name: String, _ chains: String
+        _ context: FilterContext, _ name: String, _ chains: String
     ) throws(SystemError) -> String {
         var candidate = name
         for number in 2...9 {
@@ -78,12 +88,12 @@ public final class FilterTable {
     }
 
     private static func run(
-        _ context: OpaquePointer, _ name: String, _ commands: String
+        _ context: FilterContext, _ name: String, _ commands: String
     ) throws(SystemError) {
         errno = 0
-        guard nft_run_cmd_from_buffer(context, commands) != 0 else { return }
+        guard nft_run_cmd_from_buffer(context.pointer, commands) != 0 else { return }
         let number = errno == 0 ? EINVAL : errno
-        let said = String(cString: nft_ctx_get_error_buffer(context))
+        let said = String(cString: nft_ctx_get_error_buffer(context.pointer))
         // Its first line says what; the rest repeats the commands.
         let first = said.split(separator: "\n").first.map { "nft: \($0)" }
         throw SystemError(

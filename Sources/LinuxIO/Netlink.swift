@@ -102,7 +102,11 @@ public final class NetlinkSocket {
     private let socket: OpaquePointer
     private let buffer: UnsafeMutableRawPointer
     private static let bufferBytes = 64 << 10
+    /// The largest request.
+    private static let messageBytes = 4096
     private var sequence: UInt32 = 0
+    /// A request ended half-way: what the kernel still answers to it is not the next one's answer.
+    private var isOutOfStep = false
 
     /// A socket that hears of every change of links, addresses, settings, rules, nexthops and routes.
     /// - Parameter bufferBytes: what may wait; the kernel doubles it.
@@ -149,21 +153,53 @@ public final class NetlinkSocket {
 
     public var descriptor: Int32 { mnl_socket_get_fd(socket) }
 
+    private func drain() {
+        var failures = 0
+        while failures < 16 {
+            let count = recv(
+                descriptor, buffer + Self.messageBytes, Self.bufferBytes - Self.messageBytes,
+                Int32(MSG_DONTWAIT))
+            if count < 0 && errno == EAGAIN { return }
+            if count < 0 { failures += 1 }
+        }
+    }
+
+    /// Numbers a message and sends it.
+    private func send(
+        _ message: NetlinkMessage, _ operation: String, _ object: String, mend: String? = nil
+    ) throws(SystemError) {
+        // A dump that nobody reads to its end also keeps the kernel from beginning another one.
+        if isOutOfStep { drain() }
+        sequence += 1
+        message.header.pointee.nlmsg_seq = sequence
+        isOutOfStep = true
+        guard mnl_socket_sendto(socket, message.header, Int(message.header.pointee.nlmsg_len)) >= 0
+        else { throw SystemError(operation, object, errno: errno, mend: mend) }
+    }
+
+    /// The next datagram; it stands in `buffer` until the next call.
+    private func receive(
+        _ operation: String, _ object: String, mend: String? = nil
+    ) throws(SystemError) -> UnsafeRawBufferPointer {
+        let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
+        guard count >= 0 else { throw SystemError(operation, object, errno: errno, mend: mend) }
+        return UnsafeRawBufferPointer(start: buffer, count: count)
+    }
+
     /// Sends one message and waits for its acknowledgement.
     func request(
         object: String, mend: String? = nil, _ build: (inout NetlinkMessage) -> Void
     ) throws(SystemError) {
         var message = NetlinkMessage(buffer: buffer)
         build(&message)
-        sequence += 1
-        message.header.pointee.nlmsg_seq = sequence
         message.header.pointee.nlmsg_flags |= UInt16(NLM_F_ACK)
         let operation = "rtnetlink request \(message.header.pointee.nlmsg_type)"
-        guard mnl_socket_sendto(socket, message.header, Int(message.header.pointee.nlmsg_len)) >= 0
-        else { throw SystemError(operation, object, errno: errno, mend: mend) }
-        let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
-        guard count >= 0 else { throw SystemError(operation, object, errno: errno, mend: mend) }
-        if mnl_cb_run(buffer, count, sequence, mnl_socket_get_portid(socket), nil, nil) < 0 {
+        try send(message, operation, object, mend: mend)
+        let datagram = try receive(operation, object, mend: mend)
+        isOutOfStep = false
+        if mnl_cb_run(
+            datagram.baseAddress, datagram.count, sequence, mnl_socket_get_portid(socket), nil, nil) < 0
+        {
             let isPermission = errno == EPERM || errno == EACCES
             throw SystemError(
                 operation, object, errno: errno,
@@ -178,17 +214,12 @@ public final class NetlinkSocket {
     ) throws(SystemError) -> T? {
         var message = NetlinkMessage(buffer: buffer)
         build(&message)
-        sequence += 1
-        message.header.pointee.nlmsg_seq = sequence
         let operation = "rtnetlink request \(message.header.pointee.nlmsg_type)"
-        guard mnl_socket_sendto(socket, message.header, Int(message.header.pointee.nlmsg_len)) >= 0
-        else { throw SystemError(operation, object, errno: errno) }
+        try send(message, operation, object)
         var (found, isConsistent): (T?, Bool) = (nil, true)
-        let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
-        guard count >= 0 else { throw SystemError(operation, object, errno: errno) }
-        let progress = NetlinkAnswer.walk(
-            UnsafeRawBufferPointer(start: buffer, count: count), sequence, &isConsistent
-        ) { found = parse($0) }
+        let datagram = try receive(operation, object)
+        isOutOfStep = false
+        let progress = NetlinkAnswer.walk(datagram, sequence, &isConsistent) { found = parse($0) }
         if case .failed(let number) = progress, number != 0 {
             throw SystemError(operation, object, errno: number)
         }
@@ -204,21 +235,17 @@ public final class NetlinkSocket {
         var message = NetlinkMessage(buffer: buffer)
         message.begin(type: type, flags: UInt16(NLM_F_ROOT | NLM_F_MATCH))
         build(message)
-        sequence += 1
-        message.header.pointee.nlmsg_seq = sequence
-        guard mnl_socket_sendto(socket, message.header, Int(message.header.pointee.nlmsg_len)) >= 0
-        else { throw SystemError("rtnetlink dump", "\(type)", errno: errno) }
+        try send(message, "rtnetlink dump", "\(type)")
         var isConsistent = true
         while true {
-            let count = mnl_socket_recvfrom(socket, buffer, Self.bufferBytes)
-            guard count >= 0 else { throw SystemError("rtnetlink dump", "\(type)", errno: errno) }
-            let datagram = UnsafeRawBufferPointer(start: buffer, count: count)
-            switch NetlinkAnswer.walk(datagram, sequence, &isConsistent, each) {
-            case .more: continue
-            case .done: return isConsistent
-            case .failed(let number):
+            let datagram = try receive("rtnetlink dump", "\(type)")
+            let progress = NetlinkAnswer.walk(datagram, sequence, &isConsistent, each)
+            if case .more = progress { continue }
+            isOutOfStep = false
+            if case .failed(let number) = progress {
                 throw SystemError("rtnetlink dump", "\(type)", errno: number)
             }
+            return isConsistent
         }
     }
 

@@ -26,6 +26,9 @@ package enum NetlinkAnswer {
             let length = Int(header.nlmsg_len)
             guard length >= headerBytes, offset + length <= datagram.count else { return .more }
             let message = UnsafeRawBufferPointer(rebasing: datagram[offset..<offset + length])
+            offset += (length + 3) & ~3
+            // The answer to an earlier request, which nobody took.
+            guard header.nlmsg_seq == sequence else { continue }
             if header.nlmsg_flags & UInt16(NLM_F_DUMP_INTR) != 0 { isConsistent = false }
             switch Int32(header.nlmsg_type) {
             case NLMSG_DONE: return .done
@@ -33,9 +36,8 @@ package enum NetlinkAnswer {
                 guard length >= headerBytes + 4 else { return .failed(EBADMSG) }
                 let error = message.loadUnaligned(fromByteOffset: headerBytes, as: Int32.self)
                 return .failed(0 &- error)
-            default: if header.nlmsg_seq == sequence { each(message) }
+            default: each(message)
             }
-            offset += (length + 3) & ~3
         }
         return .more
     }

@@ -205,8 +205,11 @@ struct Setup {
     var busyPoll = "0us"
     /// Further keys, one a line.
     var more: [String] = []
+    /// A text that stands for all of it.
+    var whole: String?
 
     func text(socket: String) -> String {
+        if let whole { return whole }
         func list(_ items: [String]) -> String {
             "[" + items.map { "\"\($0)\"" }.joined(separator: ", ") + "]"
         }
