@@ -157,7 +157,7 @@ extension Plumbing {
             return rings
         case .claim(let claim):
             return try Claim.byProgram(
-                ClaimTables(claim.claims), interface: claim.interface, index: claim.index,
+                claim.claims, interface: claim.interface, index: claim.index,
                 allowClsact: claim.isRequired)
         case .socketClaim(let addresses): return try Claim.bySockets(addresses)
         case .replyTable(let chains):

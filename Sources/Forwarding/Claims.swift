@@ -1,52 +1,13 @@
-// Which frames of an interface are ours, as tables: what a filter in the kernel is built from.
+// Which frames of an interface are ours by a policy: what a filter in the kernel is built from.
 // Says the same as the judge's `pass` or not-`pass`, without looking at the inner packet.
 
 import Routing
 
 extension Policy {
-    /// Frames of protocol 4 or 41, and native ones, that are ours on one interface.
-    public struct Claims: Sendable, Equatable {
-        public struct Local: Sendable, Equatable {
-            public var prefix: Prefix
-            /// Index into `Claims.remotes`: only from these, and never from an endpoint, because
-            /// an overlay shares the address. nil: from anyone.
-            public var remotes: Int?
-        }
-        /// The longest prefix that holds a frame's destination decides; without one the frame is
-        /// the kernel's.
-        public var locals: [Local] = []
-        public var remotes: [[Prefix]] = []
-        /// The tunnels' own addresses.
-        public var endpoints: [Address] = []
-        /// nil where no rule rewrites sources or no destination is in reach.
-        public var native: NativeClaims?
-    }
-
-    /// Native IPv6 frames that the judge injects: TCP, UDP or ICMPv6 of these sources, without
-    /// extension headers, to where a tunnel's destinations allow.
-    public struct NativeClaims: Sendable, Equatable {
-        public enum Ports: Sendable, Hashable {
-            case never
-            case any
-            /// Index into `NativeClaims.portSets`.
-            case set(Int)
-        }
-        public struct Target: Sendable, Equatable {
-            /// IPv4's prefix stands for IPv4-mapped addresses.
-            public var prefix: Prefix
-            public var protocolNumber: UInt8
-            public var ports: Ports
-        }
-        public var sources: [Address]
-        /// Of those with the packet's protocol the longest prefix decides.
-        public var targets: [Target]
-        /// Ranges in rising order that do not touch each other.
-        public var portSets: [[ClosedRange<UInt16>]]
-    }
-
     /// The claims of one interface (index into `interfaces`).
     public func claims(interface: Int) -> Claims {
-        var claims = Claims(native: nativeClaims(interface: interface))
+        var claims = Claims()
+        claims.native = nativeClaims(interface: interface)
         var pairs: [(prefix: Prefix, item: Int)] = []
         for (index, tunnel) in tunnels.enumerated() where tunnel.interfaces.contains(interface) {
             for prefix in Set(tunnel.local) { pairs.append((prefix, index)) }
@@ -73,14 +34,13 @@ extension Policy {
         return claims
     }
 
-    private func nativeClaims(interface: Int) -> NativeClaims? {
+    private func nativeClaims(interface: Int) -> Claims.Native? {
         let sources = Set(rewrites.filter { $0.interface == interface }.map(\.from))
         let reachable = tunnels.filter { $0.interfaces.contains(interface) }.flatMap {
             $0.destinations.isEmpty ? [Destination(prefix: .allIPv6)] : $0.destinations
         }.filter { !$0.prefix.isIPv4 }
-        var claims = NativeClaims(
-            sources: sources.map { Prefix(host: $0) }.sorted(by: Self.order).map(\.address),
-            targets: [], portSets: [])
+        var claims = Claims.Native(
+            sources: sources.map { Prefix(host: $0) }.sorted(by: Self.order).map(\.address))
         var sets: [[ClosedRange<UInt16>]: Int] = [:]
         for number in [ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6] {
             // As the judge has it: any protocol means any port, and ICMPv6 has none.
@@ -95,7 +55,7 @@ extension Policy {
                 allowed.enumerated().map { (prefix: $1.prefix, item: $0) }
                 + Martians.unroutable.map { (prefix: $0, item: never) }
             for (prefix, items) in coveringItems(pairs) {
-                var ports = NativeClaims.Ports.never
+                var ports = Claims.Native.Ports.never
                 if !items.contains(never) {
                     let joined = Self.joined(
                         items.map { allowed[$0].protocolNumber == nil ? [] : allowed[$0].ports })
@@ -109,7 +69,7 @@ extension Policy {
                         } ?? .any
                 }
                 claims.targets.append(
-                    NativeClaims.Target(prefix: prefix, protocolNumber: number, ports: ports))
+                    Claims.Native.Target(prefix: prefix, protocolNumber: number, ports: ports))
             }
         }
         return claims.sources.isEmpty || claims.targets.isEmpty ? nil : claims

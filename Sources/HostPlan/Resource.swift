@@ -31,7 +31,7 @@ public struct DeviceSpecification: Sendable, Hashable {
 public struct ClaimSpecification: Sendable, Equatable {
     public let interface: String
     public let index: Int32
-    public let claims: Policy.Claims
+    public let claims: Claims
     /// Raw sockets will not do: a kernel without tcx is asked for a filter that outlives a killed process.
     public let isRequired: Bool
 }

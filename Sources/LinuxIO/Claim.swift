@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Synchronization
 
 /// Held while frames of one interface are claimed; its end ends the claim.
@@ -31,9 +32,9 @@ public final class Claim {
 
     /// Claims by a program: tcx where the kernel has it, else clsact.
     public static func byProgram(
-        _ tables: ClaimTables, interface: String, index: Int32, allowClsact: Bool
+        _ claims: Claims, interface: String, index: Int32, allowClsact: Bool
     ) throws(SystemError) -> Claim {
-        let program = try ClaimProgram(tables).load(object: interface)
+        let program = try ClaimProgram(claims).load(object: interface)
         do throws(SystemError) {
             let link = try attachTCX(program, interface, index)
             return Claim(means: .tcx, descriptors: [program, link])

@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Routing
 
 /// Instructions with symbolic jump targets (linux/bpf.h `struct bpf_insn`, 8 bytes each). Their
 /// number does not depend on the number of claims.
@@ -71,8 +72,8 @@ struct ClaimProgram {
 
     /// Registers: r6 the context, r7 the ethertype or next header, r8 the offset of the network
     /// header and then of the IPv6 header that comes next. r9 is the end of what IPv6 holds.
-    init(_ tables: ClaimTables) {
-        maps = ClaimMaps(tables)
+    init(_ claims: Claims) {
+        maps = ClaimMaps(claims)
         emit(Code.move, to: 6, from: 1)
         emit(Code.loadWord, to: 0, from: 6, offset: Context.packetType)
         jump(Code.jumpNotEqual, 0, Int32(PACKET_HOST), "next")
@@ -83,8 +84,8 @@ struct ClaimProgram {
         label("claim")
         answer(2)  // TC_ACT_SHOT, TCX_DROP
         ipv4()
-        ipv6(hasNative: tables.native != nil)
-        if tables.native != nil { native() }
+        ipv6(hasNative: claims.native != nil)
+        if claims.native != nil { native() }
         resolve()
     }
 

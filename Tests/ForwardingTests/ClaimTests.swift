@@ -38,7 +38,7 @@ struct ClaimTests {
         return policy
     }
 
-    static func isOurs(_ claims: Policy.Claims, source: Address, destination: Address) -> Bool {
+    static func isOurs(_ claims: Claims, source: Address, destination: Address) -> Bool {
         let holding = claims.locals.filter { $0.prefix.contains(destination) }
         guard let local = holding.max(by: { $0.prefix.length < $1.prefix.length }) else {
             return false

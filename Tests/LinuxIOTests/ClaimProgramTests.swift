@@ -336,7 +336,7 @@ extension OnHost {
         // MARK: the judge
 
         private static func program(_ policy: Policy) throws -> Descriptor {
-            try ClaimProgram(ClaimTables(policy.claims(interface: 0))).load(object: "near")
+            try ClaimProgram(policy.claims(interface: 0)).load(object: "near")
         }
 
         /// Whether a frame goes so far that its protocol is there to see: without it no socket
@@ -418,19 +418,21 @@ extension OnHost {
                 Frames.ipv4(
                     4, from: Frames.four(1), to: Frames.four(2),
                     [UInt8](repeating: 0, count: 40)))
-            let all = ClaimTables.Network(bytes: [0, 0, 0, 0], length: 0)
-            let shared = [ClaimTables.Local(network: all, remotes: 0)]
-            for (tables, answer) in [
-                (ClaimTables(locals: []), Self.untouched),
-                (ClaimTables(locals: shared, remotes: [[]]), Self.untouched),
-                (
-                    ClaimTables(locals: shared, remotes: [[all]], endpoints: [Frames.four(1)]),
-                    Self.untouched
-                ),
-                (ClaimTables(locals: [.init(network: all, remotes: nil)]), Self.dropped),
-                (ClaimTables(locals: shared, remotes: [[all]]), Self.dropped),
+            func claims(shared: Bool, _ remotes: [[Prefix]] = [], endpoints: [Address] = []) -> Claims {
+                var claims = Claims()
+                claims.locals = [Claims.Local(prefix: .allIPv4, remotes: shared ? 0 : nil)]
+                (claims.remotes, claims.endpoints) = (remotes, endpoints)
+                return claims
+            }
+            let remote = Address(bytes: Frames.four(1))!
+            for (claims, answer) in [
+                (Claims(), Self.untouched),
+                (claims(shared: true, [[]]), Self.untouched),
+                (claims(shared: true, [[.allIPv4]], endpoints: [remote]), Self.untouched),
+                (claims(shared: false), Self.dropped),
+                (claims(shared: true, [[.allIPv4]]), Self.dropped),
             ] {
-                let program = try ClaimProgram(tables).load(object: "near")
+                let program = try ClaimProgram(claims).load(object: "near")
                 #expect(try ClaimProgram.run(program, frame: frame).answer == answer)
             }
         }
@@ -462,7 +464,7 @@ extension OnHost {
                 let policy = Self.cutPolicy()
                 let world = Self.world(policy)
                 let claim = try Claim.byProgram(
-                    ClaimTables(policy.claims(interface: 0)), interface: "near",
+                    policy.claims(interface: 0), interface: "near",
                     index: network.near, allowClsact: false)
                 let next = try NextProgram(network.near)
                 var (left, ours) = (0, 0)

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Routing
 import Testing
 
 @testable import LinuxIO
@@ -24,10 +25,13 @@ extension OnHost {
             Frames.ipv4(
                 47, from: Frames.four(1), to: Frames.four(2), [UInt8](repeating: 1, count: 40)))
 
-        private static let rules = ClaimTables(locals: [
-            .init(network: .init(bytes: Frames.four(2), length: 32), remotes: nil),
-            .init(network: .init(bytes: Frames.six(2), length: 128), remotes: nil),
-        ])
+        private static let rules: Claims = {
+            var claims = Claims()
+            claims.locals = [Frames.four(2), Frames.six(2)].map {
+                Claims.Local(prefix: Prefix(host: Address(bytes: $0)!))
+            }
+            return claims
+        }()
 
         private static func with(_ body: (Network) throws -> Void) throws {
             try Network.with { network in
