@@ -74,7 +74,7 @@ extension Control {
                 log.error("the host's links or routes changed and could not be followed: \(error)")
             }
             // What was told is lost.
-            routes.ask("lost")
+            routes.ask(.lost)
             let failures = (refollow?.failures ?? 0) + 1
             refollow = (
                 Host.monotonicNanoseconds() + Backoff.nanoseconds(failures: failures), failures

@@ -244,7 +244,7 @@ extension Metric {
             .value { Double($0.state.routes.changes) }),
         Metric(
             "shuck_routes_resyncs_total", "Route dumps after the first, by cause.", ["reason"],
-            .each { $0.state.routes.resyncs.map { ([$0.key], Double($0.value)) } }),
+            .each { $0.state.routes.resyncs.map { ([$0.key.rawValue], Double($0.value)) } }),
         Metric("shuck_rules", "Policy rules in the route table.", .value { Double($0.state.routes.rules) }),
     ]
 

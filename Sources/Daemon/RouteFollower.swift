@@ -4,17 +4,28 @@
 import LinuxIO
 import Routing
 
+/// Why routes are dumped again: label `reason` of `shuck_routes_resyncs_total`.
+enum ResyncCause: String, CaseIterable, Sendable {
+    /// Notices did not fit the socket's buffer.
+    case lost
+    /// A link or an address changed, with which routes come and go untold.
+    case links
+    case nexthops
+    /// A notice does not fit the mirror.
+    case unlike
+}
+
 struct RouteFollower {
     private(set) var mirror = RouteMirror()
     private(set) var generation: RouteTable
     /// Dumps after the first, by why they were needed.
-    private(set) var resyncs: [String: UInt64] = ["lost": 0, "links": 0, "nexthops": 0, "unlike": 0]
+    private(set) var resyncs = Dictionary(uniqueKeysWithValues: ResyncCause.allCases.map { ($0, UInt64(0)) })
     /// Changes of single routes that were followed.
     private(set) var changes: UInt64 = 0
     /// When the mirror last was what the kernel had, monotonic.
     private(set) var currentNanoseconds: UInt64
     /// A dump that is still to be made, why; and when, so that dumps take a tenth of the time at most.
-    private(set) var due: String?
+    private(set) var due: ResyncCause?
     private var dueNanoseconds: UInt64 = 0
     private var dumpNanoseconds: UInt64 = 0
     /// As they were when rules and routes last were read with them.
@@ -76,7 +87,7 @@ struct RouteFollower {
         dumpNanoseconds = end - start
         currentNanoseconds = end
         due = nil
-        if isUnsure { ask(meanwhile.areLost ? "lost" : "links") }
+        if isUnsure { ask(meanwhile.areLost ? .lost : .links) }
     }
 
     private static func properties(_ links: [Link]) -> (groups: [Int32: UInt32], vrfs: [UInt32]) {
@@ -87,9 +98,9 @@ struct RouteFollower {
     }
 
     /// Sees to it that a dump is made, not before nine times what the last one took is over.
-    mutating func ask(_ reason: String) {
+    mutating func ask(_ cause: ResyncCause) {
         guard due == nil else { return }
-        due = reason
+        due = cause
         dueNanoseconds = currentNanoseconds + 9 * dumpNanoseconds
     }
 
@@ -98,15 +109,14 @@ struct RouteFollower {
     mutating func follow(
         _ told: KernelNotices, _ netlink: NetlinkSocket, _ notices: NetlinkSocket, links: [Link]
     ) throws(SystemError) -> Bool {
-        if told.areLost { ask("lost") }
-        if told.nexthops { ask("nexthops") }
-        if note(told.linkChanges) || told.goneAddresses || told.linkdownRule { ask("links") }
-        if due != nil, Host.monotonicNanoseconds() >= dueNanoseconds {
-            let reason = due!
+        if told.areLost { ask(.lost) }
+        if told.nexthops { ask(.nexthops) }
+        if note(told.linkChanges) || told.goneAddresses || told.linkdownRule { ask(.links) }
+        if let cause = due, Host.monotonicNanoseconds() >= dueNanoseconds {
             // When it fails it is tried again, but not at once.
             dueNanoseconds = Host.monotonicNanoseconds() + 1_000_000_000
             try dump(netlink, notices, links)
-            resyncs[reason, default: 0] += 1
+            resyncs[cause, default: 0] += 1
             return true
         }
         var isChanged = false
@@ -119,7 +129,7 @@ struct RouteFollower {
         }
         // A mirror that is to be made anew anyhow still follows what it can.
         for change in told.routes {
-            if !apply(change) { ask("unlike") }
+            if !apply(change) { ask(.unlike) }
             changes += 1
             isChanged = true
         }
@@ -185,11 +195,11 @@ struct RouteStatus: Sendable {
     var countIPv4: Int
     var countIPv6: Int
     var rules: Int
-    var resyncs: [String: UInt64]
+    var resyncs: [ResyncCause: UInt64]
     var changes: UInt64
     var currentNanoseconds: UInt64
     /// Why it is not what the kernel has; nil: it is.
-    var due: String?
+    var due: ResyncCause?
     var notes: [String]
 
     /// Seconds since the mirror was known to be the kernel's; 0 while nothing says otherwise.

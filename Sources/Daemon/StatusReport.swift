@@ -179,7 +179,9 @@ extension StatusReport {
                     cpuSeconds: counted.cpuSeconds, pagesElsewhere: placement.pagesElsewhere[worker.number])
             },
             routesIPv4: state.routes.countIPv4, routesIPv6: state.routes.countIPv6, rules: state.routes.rules,
-            routesAge: state.routes.age, routesResyncs: state.routes.resyncs,
+            routesAge: state.routes.age,
+            routesResyncs: Dictionary(
+                uniqueKeysWithValues: state.routes.resyncs.map { ($0.key.rawValue, $0.value) }),
             packets: Packets(counts), dropsByReason: totals.sums(.dropped, by: "reason"),
             lastDrops: lastDrops, injectedByMode: totals.sums(.injected, by: "mode"),
             notes: state.warnings + view.findings.map(\.description) + state.routes.notes,

@@ -33,7 +33,7 @@ enum Views {
                 configurationFile: "/etc/shuck/shuck.yaml", configuration: configuration,
                 links: [link("eth0"), link("shuck0")],
                 routes: RouteStatus(
-                    countIPv4: 12, countIPv6: 4, rules: 3, resyncs: ["links": 2], changes: 9,
+                    countIPv4: 12, countIPv6: 4, rules: 3, resyncs: [.links: 2], changes: 9,
                     currentNanoseconds: 0, due: nil, notes: [])),
             interfaces: configuration.interfaces.map {
                 DaemonView.Interface(

@@ -33,7 +33,7 @@ struct Following {
             follower.reclaim()
             if told.isEmpty { usleep(1000) }
         }
-        throw Failure(description: "the mirror does not settle: \(follower.due ?? "")")
+        throw Failure(description: "the mirror does not settle: \(follower.due?.rawValue ?? "")")
     }
 
     /// The mirror against one made anew.
@@ -348,7 +348,7 @@ extension OnHost {
                 // Until the dump is whole, the old generation is what there is.
                 #expect(following.follower.generation === old)
                 try following.settle()
-                #expect(following.follower.resyncs["lost"] ?? 0 >= 1)
+                #expect(following.follower.resyncs[.lost] ?? 0 >= 1)
                 #expect(following.follower.mirror.countIPv4 >= 78 * 256)
                 #expect(try following.differences() == [])
                 // What comes after it is followed again, route by route.
