@@ -10,8 +10,7 @@ import Settings
 extension Control {
     /// Reads all links again after any notice; applies route changes one by one.
     func followKernel() {
-        // What changes together is told in many notices: one publication for all.
-        usleep(2_000)
+        Host.pause(milliseconds: Timing.noticesMilliseconds)
         // In a storm this is when workers have taken what was published last.
         letGo()
         var told = notices.takeNotices()
@@ -39,7 +38,7 @@ extension Control {
     func followNamespaces(isTold: Bool, looks: Bool) {
         if isTold {
             watch.clear()
-            expectedUntil = Host.monotonicNanoseconds() + 1_000_000_000
+            expectedUntil = Host.monotonicNanoseconds() + Timing.namespaceNanoseconds
         }
         let isExpecting = Host.monotonicNanoseconds() < expectedUntil
         // A directory may come late, too.

@@ -58,21 +58,18 @@ struct Repairs: Equatable {
     /// What was wrong when it last was set right.
     private(set) var last: DeviceDeviation?
 
-    static let free = 3
-    static let quietNanoseconds: UInt64 = 60_000_000_000
-
     /// Somebody changes it again and again.
-    var isContested: Bool { count > Self.free }
+    var isContested: Bool { count > Timing.repairs }
 
     /// After a minute with nothing to set right, what was before is forgotten.
     mutating func sawRight(at now: UInt64) {
-        if count > 0, now >= lastNanoseconds + Self.quietNanoseconds { self = Repairs() }
+        if count > 0, now >= lastNanoseconds + Timing.quietNanoseconds { self = Repairs() }
     }
 
     func mayRepair(at now: UInt64) -> Bool {
-        guard count >= Self.free else { return true }
+        guard count >= Timing.repairs else { return true }
         // 1, 2, 4 … 60 seconds.
-        let seconds = min(60, UInt64(1) << UInt64(min(count - Self.free, 6)))
+        let seconds = min(Timing.repairSecondsMax, UInt64(1) << UInt64(min(count - Timing.repairs, 6)))
         return now >= lastNanoseconds + seconds * 1_000_000_000
     }
 
@@ -106,7 +103,6 @@ struct HostWatch {
 
     /// Devices in pods' namespaces that are looked at each second: each takes a thread of its own.
     private static let podsPerLook = 64
-    private static let intervalNanoseconds: UInt64 = 1_000_000_000
 
     /// Looks at once where something may have changed, and not only when the second is over.
     mutating func note(_ told: KernelNotices) {
@@ -194,7 +190,7 @@ struct HostWatch {
         _ configuration: Configuration, _ plumbing: Plumbing, _ log: Logger
     ) -> [Finding] {
         let now = Host.monotonicNanoseconds()
-        dueNanoseconds = now + Self.intervalNanoseconds
+        dueNanoseconds = now + Timing.hostNanoseconds
         // A shadow injects nothing.
         guard configuration.mode == .active else {
             named = [:]

@@ -207,7 +207,7 @@ extension Control {
                 let late = (still + left).map { Late(worker: $0.number, cpu: $0.cpu) }
                 return (late, refusals)
             }
-            Host.pause(milliseconds: 1)
+            Host.pause(milliseconds: Timing.pauseMilliseconds)
         }
     }
 

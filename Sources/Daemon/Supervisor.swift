@@ -15,10 +15,11 @@ public enum Supervisor {
     /// - Returns: an exit code: 0 stopped as told, 1 bad configuration or a failed worker,
     ///   3 not permitted or not supported here.
     public static func run(configurationPath path: String, isStrict: Bool) -> Int32 {
+        Timing.checkRelations()
         Host.raiseDescriptorLimit()
         // A reader of standard error that is gone costs a line, not the process.
         signal(SIGPIPE, SIG_IGN)
-        defer { LogSink.standardError.finish(seconds: 0.5) }
+        defer { LogSink.standardError.finish(seconds: Timing.logSeconds) }
         LoggingSystem.bootstrap { _ in LineLogHandler() }
         do {
             let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
@@ -39,26 +40,6 @@ public enum Supervisor {
             return 3
         }
     }
-}
-
-/// How long the control thread lets things take.
-enum Timing {
-    /// Workers are asked for a sign of life so often, and what nobody tells of is looked at.
-    static let tickNanoseconds: UInt64 = 500_000_000
-    /// Without one for so long a worker stands still. With a tick before and one behind: 2 s.
-    static let stillNanoseconds: UInt64 = 1_000_000_000
-    /// For the control thread itself, between two looks at what happened.
-    static let controlNanoseconds: UInt64 = 10_000_000_000
-    /// For workers to take their first assignment.
-    static let startNanoseconds: UInt64 = 10_000_000_000
-    /// For workers to take another configuration before `reload` answers; they still take it later.
-    static let reloadNanoseconds: UInt64 = 1_000_000_000
-    /// For workers to inject what came before the end.
-    static let stopNanoseconds: UInt64 = 3_000_000_000
-    /// What a publication replaced goes so soon after the last worker took it.
-    static let settleMilliseconds: Int32 = 5
-    /// For the devices of a shuck that was killed to go: the kernel ends its io_uring in a work queue.
-    static let predecessorNanoseconds: UInt64 = 1_000_000_000
 }
 
 /// The control thread's state. Everything that opens, closes or publishes happens here; it waits for no
@@ -157,7 +138,7 @@ final class Control {
         while try netlink.links().contains(where: { $0.hardwareType == 65534 && names.contains($0.name) }),
             Host.monotonicNanoseconds() < deadline
         {
-            Host.pause(milliseconds: 10)
+            Host.pause(milliseconds: Timing.pauseMilliseconds)
         }
     }
 
@@ -246,7 +227,8 @@ final class Control {
         let isExpecting = !snapshot.plumbing.absences.isEmpty && now < expectedUntil
         let isSettling = (!replaced.isEmpty || isUnreclaimed) && now < settleUntil
         return min(
-            waits, isExpecting ? 10 : waits, isSettling ? Timing.settleMilliseconds : waits,
+            waits, isExpecting ? Timing.namespaceMilliseconds : waits,
+            isSettling ? Timing.settleMilliseconds : waits,
             routes.patience ?? waits)
     }
 
@@ -358,7 +340,7 @@ final class Control {
             }
             left = left.filter { !$0.mailbox.hasEnded.load(ordering: .acquiring) }
             if left.isEmpty || Host.monotonicNanoseconds() >= deadline { return left }
-            Host.pause(milliseconds: 1)
+            Host.pause(milliseconds: Timing.pauseMilliseconds)
         }
     }
 }

@@ -107,6 +107,19 @@ public enum Limits {
     /// Bytes of an inner packet's head that may be rewritten: IP header and TCP header.
     public static let headBytes = 240
 
+    /// What one limit means for another; ends the process where it does not hold.
+    public static func checkRelations() {
+        // The cache of outer headers numbers interfaces with 8 bits, verdicts number destinations with 16.
+        precondition(interfaces <= 1 << 8 && destinations < 1 << 16 && devices < 1 << 16)
+        precondition(tunnels <= destinations && workers <= 256)
+        // Each interface may have a ring, and every ring a slot for each frame of a batch.
+        precondition(interfaces <= rings && ringBytesMin / slotBytesMax >= batch)
+        precondition(slotBytesMin.nonzeroBitCount == 1 && slotBytesMax.nonzeroBitCount == 1)
+        precondition(ringBytesMin.nonzeroBitCount == 1 && ringBytesMax.nonzeroBitCount == 1)
+        precondition(ringBytesMin <= ringBytesMax && ringBytesMax <= ringBudget)
+        precondition(fragments * 1280 >= 65_535 && extensionBytes >= extensionHeaders * 8)
+    }
+
     // MARK: Of a worker
 
     /// Frames that a worker judges and injects at once.
