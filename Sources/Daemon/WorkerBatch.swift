@@ -148,16 +148,13 @@ extension Worker {
         // Calls nothing, so that all it needs is in registers.
         for place in places where batch.operations[place].target == .device {
             let operation = batch.operations + place
-            let (index, tag) = (Int32(operation.pointee.index), UInt64(truncatingIfNeeded: place))
-            if operation.pointee.pieceCount == 0 {
-                writes.write(
-                    place: index, operation.pointee.memory,
-                    UInt32(bitPattern: operation.pointee.length), tag: tag)
-            } else {
-                writes.gather(
-                    place: index, vectors(operation), UInt32(operation.pointee.pieceCount),
-                    tag: tag)
-            }
+            let isGathered = operation.pointee.pieceCount > 0
+            writes.add(
+                place: Int32(operation.pointee.index), operation.pointee.memory,
+                isGathered
+                    ? UInt32(operation.pointee.pieceCount)
+                    : UInt32(bitPattern: operation.pointee.length),
+                isGathered: isGathered, tag: UInt64(truncatingIfNeeded: place))
         }
         let queued = writes.end()
         if queued < places.count { sendErrors(places) }
@@ -174,19 +171,13 @@ extension Worker {
     private func sendErrors(_ places: Range<Int>) {
         for place in places where batch.operations[place].target == .icmpError {
             let operation = batch.operations + place
+            let vectors = UnsafeMutableRawPointer(mutating: operation.pointee.memory)
+                .assumingMemoryBound(to: iovec.self)
             operation.pointee.result =
                 assignment.replies?.sockets.send(
-                    vectors(operation), Int(operation.pointee.pieceCount),
+                    vectors, Int(operation.pointee.pieceCount),
                     to: batch.receiver(of: operation.pointee)) ?? -EAFNOSUPPORT
         }
-    }
-
-    @inline(__always)
-    private func vectors(
-        _ operation: UnsafeMutablePointer<Batch.Operation>
-    ) -> UnsafeMutablePointer<iovec> {
-        UnsafeMutableRawPointer(mutating: operation.pointee.memory)
-            .assumingMemoryBound(to: iovec.self)
     }
 
     /// Tells of devices whose kernel refuses to cut what it agreed to.

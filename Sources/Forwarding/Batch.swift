@@ -179,19 +179,20 @@ extension Batch {
             state.pointee.joinsAny && cache.mayHoldRuns
             ? joiner.join(frames, verdicts, count, kinds) : 0
         var piece = pieces
-        var (end, hasErrors) = saved == 0 ? addPackets(count, &piece) : addRuns(count, &piece)
+        // Made twice by inlining: the one for batches without joined packets calls nothing, so that all it
+        // needs is in registers.
+        var (end, hasErrors) =
+            saved == 0
+            ? add(count, isJoined: false, &piece) : add(count, isJoined: true, &piece)
         state.pointee.writes = end - operations
         if hasErrors { addErrors(count, times, to: &end, &piece) }
         return Plan(operations: 0..<(end - operations), savesWrites: 2 &* saved >= count)
     }
 
-    // Two loops: the one for batches without joined packets calls nothing, so that all it needs is in
-    // registers. Of the kinds' numbers only `reply` has its bit.
-
     /// - Returns: where the operations end so far, and whether some frame is to be answered.
     @inline(__always)
-    private func addPackets(
-        _ count: Int, _ piece: inout UnsafeMutablePointer<Operation.Piece>
+    private func add(
+        _ count: Int, isJoined: Bool, _ piece: inout UnsafeMutablePointer<Operation.Piece>
     ) -> (UnsafeMutablePointer<Operation>, Bool) {
         var operation = operations
         var kinds: UInt8 = 0
@@ -199,8 +200,12 @@ extension Batch {
         var (frame, verdict) = (UnsafePointer(frames), UnsafePointer(verdicts))
         while index < count {
             kinds |= verdict.pointee.kind.rawValue
-            if verdict.pointee.kind == .inject {
-                Self.addPacket(index, frame, verdict, own, to: operation, &piece)
+            if verdict.pointee.kind == .inject, !isJoined || !joiner.isFollower(index) {
+                if isJoined && joiner.isFirst(index) {
+                    addRun(index, verdict, to: operation, &piece)
+                } else {
+                    Self.addPacket(index, frame, verdict, own, to: operation, &piece)
+                }
                 operation += 1
             }
             index &+= 1
@@ -208,28 +213,7 @@ extension Batch {
             verdict += 1
             own += Self.scratchBytes
         }
-        return (operation, kinds & Verdict.Kind.reply.rawValue != 0)
-    }
-
-    @inline(never)
-    private func addRuns(
-        _ count: Int, _ piece: inout UnsafeMutablePointer<Operation.Piece>
-    ) -> (UnsafeMutablePointer<Operation>, Bool) {
-        var operation = operations
-        var kinds: UInt8 = 0
-        for index in 0..<count {
-            let verdict = verdicts + index
-            kinds |= verdict.pointee.kind.rawValue
-            guard verdict.pointee.kind == .inject else { continue }
-            if !joiner.isMember(index) {
-                Self.addPacket(index, frames + index, verdict, head(index), to: operation, &piece)
-            } else if joiner.isFirst(index) {
-                addRun(index, verdict, to: operation, &piece)
-            } else {
-                continue
-            }
-            operation += 1
-        }
+        // Of the kinds' numbers only this one has its bit.
         return (operation, kinds & Verdict.Kind.reply.rawValue != 0)
     }
 
@@ -266,7 +250,7 @@ extension Batch {
 
     /// The headers of a joined packet, then each packet's payload from its slot.
     private func addRun(
-        _ first: Int, _ verdict: UnsafeMutablePointer<Verdict>,
+        _ first: Int, _ verdict: UnsafePointer<Verdict>,
         to operation: UnsafeMutablePointer<Operation>,
         _ piece: inout UnsafeMutablePointer<Operation.Piece>
     ) {

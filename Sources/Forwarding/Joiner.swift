@@ -63,9 +63,8 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
 
     // Of the batch that `join` saw last.
 
-    /// Whether a packet is in any run.
     @inline(__always)
-    func isMember(_ index: Int) -> Bool { !flags[index].isDisjoint(with: [.first, .follower]) }
+    func isFollower(_ index: Int) -> Bool { flags[index].contains(.follower) }
     @inline(__always)
     func isFirst(_ index: Int) -> Bool { flags[index].contains(.first) }
 

@@ -24,7 +24,7 @@ package enum Judge {
         let end = frames + count
         guard let cache else {
             while frame < end {
-                decide(frame, world, reassembler, times.pointee.of(frame), into: result)
+                decide(frame, world, reassembler, times, into: result)
                 frame += 1
                 result += 1
             }
@@ -59,7 +59,7 @@ package enum Judge {
         _ cache: OuterCache, _ reassembler: Reassembler?, _ times: UnsafePointer<ArrivalTimes>,
         into result: UnsafeMutablePointer<Verdict>
     ) {
-        decide(frame, world, reassembler, times.pointee.of(frame), into: result)
+        decide(frame, world, reassembler, times, into: result)
         guard result.pointee.kind == .inject else { return }
         cache.noteAnyFlow()
         if result.pointee.mode != .native {
@@ -69,7 +69,8 @@ package enum Judge {
 
     private static func decide(
         _ frame: UnsafeMutablePointer<Frame>, _ world: UnsafePointer<WorldView>,
-        _ reassembler: Reassembler?, _ now: UInt64, into result: UnsafeMutablePointer<Verdict>
+        _ reassembler: Reassembler?, _ times: UnsafePointer<ArrivalTimes>,
+        into result: UnsafeMutablePointer<Verdict>
     ) {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
         guard result.pointee.kind == .hold else {
@@ -77,12 +78,12 @@ package enum Judge {
             if frame.pointee.etherType == 0x86dd, result.pointee.kind != .inject,
                 mayBeStray(frame), let reassembler
             {
-                refuseDatagram(ofStray: frame, world, reassembler, now)
+                refuseDatagram(ofStray: frame, world, reassembler, times.pointee.of(frame))
             }
             return
         }
         guard let reassembler else { return }
-        let fragment = fragment(frame, world)
+        let (fragment, now) = (fragment(frame, world), times.pointee.of(frame))
         if result.pointee.reason != .none {
             // As net/ipv4/ip_fragment.c `ip_frag_queue`: an empty one tells of a datagram, but is
             // none of its fragments; any other would have been queued, and met the others.

@@ -95,7 +95,7 @@ public final class SubmissionRing {
         one.initialize(to: 1)
         defer { one.deallocate() }
         var writes = queue.beginWrites()
-        writes.write(place: 0, one, 8, tag: 0)
+        writes.add(place: 0, one, 8, isGathered: false, tag: 0)
         _ = writes.end()
         // Both ways in: without waiting, and with it.
         let entered = queue.submit()
@@ -212,37 +212,20 @@ public struct SubmissionQueue: BitwiseCopyable {
             tail = ring.pointee.sq.sqe_tail
         }
 
-        /// Queues a write of `count` bytes to a registered file. They must stay until its completion.
+        /// Queues a write to a registered file.
+        /// - Parameter memory: the bytes, which must stay until the completion; where `isGathered`, `iovec`
+        ///   structures for them, which must stay until they were submitted.
+        /// - Parameter count: of bytes, or of structures.
         @inlinable @inline(__always)
-        public mutating func write(
-            place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
+        public mutating func add(
+            place: Int32, _ memory: UnsafeRawPointer, _ count: UInt32, isGathered: Bool, tag: UInt64
         ) {
-            let entry = next()
-            io_uring_prep_write(entry, place, bytes, count, 0)
-            finish(entry, tag)
-        }
-
-        /// Queues a gathering write to a registered file. `vectors` must stay until it was submitted,
-        /// the bytes until its completion.
-        @inlinable @inline(__always)
-        public mutating func gather(
-            place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
-        ) {
-            let entry = next()
-            io_uring_prep_writev(entry, place, vectors, count, 0)
-            finish(entry, tag)
-        }
-
-        /// As liburing's `io_uring_get_sqe`, with the tail in a register.
-        @inlinable @inline(__always)
-        mutating func next() -> UnsafeMutablePointer<io_uring_sqe> {
-            defer { tail &+= 1 }
-            return entries + Int(tail & mask)
-        }
-
-        @inlinable @inline(__always)
-        func finish(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ tag: UInt64) {
-            entry.pointee.flags |= UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
+            // As liburing's `io_uring_get_sqe`, with the tail in a register.
+            let entry = entries + Int(tail & mask)
+            tail &+= 1
+            let operation = isGathered ? IORING_OP_WRITEV : IORING_OP_WRITE
+            io_uring_prep_rw(Int32(operation.rawValue), entry, place, memory, count, 0)
+            entry.pointee.flags = UInt8(truncatingIfNeeded: CLINUX_IOSQE_FIXED_FILE)
             entry.pointee.user_data = tag
         }
 

@@ -208,7 +208,7 @@ extension SubmissionQueue {
         place: Int32, _ bytes: UnsafeRawPointer, _ count: UInt32, tag: UInt64
     ) {
         var writes = beginWrites()
-        writes.write(place: place, bytes, count, tag: tag)
+        writes.add(place: place, bytes, count, isGathered: false, tag: tag)
         #expect(writes.end() == 1)
     }
 
@@ -216,7 +216,7 @@ extension SubmissionQueue {
         place: Int32, _ vectors: UnsafePointer<iovec>, _ count: UInt32, tag: UInt64
     ) {
         var writes = beginWrites()
-        writes.gather(place: place, vectors, count, tag: tag)
+        writes.add(place: place, vectors, count, isGathered: true, tag: tag)
         #expect(writes.end() == 1)
     }
 }
