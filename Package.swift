@@ -27,7 +27,7 @@ let package = Package(
     products: [
         .executable(name: "shuck", targets: ["shuck"]),
         // For the nested benchmark package; not an API promise.
-        .library(name: "ShuckCore", targets: ["Forwarding", "Routing"]),
+        .library(name: "ShuckCore", targets: ["Forwarding", "IP", "Routing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -47,21 +47,23 @@ let package = Package(
             name: "CPcap",
             cSettings: [.treatAllWarnings(as: .error)],
             linkerSettings: [.linkedLibrary("pcap")]),
-        .target(name: "Routing", swiftSettings: tested),
-        .target(name: "Forwarding", dependencies: ["Routing"], swiftSettings: tested),
-        .target(name: "LinuxIO", dependencies: ["CLinux", "Routing"], swiftSettings: tested),
+        .target(name: "IP", swiftSettings: tested),
+        .target(name: "Routing", dependencies: ["IP"], swiftSettings: tested),
+        .target(name: "Forwarding", dependencies: ["IP", "Routing"], swiftSettings: tested),
+        .target(name: "LinuxIO", dependencies: ["CLinux", "IP", "Routing"], swiftSettings: tested),
         .target(
             name: "Captures", dependencies: ["CPcap", "Forwarding"], swiftSettings: tested),
         .target(
             name: "Settings",
-            dependencies: ["Forwarding", "Routing", .product(name: "Yams", package: "Yams")],
+            dependencies: ["Forwarding", "IP", "Routing", .product(name: "Yams", package: "Yams")],
             swiftSettings: tested),
         .target(
-            name: "HostPlan", dependencies: ["Forwarding", "Routing", "Settings"], swiftSettings: strict),
+            name: "HostPlan", dependencies: ["Forwarding", "IP", "Routing", "Settings"],
+            swiftSettings: strict),
         .target(
             name: "Daemon",
             dependencies: [
-                "Forwarding", "HostPlan", "Routing", "LinuxIO", "Settings",
+                "Forwarding", "HostPlan", "IP", "Routing", "LinuxIO", "Settings",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -71,7 +73,7 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "Captures", "Forwarding", "HostPlan", "LinuxIO", "Routing", "Settings",
+                "Daemon", "Captures", "Forwarding", "HostPlan", "IP", "LinuxIO", "Routing", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -79,27 +81,27 @@ let package = Package(
         .executableTarget(
             name: "worker-bench", dependencies: ["Daemon"], path: "Benchmarks/Worker",
             swiftSettings: strict),
-        .testTarget(name: "RoutingTests", dependencies: ["Routing"], swiftSettings: strict),
-        .testTarget(name: "ForwardingTests", dependencies: ["Forwarding"], swiftSettings: strict),
+        .testTarget(name: "RoutingTests", dependencies: ["IP", "Routing"], swiftSettings: strict),
+        .testTarget(name: "ForwardingTests", dependencies: ["Forwarding", "IP"], swiftSettings: strict),
         // What each packet must get as slow code, and random frames that it and shuck are both put to.
         .target(
-            name: "Model", dependencies: ["Forwarding", "Routing"], path: "Tests/Model",
+            name: "Model", dependencies: ["Forwarding", "IP", "Routing"], path: "Tests/Model",
             swiftSettings: strict),
         .testTarget(name: "ModelTests", dependencies: ["Model"], swiftSettings: strict),
         .target(
             name: "FuzzTargets",
-            dependencies: ["Captures", "Forwarding", "LinuxIO", "Model", "Routing", "Settings"],
+            dependencies: ["Captures", "Forwarding", "IP", "LinuxIO", "Model", "Routing", "Settings"],
             path: "Tests/Fuzz/Targets", swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
-        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
-        .testTarget(name: "HostPlanTests", dependencies: ["HostPlan"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["IP", "Settings"], swiftSettings: strict),
+        .testTarget(name: "HostPlanTests", dependencies: ["HostPlan", "IP"], swiftSettings: strict),
         .testTarget(
             name: "DaemonTests",
             dependencies: ["Daemon", "Forwarding", "HostPlan", "LinuxIO", "Routing", "Settings"],
             swiftSettings: strict),
         .testTarget(
             name: "LinuxIOTests",
-            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "Routing"],
+            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "IP", "Routing"],
             swiftSettings: strict),
         .testTarget(
             name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),

@@ -3,6 +3,7 @@
 
 import CRoutes
 import Foundation
+import IP
 import Routing
 
 struct SplitMix: RandomNumberGenerator {

@@ -1,8 +1,8 @@
 // Who may ask what of the admin endpoint: everything on the unix socket, whose file has a mode; on TCP,
 // where anybody may connect, only what tells little and changes nothing.
 
+import IP
 import NIOHTTP1
-import Routing
 import Settings
 
 struct AdminAccess: Sendable {

@@ -1,6 +1,7 @@
 // The admin endpoint: HTTP on a unix socket and, where asked, on TCP. Never near a worker.
 
 import Foundation
+import IP
 import LinuxIO
 import NIOCore
 import NIOHTTP1

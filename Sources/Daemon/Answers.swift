@@ -3,6 +3,7 @@
 
 import Forwarding
 import Glibc
+import IP
 import LinuxIO
 import Settings
 

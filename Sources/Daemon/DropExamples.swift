@@ -1,8 +1,8 @@
 // The last refused frame of each reason: written by one worker, read by anybody at any time.
 
 import Forwarding
+import IP
 import LinuxIO
-import Routing
 import Settings
 import Synchronization
 

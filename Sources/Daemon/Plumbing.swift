@@ -4,6 +4,7 @@
 import Forwarding
 import Glibc
 import HostPlan
+import IP
 import LinuxIO
 import Logging
 import Routing
@@ -36,13 +37,15 @@ final class OpenInterface {
     }
 
     /// Lets frames in. On failure the rings that had others before have those again.
-    func receive(_ natives: Set<[UInt8]>, instead before: Set<[UInt8]>?) throws(SystemError) {
+    func receive(_ natives: Set<Address>, instead before: Set<Address>?) throws(SystemError) {
+        let filter = TapFilter.frames(natives: natives)
         for (number, ring) in rings.enumerated() {
             do throws(SystemError) {
-                try ring.startReceiving(natives: Array(natives))
+                try ring.startReceiving(filter)
             } catch {
                 guard let before else { throw error }
-                for ring in rings[..<number] { try? ring.startReceiving(natives: Array(before)) }
+                let old = TapFilter.frames(natives: before)
+                for ring in rings[..<number] { try? ring.startReceiving(old) }
                 throw error
             }
         }
@@ -157,7 +160,7 @@ extension Plumbing {
             return rings
         case .claim(let claim):
             return try Claim.byProgram(
-                claim.claims, interface: claim.interface, index: claim.index,
+                claim.claims.program, interface: claim.interface, index: claim.index,
                 allowClsact: claim.isRequired)
         case .socketClaim(let addresses): return try Claim.bySockets(addresses)
         case .replyTable(let chains):

@@ -2,6 +2,7 @@
 // prints them.
 
 import Forwarding
+import IP
 import LinuxIO
 import Routing
 import Settings

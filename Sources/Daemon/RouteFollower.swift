@@ -1,6 +1,7 @@
 // The mirror of the kernel's rules and routes: a dump, then every change of it, and a dump again
 // when changes were lost. The control thread's alone; what it hands out is for any thread.
 
+import IP
 import LinuxIO
 import Routing
 

@@ -4,6 +4,7 @@
 import Forwarding
 import Foundation
 import HostPlan
+import IP
 import LinuxIO
 import Routing
 import Settings

@@ -1,6 +1,8 @@
 // A batch of frames as a function: `plan` gives each its verdict and lists the writes that follow,
 // `settle` takes their results. No clock, no descriptor, no system call: the driver has those.
 
+import IP
+
 /// One driver's memory for batches, allocated once. The driver puts frames in, calls `plan`, performs the
 /// operations and calls `settle` until nothing is left to do. `verdicts` are final then.
 public struct Batch: @unchecked Sendable, BitwiseCopyable {
@@ -310,7 +312,8 @@ extension Batch {
         let verdict = verdicts[Int(operation.frame)]
         let isIPv4 = verdict.mode.innerIsIPv4
         return UnsafeRawBufferPointer(
-            start: frames[Int(operation.frame)].network + Int(verdict.offset) + (isIPv4 ? 12 : 8),
+            start: frames[Int(operation.frame)].network + Int(verdict.offset)
+                + (isIPv4 ? IPv4Header.Offset.source : IPv6Header.Offset.source),
             count: isIPv4 ? 4 : 16)
     }
 

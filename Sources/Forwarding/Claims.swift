@@ -1,6 +1,7 @@
 // Which frames of an interface are ours by a policy: what a filter in the kernel is built from.
 // Says the same as the judge's `pass` or not-`pass`, without looking at the inner packet.
 
+import IP
 import Routing
 
 extension Policy {
@@ -42,7 +43,7 @@ extension Policy {
         var claims = Claims.Native(
             sources: sources.map { Prefix(host: $0) }.sorted(by: Self.order).map(\.address))
         var sets: [[ClosedRange<UInt16>]: Int] = [:]
-        for number in [ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6] {
+        for number in NativeProbe.protocols {
             // As the judge has it: any protocol means any port, and ICMPv6 has none.
             let allowed = reachable.filter {
                 $0.protocolNumber == nil

@@ -1,6 +1,6 @@
 // Whether the inner packet may go where it wants to, and through which device.
 
-import Routing
+import IP
 
 enum DestinationCheck {
     /// Exactly one of the two is set.
@@ -16,9 +16,9 @@ enum DestinationCheck {
     ) -> Finding {
         let number: UInt32
         if mode.innerIsIPv4 {
-            number = tunnel.destinations.lookup(ipv4: packet.u32(16))
+            number = tunnel.destinations.lookup(ipv4: packet.ipv4.destination)
         } else {
-            let destination = Address(high: packet.u64(24), low: packet.u64(32))
+            let destination = packet.ipv6.destination
             if destination.isIPv4 && world.pointee.dropMartians {
                 return Finding(rule: nil, refusal: .invalidDestination)
             }
@@ -48,8 +48,8 @@ enum DestinationCheck {
         if rule.pointee.protocolNumber == UInt16(inner.protocolNumber) {
             // A later fragment has no ports: prefix and protocol decide (RFC 1858).
             if rule.pointee.portCount == 0 || inner.isLaterFragment { return true }
-            if ProtocolNumber.hasPorts(inner.protocolNumber), inner.transportLength >= 4 {
-                return contains(rule, packet.u16(inner.transportOffset &+ 2), ports)
+            if ProtocolNumber.hasPorts(inner.protocolNumber), inner.transportLength >= Ports.byteCount {
+                return contains(rule, packet.ports(at: inner.transportOffset).destination, ports)
             }
             return false
         }
@@ -83,12 +83,13 @@ struct Quote {
 
     /// nil when `packet` is no ICMP error, or quotes a packet that its destination did not send.
     static func of(_ packet: Bytes, _ inner: Inner, _ mode: Mode) -> Quote? {
-        let minimum = mode.innerIsIPv4 ? 20 : 40
-        guard !inner.isFragment, inner.transportLength >= 8 &+ minimum,
-            isError(packet.u8(inner.transportOffset), inner.protocolNumber, mode)
+        let minimum = mode.innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
+        guard !inner.isFragment, inner.transportLength >= ICMPHeader.byteCount &+ minimum,
+            isError(packet.icmp(at: inner.transportOffset).type, inner.protocolNumber, mode)
         else { return nil }
         let quoted = packet.dropFirst(
-            inner.transportOffset &+ 8, count: inner.transportLength &- 8)
+            inner.transportOffset &+ ICMPHeader.byteCount,
+            count: inner.transportLength &- ICMPHeader.byteCount)
         return mode.innerIsIPv4 ? quotedIPv4(quoted, packet) : quotedIPv6(quoted, packet)
     }
 
@@ -102,36 +103,33 @@ struct Quote {
     }
 
     private static func quotedIPv4(_ quoted: Bytes, _ packet: Bytes) -> Quote? {
-        let headerLength = Int(quoted.u8(0) & 15) << 2
-        guard quoted.u8(0) >> 4 == 4, headerLength >= 20,
-            quoted.u32(12) == packet.u32(16)
+        let header = quoted.ipv4
+        guard header.version == 4, header.headerLength >= IPv4Header.byteCount,
+            header.source == packet.ipv4.destination
         else { return nil }
         return Quote(
-            protocolNumber: quoted.u8(9), isLaterFragment: quoted.u16(6) & 0x1fff != 0,
-            sourcePort: quoted.count >= headerLength &+ 2 ? quoted.u16(headerLength) : nil)
+            protocolNumber: header.protocolNumber, isLaterFragment: header.isLaterFragment,
+            sourcePort: sourcePort(quoted, at: header.headerLength))
     }
 
     private static func quotedIPv6(_ quoted: Bytes, _ packet: Bytes) -> Quote? {
-        guard quoted.u8(0) >> 4 == 6, quoted.u64(8) == packet.u64(24),
-            quoted.u64(16) == packet.u64(32)
-        else { return nil }
-        var number = quoted.u8(6)
-        var offset = 40
+        guard quoted.ipv6.version == 6, quoted.ipv6.source == packet.ipv6.destination else { return nil }
+        var walk = ExtensionHeaderWalk(quoted)
         var isLaterFragment = false
-        var count = 0
-        while ExtensionHeader.isWalked(number), count < Limits.extensionHeaders,
-            quoted.count >= offset &+ 8, !isLaterFragment
+        while ExtensionHeader.isWalked(walk.number), walk.count < Limits.extensionHeaders,
+            !isLaterFragment, let header = walk.next(in: quoted, end: quoted.count)
         {
-            if number == ProtocolNumber.fragment {
-                isLaterFragment = quoted.u16(offset &+ 2) & 0xfff8 != 0
-            }
-            let step = ExtensionHeader.length(quoted, at: offset, number)
-            number = quoted.u8(offset)
-            offset &+= step
-            count &+= 1
+            isLaterFragment =
+                header.number == ProtocolNumber.fragment
+                && quoted.fragmentHeader(at: header.offset).fragmentOffset != 0
         }
         return Quote(
-            protocolNumber: number, isLaterFragment: isLaterFragment,
-            sourcePort: quoted.count >= offset &+ 2 ? quoted.u16(offset) : nil)
+            protocolNumber: walk.number, isLaterFragment: isLaterFragment,
+            sourcePort: sourcePort(quoted, at: walk.offset))
+    }
+
+    /// The destination port, and what follows, may be cut off.
+    private static func sourcePort(_ quoted: Bytes, at offset: Int) -> UInt16? {
+        quoted.count >= offset &+ Ports.destinationOffset ? quoted.ports(at: offset).source : nil
     }
 }

@@ -2,6 +2,7 @@
 // It only ever says yes. Whatever it is not sure of goes to the judge, who decides; a test holds
 // the two together on random frames.
 
+import IP
 import Routing
 
 enum FastPath {
@@ -13,7 +14,7 @@ enum FastPath {
         /// Bytes that it gives the inner packet.
         var room: Int
         var ecn: UInt32
-        /// `Bytes.checksumQuotient20`; IPv6 has no checksum.
+        /// `Bytes.checksumQuotient`; IPv6 has no checksum.
         var quotient: UInt64
     }
 
@@ -40,7 +41,7 @@ enum FastPath {
     ) -> Bool {
         guard frame.pointee.length == frame.pointee.wireLength else { return false }
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        // 0x0800 or 0x86dd; a cached header has no other.
+        // IPv4 or IPv6, told apart by the lower byte; a cached header has no other.
         return UInt8(truncatingIfNeeded: frame.arrivalWord) == 0
             ? openIPv4(packet, frame, world, cache, verdict)
             : openIPv6(packet, frame, world, cache, verdict)
@@ -54,17 +55,18 @@ enum FastPath {
     ) -> Bool {
         // Both headers and 8 bytes: what is read of them needs no other proof.
         guard packet.count >= 48 else { return false }
-        let key = packet.raw64(12)
+        let key = packet.ipv4.rawAddresses
         let entry = cache.place(key)
-        let total = Int(packet.u16(2))
-        guard packet.isPlainIPv4, entry.pointee.first == key, total <= packet.count,
+        let total = Int(packet.ipv4.totalLength)
+        guard packet.ipv4.isPlain, entry.pointee.first == key, total <= packet.count,
             entry.pointee.arrival == frame.arrival
         else { return false }
         let outer = Outer(
-            entry: UnsafePointer(entry), length: 20, room: total &- 20,
-            ecn: UInt32(packet.u8(1) & 3), quotient: packet.checksumQuotient20)
-        let number = packet.u8(9)
-        let inner = packet.dropFirst(20, count: packet.count &- 20)
+            entry: UnsafePointer(entry), length: IPv4Header.byteCount,
+            room: total &- IPv4Header.byteCount,
+            ecn: UInt32(packet.ipv4.typeOfService & 3), quotient: packet.checksumQuotient)
+        let number = packet.ipv4.protocolNumber
+        let inner = packet.dropFirst(IPv4Header.byteCount)
         if number == ProtocolNumber.ipv4 {
             return passIPv4(inner, outer, frame, world, cache, verdict)
         }
@@ -78,20 +80,22 @@ enum FastPath {
         _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
         guard packet.count >= 68 else { return false }
-        let payload = Int(packet.u16(4))
-        guard packet.u8(0) & 0xf0 == 0x60, payload <= packet.count &- 40 else { return false }
-        let second = packet.raw64(16)
+        let payload = Int(packet.ipv6.payloadLength)
+        guard packet.ipv6.version == 6, payload <= packet.count &- IPv6Header.byteCount else {
+            return false
+        }
+        let second = packet.ipv6.rawSourceLow
         let entry = cache.place(second)
         guard entry.pointee.second == second, entry.pointee.arrival == frame.arrival,
-            entry.pointee.first == packet.raw64(8), entry.pointee.third == packet.raw64(24),
-            entry.pointee.fourth == packet.raw64(32)
+            entry.pointee.first == packet.ipv6.rawSourceHigh,
+            entry.pointee.third == packet.ipv6.rawDestinationHigh,
+            entry.pointee.fourth == packet.ipv6.rawDestinationLow
         else { return false }
         let outer = Outer(
-            entry: UnsafePointer(entry), length: 40, room: payload,
-            // The traffic class straddles bytes 0 and 1 (RFC 8200 §3).
-            ecn: UInt32(packet.u8(1)) >> 4 & 3, quotient: 0)
-        let number = packet.u8(6)
-        let inner = packet.dropFirst(40, count: packet.count &- 40)
+            entry: UnsafePointer(entry), length: IPv6Header.byteCount, room: payload,
+            ecn: packet.ipv6.congestion, quotient: 0)
+        let number = packet.ipv6.nextHeader
+        let inner = packet.dropFirst(IPv6Header.byteCount)
         if number == ProtocolNumber.ipv4 {
             return passIPv4(inner, outer, frame, world, cache, verdict)
         }
@@ -104,16 +108,16 @@ enum FastPath {
         _ world: UnsafePointer<WorldView>, _ cache: OuterCache,
         _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
-        let length = Int(packet.u16(2))
-        let number = packet.u8(9)
-        let cell = UInt32(packet.u8(1) & 3) << 2 | outer.ecn
-        guard packet.isPlainIPv4, length <= outer.room, length >= 28, packet.u8(8) != 0,
+        let length = Int(packet.ipv4.totalLength)
+        let number = packet.ipv4.protocolNumber
+        let cell = UInt32(packet.ipv4.typeOfService & 3) << 2 | outer.ecn
+        guard packet.ipv4.isPlain, length <= outer.room, length >= 28, packet.ipv4.timeToLive != 0,
             UInt32(world.pointee.policy.untouchedCells) &>> cell & 1 != 0,
-            isPlain(packet, number, transport: 20, end: length),
-            // Both at once: a union is no smaller than either.
-            (outer.quotient | packet.checksumQuotient20) <= Bytes.checksumQuotientMax
+            isPlain(packet, number, transport: IPv4Header.byteCount, end: length),
+            // One comparison for two values: OR never makes a number smaller.
+            (outer.quotient | packet.checksumQuotient) <= Checksum.quotientMax
         else { return false }
-        let key = packet.raw64(12)
+        let key = packet.ipv4.rawAddresses
         let pair = cache.place4(key)
         let scope = outer.entry.pointee.scope4
         var rule = pair.pointee.rule
@@ -122,7 +126,7 @@ enum FastPath {
             if rule == PairCheck.refused { return false }
         }
         let inner = Inner(
-            transport: 20, rule: rule,
+            transport: IPv4Header.byteCount, rule: rule,
             fate: outer.entry.pointee.fate4 | UInt64(cell) << Verdict.cellShift,
             length: length, protocolNumber: number, flow: Flow.ofIPv4(packet))
         return finish(packet, outer, inner, frame, world, cache, verdict)
@@ -135,28 +139,28 @@ enum FastPath {
         _ verdict: UnsafeMutablePointer<Verdict>
     ) -> Bool {
         guard packet.count >= 48 else { return false }
-        let length = 40 &+ Int(packet.u16(4))
-        let number = packet.u8(6)
-        let cell = UInt32(packet.u8(1)) >> 2 & 0b1100 | outer.ecn
-        guard packet.u8(0) & 0xf0 == 0x60, length <= outer.room, length >= 48,
-            packet.u8(7) != 0, UInt32(world.pointee.policy.untouchedCells) &>> cell & 1 != 0,
-            isPlain(packet, number, transport: 40, end: length),
-            outer.quotient <= Bytes.checksumQuotientMax
+        let length = packet.ipv6.totalLength
+        let number = packet.ipv6.nextHeader
+        let cell = packet.ipv6.congestion << 2 | outer.ecn
+        guard packet.ipv6.version == 6, length <= outer.room, length >= 48,
+            packet.ipv6.hopLimit != 0, UInt32(world.pointee.policy.untouchedCells) &>> cell & 1 != 0,
+            isPlain(packet, number, transport: IPv6Header.byteCount, end: length),
+            outer.quotient <= Checksum.quotientMax
         else { return false }
-        let (first, second) = (packet.raw64(8), packet.raw64(16))
-        let fourth = packet.raw64(32)
+        let (first, second) = (packet.ipv6.rawSourceHigh, packet.ipv6.rawSourceLow)
+        let fourth = packet.ipv6.rawDestinationLow
         let pair = cache.place6(first ^ second ^ fourth)
         let scope = outer.entry.pointee.scope6
         var rule = pair.pointee.rule
         if pair.pointee.scope != scope || pair.pointee.first != first
-            || pair.pointee.second != second || pair.pointee.third != packet.raw64(24)
+            || pair.pointee.second != second || pair.pointee.third != packet.ipv6.rawDestinationHigh
             || pair.pointee.fourth != fourth
         {
             rule = PairCheck.findIPv6(packet.base, frame, world, pair, scope)
             if rule == PairCheck.refused { return false }
         }
         let inner = Inner(
-            transport: 40, rule: rule,
+            transport: IPv6Header.byteCount, rule: rule,
             fate: outer.entry.pointee.fate6 | UInt64(cell) << Verdict.cellShift,
             length: length, protocolNumber: number, flow: Flow.ofIPv6(packet))
         return finish(packet, outer, inner, frame, world, cache, verdict)
@@ -168,8 +172,8 @@ enum FastPath {
         _ packet: Bytes, _ number: UInt8, transport: Int, end: Int
     ) -> Bool {
         if number == ProtocolNumber.udp { return true }
-        return number == ProtocolNumber.tcp && end >= transport &+ 20
-            && packet.u8(transport &+ 13) & TCP.syn == 0
+        return number == ProtocolNumber.tcp && end >= transport &+ TCPHeader.byteCount
+            && packet.tcp(at: transport).flags & TCPHeader.syn == 0
     }
 
     @inline(__always)
@@ -181,7 +185,7 @@ enum FastPath {
         var rule = DestinationRule.at(world.pointee.policy.rules, inner.rule)
         if rule.pointee.protocolNumber != DestinationRule.anyProtocol {
             rule = ruleOfPort(
-                rule, inner.protocolNumber, packet.u16(inner.transport &+ 2),
+                rule, inner.protocolNumber, packet.ports(at: inner.transport).destination,
                 world.pointee.policy.ports)
         }
         guard inner.length <= Int(rule.pointee.mtu) else { return false }
@@ -245,14 +249,14 @@ enum PairCheck {
         _ world: UnsafePointer<WorldView>, _ pair: UnsafeMutablePointer<OuterCache.Pair4>,
         _ scope: UInt32
     ) -> UInt32 {
-        let packet = Bytes(header, count: 20)
-        let key = packet.raw64(12)
+        let packet = Bytes(header, count: IPv4Header.byteCount)
+        let key = packet.ipv4.rawAddresses
         let other = OuterCache.neighbour(pair)
         if other.pointee.addresses == key && other.pointee.scope == scope {
             return other.pointee.rule
         }
-        let source = packet.u32(12)
-        guard scope != OuterCache.noScope, source != packet.u32(16),
+        let source = packet.ipv4.source
+        guard scope != OuterCache.noScope, source != packet.ipv4.destination,
             world.pointee.policy.sources.lookup(ipv4: source) == 0
         else { return refused }
         var isLasting = true
@@ -265,7 +269,7 @@ enum PairCheck {
             else { return refused }
         }
         let tunnel = world.pointee.policy.tunnels + OuterCache.tunnel(scope)
-        let rule = rule(world, tunnel.pointee.destinations.lookup(ipv4: packet.u32(16)))
+        let rule = rule(world, tunnel.pointee.destinations.lookup(ipv4: packet.ipv4.destination))
         if isLasting && rule != refused {
             // Unless what was there is of an earlier generation.
             if OuterCache.isAlive(pair.pointee.scope, scope) { other.pointee = pair.pointee }
@@ -281,17 +285,16 @@ enum PairCheck {
         _ world: UnsafePointer<WorldView>, _ pair: UnsafeMutablePointer<OuterCache.Pair6>,
         _ scope: UInt32
     ) -> UInt32 {
-        let packet = Bytes(header, count: 40)
+        let packet = Bytes(header, count: IPv6Header.byteCount)
         let other = OuterCache.neighbour(pair)
-        if other.pointee.scope == scope && other.pointee.first == packet.raw64(8)
-            && other.pointee.second == packet.raw64(16)
-            && other.pointee.third == packet.raw64(24)
-            && other.pointee.fourth == packet.raw64(32)
+        if other.pointee.scope == scope && other.pointee.first == packet.ipv6.rawSourceHigh
+            && other.pointee.second == packet.ipv6.rawSourceLow
+            && other.pointee.third == packet.ipv6.rawDestinationHigh
+            && other.pointee.fourth == packet.ipv6.rawDestinationLow
         {
             return other.pointee.rule
         }
-        let source = Address(high: packet.u64(8), low: packet.u64(16))
-        let destination = Address(high: packet.u64(24), low: packet.u64(32))
+        let (source, destination) = (packet.ipv6.source, packet.ipv6.destination)
         guard scope != OuterCache.noScope, !source.isIPv4, !destination.isIPv4,
             source != destination, mayPass(source, frame, world)
         else { return refused }
@@ -310,8 +313,9 @@ enum PairCheck {
             // Unless what was there is of an earlier generation.
             if OuterCache.isAlive(pair.pointee.scope, scope) { other.pointee = pair.pointee }
             pair.pointee = OuterCache.Pair6(
-                first: packet.raw64(8), second: packet.raw64(16), third: packet.raw64(24),
-                fourth: packet.raw64(32), scope: scope, rule: rule)
+                first: packet.ipv6.rawSourceHigh, second: packet.ipv6.rawSourceLow,
+                third: packet.ipv6.rawDestinationHigh, fourth: packet.ipv6.rawDestinationLow, scope: scope,
+                rule: rule)
         }
         return rule
     }
@@ -335,11 +339,9 @@ enum PairCheck {
     ) -> ReversePathQuestion {
         let packet = Bytes(header, count: isIPv4 ? 28 : 48)
         var inner = Inner()
-        inner.trafficClass =
-            isIPv4
-            ? packet.u8(1) : UInt8(truncatingIfNeeded: packet.u16(0) >> 4)
-        inner.protocolNumber = packet.u8(isIPv4 ? 9 : 6)
-        inner.transportOffset = isIPv4 ? 20 : 40
+        inner.trafficClass = isIPv4 ? packet.ipv4.typeOfService : packet.ipv6.trafficClass
+        inner.protocolNumber = isIPv4 ? packet.ipv4.protocolNumber : packet.ipv6.nextHeader
+        inner.transportOffset = isIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         inner.transportLength = 8
         return SourceCheck.question(packet, inner, isIPv4: isIPv4, frame, world)
     }

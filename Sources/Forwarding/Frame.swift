@@ -1,5 +1,7 @@
 // A received frame as the judge sees it, and how each link layer leads to the network header.
 
+import IP
+
 /// linux/virtio_net.h `struct virtio_net_hdr` (virtio 1.2 §5.1.6), host byte order.
 @frozen
 public struct VirtioHeader: BitwiseCopyable, Sendable, Equatable {
@@ -91,12 +93,14 @@ extension Frame {
         let bytes = Bytes(network, count: length)
         var tagBytes = 0
         var type = etherType
-        while type == 0x8100 || type == 0x88a8 {
-            guard tagBytes < 4 &* Limits.priorityTags, tagBytes &+ 4 <= bytes.count,
-                bytes.u16(tagBytes) & 0x0fff == 0
+        while type == EtherType.customerTag || type == EtherType.serviceTag {
+            guard tagBytes < VLANTag.byteCount &* Limits.priorityTags,
+                tagBytes &+ VLANTag.byteCount <= bytes.count
             else { return false }
-            type = bytes.u16(tagBytes &+ 2)
-            tagBytes &+= 4
+            let tag = VLANTag(bytes.dropFirst(tagBytes))
+            guard tag.identifier == 0 else { return false }
+            type = tag.etherType
+            tagBytes &+= VLANTag.byteCount
         }
         network += tagBytes
         length &-= tagBytes
@@ -145,8 +149,8 @@ public enum LinkType: UInt32, Sendable {
     /// The interface that a frame came in by, by its number on the host; nil where the link layer
     /// does not tell, and where the frame is too short.
     public func interfaceIndex(_ frame: UnsafeRawBufferPointer) -> Int32? {
-        guard self == .linuxCooked2, frame.count >= 8 else { return nil }
-        return Int32(bigEndian: frame.loadUnaligned(fromByteOffset: 4, as: Int32.self))
+        guard self == .linuxCooked2, frame.count >= 8, let base = frame.baseAddress else { return nil }
+        return LinuxCookedHeader2(Bytes(base, count: frame.count)).interfaceIndex
     }
 
     /// Splits the link layer off.
@@ -155,20 +159,29 @@ public enum LinkType: UInt32, Sendable {
     public func parse(_ frame: UnsafeRawBufferPointer)
         -> (length: Int, etherType: UInt16, isForUs: Bool)?
     {
-        func u16(_ offset: Int) -> UInt16 { UInt16(frame[offset]) << 8 | UInt16(frame[offset + 1]) }
+        guard let base = frame.baseAddress, frame.count >= headerLength else { return nil }
+        let bytes = Bytes(base, count: frame.count)
         switch self {
-        case .ethernet:
-            guard frame.count >= 14 else { return nil }
-            return (14, u16(12), true)
+        case .ethernet: return (headerLength, EthernetHeader(bytes).etherType, true)
         case .raw:
-            guard let first = frame.first else { return nil }
-            return (0, first >> 4 == 4 ? 0x0800 : first >> 4 == 6 ? 0x86dd : 0, true)
+            guard bytes.count > 0 else { return nil }
+            let version = bytes.ipv4.version
+            return (headerLength, version == 4 ? EtherType.ipv4 : version == 6 ? EtherType.ipv6 : 0, true)
         case .linuxCooked:
-            guard frame.count >= 16 else { return nil }
-            return (16, u16(14), u16(0) == 0)
+            let header = LinuxCookedHeader(bytes)
+            return (headerLength, header.etherType, header.packetType == 0)
         case .linuxCooked2:
-            guard frame.count >= 20 else { return nil }
-            return (20, u16(0), frame[10] == 0)
+            let header = LinuxCookedHeader2(bytes)
+            return (headerLength, header.etherType, header.packetType == 0)
+        }
+    }
+
+    private var headerLength: Int {
+        switch self {
+        case .ethernet: EthernetHeader.byteCount
+        case .raw: 0
+        case .linuxCooked: LinuxCookedHeader.byteCount
+        case .linuxCooked2: LinuxCookedHeader2.byteCount
         }
     }
 }

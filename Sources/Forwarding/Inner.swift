@@ -1,6 +1,6 @@
 // The inner packet: proven whole before any field is used, and located down to its transport header.
 
-import Routing
+import IP
 
 struct Inner {
     var failure = DropReason.none
@@ -27,33 +27,31 @@ struct Inner {
     @inline(__always)
     static func parseIPv4(_ packet: Bytes) -> Inner {
         var inner = Inner()
-        guard packet.count >= 20 else {
+        guard packet.count >= IPv4Header.byteCount else {
             inner.failure = .packetTooSmall
             return inner
         }
-        let first = packet.u8(0)
-        inner.trafficClass = packet.u8(1)
-        inner.length = Int(packet.u16(2))
-        inner.ttl = packet.u8(8)
-        inner.protocolNumber = packet.u8(9)
-        let headerLength = Int(first & 15) << 2
+        let header = packet.ipv4
+        inner.trafficClass = header.typeOfService
+        inner.length = Int(header.totalLength)
+        inner.ttl = header.timeToLive
+        inner.protocolNumber = header.protocolNumber
+        let headerLength = header.headerLength
         // The lengths of a header of another version are not lengths.
-        if first >> 4 == 4 && inner.length > packet.count { inner.note(.packetTooSmall) }
-        if first >> 4 != 4 || headerLength < 20 || inner.length < headerLength {
+        if header.version == 4 && inner.length > packet.count { inner.note(.packetTooSmall) }
+        if header.version != 4 || headerLength < IPv4Header.byteCount || inner.length < headerLength {
             inner.note(.invalidHeader)
         }
         if inner.failure != .none { return inner }
-        if packet.onesComplementSum(length: headerLength) != 0xffff {
+        if packet.headerSum(length: headerLength) != 0xffff {
             inner.note(.invalidChecksum)
         }
-        if headerLength > 20 {
-            let reason = IPv4Options.check(
-                packet.dropFirst(20, count: headerLength &- 20), isOuter: false)
+        if headerLength > IPv4Header.byteCount {
+            let reason = IPv4Options.check(packet, headerLength: headerLength, isOuter: false)
             if reason != .none { inner.note(reason) }
         }
-        let fragment = packet.u16(6)
-        inner.isFragment = fragment & 0x3fff != 0
-        inner.isLaterFragment = fragment & 0x1fff != 0
+        inner.isFragment = header.isFragment
+        inner.isLaterFragment = header.isLaterFragment
         inner.transportOffset = headerLength
         inner.transportLength = inner.isLaterFragment ? 0 : inner.length &- headerLength
         return inner
@@ -63,22 +61,22 @@ struct Inner {
     @inline(__always)
     static func parseIPv6(_ packet: Bytes) -> Inner {
         var inner = Inner()
-        guard packet.count >= 40 else {
+        guard packet.count >= IPv6Header.byteCount else {
             inner.failure = .packetTooSmall
             return inner
         }
-        let first = packet.u32(0)
-        inner.trafficClass = UInt8(truncatingIfNeeded: first >> 20)
-        inner.ttl = packet.u8(7)
-        inner.protocolNumber = packet.u8(6)
-        let payload = Int(packet.u16(4))
-        inner.length = 40 &+ payload
-        if first >> 28 == 6 && inner.length > packet.count { inner.note(.packetTooSmall) }
-        if first >> 28 != 6 || (payload == 0 && inner.protocolNumber == ProtocolNumber.hopByHop) {
+        let header = packet.ipv6
+        inner.trafficClass = header.trafficClass
+        inner.ttl = header.hopLimit
+        inner.protocolNumber = header.nextHeader
+        let payload = Int(header.payloadLength)
+        inner.length = header.totalLength
+        if header.version == 6 && inner.length > packet.count { inner.note(.packetTooSmall) }
+        if header.version != 6 || (payload == 0 && inner.protocolNumber == ProtocolNumber.hopByHop) {
             inner.note(.invalidHeader)
         }
         if inner.failure != .none { return inner }
-        inner.transportOffset = 40
+        inner.transportOffset = IPv6Header.byteCount
         inner.transportLength = payload
         if ExtensionHeader.isWalked(inner.protocolNumber)
             || inner.protocolNumber == ProtocolNumber.authentication
@@ -103,9 +101,10 @@ struct Inner {
     private func upperHeaderLength(_ packet: Bytes) -> Int {
         switch protocolNumber {
         case ProtocolNumber.tcp:
-            transportLength < 20
-                ? 20 : max(20, Int(packet.u8(transportOffset &+ 12) >> 4) << 2)
-        case ProtocolNumber.udp: 8
+            transportLength < TCPHeader.byteCount
+                ? TCPHeader.byteCount
+                : max(TCPHeader.byteCount, packet.tcp(at: transportOffset).dataOffset)
+        case ProtocolNumber.udp: UDPHeader.byteCount
         // "The first 32 bits of the ICMPv6 message" (RFC 7112 §3).
         case ProtocolNumber.icmpv6: 4
         case ProtocolNumber.noNextHeader: 0
@@ -114,40 +113,26 @@ struct Inner {
     }
 
     private mutating func walk(_ packet: Bytes) {
-        var count = 0
-        while true {
-            let header = protocolNumber
-            let isAuthentication = header == ProtocolNumber.authentication
-            guard ExtensionHeader.isWalked(header) || isAuthentication else { return }
-            count &+= 1
-            guard count <= Limits.extensionHeaders,
-                transportOffset &- 40 < Limits.extensionBytes
-            else { return note(.badExtensionHeader) }
-            guard transportLength >= 8 else {
+        let end = transportOffset &+ transportLength
+        var walk = ExtensionHeaderWalk(packet)
+        while ExtensionHeader.isWalked(walk.number) || walk.number == ProtocolNumber.authentication {
+            guard walk.isWithinLimits else { return note(.badExtensionHeader) }
+            guard let header = walk.next(in: packet, end: end), walk.offset <= end else {
                 transportLength = 0
                 return
             }
-            // RFC 4302 §2.2: an authentication header counts 4-byte words, minus 2.
-            let step =
-                isAuthentication
-                ? (Int(packet.u8(transportOffset &+ 1)) &+ 2) << 2
-                : ExtensionHeader.length(packet, at: transportOffset, header)
-            guard step <= transportLength else {
-                transportLength = 0
-                return
-            }
-            protocolNumber = packet.u8(transportOffset)
-            if header == ProtocolNumber.fragment {
-                let fragment = packet.u16(transportOffset &+ 2)
-                isFragment = isFragment || fragment & 0xfff9 != 0
-                if fragment & 0xfff8 != 0 {
+            protocolNumber = walk.number
+            if header.number == ProtocolNumber.fragment {
+                let fragment = packet.fragmentHeader(at: header.offset)
+                isFragment = isFragment || !fragment.isAtomic
+                if fragment.fragmentOffset != 0 {
                     isLaterFragment = true
                     transportLength = 0
                     return
                 }
             }
-            transportOffset &+= step
-            transportLength &-= step
+            transportOffset = walk.offset
+            transportLength = end &- walk.offset
         }
     }
 }

@@ -2,6 +2,8 @@
 // kernel cuts them apart again (TSO, USO) where it must. Only what it would cut back to the very
 // bytes that came in is joined.
 
+import IP
+
 /// One worker's. A run is a packet and those behind it that go out with it, at its place: so no
 /// packet overtakes an earlier one of its flow, and only packets of other flows are overtaken.
 public struct Joiner: @unchecked Sendable, BitwiseCopyable {
@@ -121,34 +123,39 @@ public struct Joiner: @unchecked Sendable, BitwiseCopyable {
         let run = runs + first
         let verdict = verdicts + first
         let isIPv4 = verdict.pointee.mode.innerIsIPv4
-        let (length, transport) = (run.pointee.length, isIPv4 ? 20 : 40)
+        let length = run.pointee.length
+        let transport = isIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         let packet = Bytes(
             frames[first].network + Int(verdict.pointee.offset), count: Int(verdict.pointee.length))
         let head = frames[first].head
         head.copyMemory(from: packet.base, byteCount: run.pointee.headers)
-        let field = UInt16(truncatingIfNeeded: isIPv4 ? length : length &- 40)
+        let field = UInt16(truncatingIfNeeded: isIPv4 ? length : length &- transport)
         if isIPv4 {
-            head.storeBigEndian(field, at: 2)
-            head.storeBigEndian(
-                updatedChecksum(packet.u16(10), from: packet.u16(2), to: field), at: 10)
+            let old = packet.ipv4
+            IPv4Writer(head).set(totalLength: field)
+            IPv4Writer(head).set(
+                headerChecksum: Checksum.updated(old.headerChecksum, from: old.totalLength, to: field))
         } else {
-            head.storeBigEndian(field, at: 4)
+            IPv6Writer(head).set(payloadLength: field)
         }
-        let isTCP = packet.u8(isIPv4 ? 9 : 6) == ProtocolNumber.tcp
-        let checksumOffset = isTCP ? 16 : 6
+        let isTCP = (isIPv4 ? packet.ipv4.protocolNumber : packet.ipv6.nextHeader) == ProtocolNumber.tcp
+        let checksumOffset = isTCP ? TCPHeader.Offset.checksum : UDPHeader.Offset.checksum
         if isTCP {
             var last = first
             for _ in 1..<run.pointee.count { last = follower(of: last) }
-            let flags = frames[last].network + (Int(verdicts[last].offset) &+ transport &+ 13)
+            let end = Bytes(
+                frames[last].network + Int(verdicts[last].offset), count: Int(verdicts[last].length))
             head.storeBytes(
-                of: flags.load(as: UInt8.self), toByteOffset: transport &+ 13, as: UInt8.self)
+                of: end.tcp(at: transport).flags, toByteOffset: transport &+ TCPHeader.Offset.flags,
+                as: UInt8.self)
         } else {
             head.storeBigEndian(
-                UInt16(truncatingIfNeeded: length &- transport), at: transport &+ 4)
+                UInt16(truncatingIfNeeded: length &- transport),
+                at: transport &+ UDPHeader.Offset.length)
         }
         let sum = packet.pseudoHeaderSum(isIPv4: isIPv4, length: length &- transport)
         head.storeBytes(
-            of: folded(sum), toByteOffset: transport &+ checksumOffset, as: UInt16.self)
+            of: Checksum.folded(sum), toByteOffset: transport &+ checksumOffset, as: UInt16.self)
         run.pointee.vnet = VirtioHeader(
             flags: VirtioHeader.needsChecksum,
             gsoType: !isTCP
@@ -199,8 +206,8 @@ extension Joiner {
             isIPv4
                 ? Segment.isSameIPv4(head, packet, distance: place) : Segment.isSameIPv6(head, packet)
         else { return }
-        let isTCP = head.u8(isIPv4 ? 9 : 6) == ProtocolNumber.tcp
-        let transport = isIPv4 ? 20 : 40
+        let isTCP = (isIPv4 ? head.ipv4.protocolNumber : head.ipv6.nextHeader) == ProtocolNumber.tcp
+        let transport = isIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         guard pass.kinds[Int(old.pointee.device)].contains(isTCP ? .tcp : .udp) else { return }
         let headers =
             isTCP
@@ -258,22 +265,20 @@ enum Flow {
     /// `packet` has addresses and ports at their usual places.
     @inline(__always)
     static func ofIPv4(_ packet: Bytes) -> UInt32 {
-        let addresses = packet.base.loadUnaligned(fromByteOffset: 12, as: UInt64.self)
-        return finish(addresses &+ ports(packet, 20))
+        finish(packet.ipv4.rawAddresses &+ ports(packet, IPv4Header.byteCount))
     }
 
     @inline(__always)
     static func ofIPv6(_ packet: Bytes) -> UInt32 {
-        func word(_ offset: Int) -> UInt64 {
-            packet.base.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
-        }
         // The lower halves; the upper ones are prefixes, mostly the same for many.
-        return finish(word(16) &+ word(32) &+ ports(packet, 40))
+        finish(
+            packet.ipv6.rawSourceLow &+ packet.ipv6.rawDestinationLow
+                &+ ports(packet, IPv6Header.byteCount))
     }
 
     @inline(__always)
     private static func ports(_ packet: Bytes, _ offset: Int) -> UInt64 {
-        UInt64(packet.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) &<< 32
+        UInt64(packet.ports(at: offset).raw) &<< 32
     }
 
     /// The upper half of a product depends on all bits; never one of the words above.
@@ -289,12 +294,11 @@ enum Flow {
             frame.pointee.network + Int(verdict.pointee.offset),
             count: Int(verdict.pointee.length))
         if verdict.pointee.mode.innerIsIPv4 {
-            let number = packet.u8(9)
+            let number = packet.ipv4.protocolNumber
             guard number == ProtocolNumber.tcp || number == ProtocolNumber.udp else { return none }
-            let isPlain = packet.u8(0) == 0x45 && packet.u16(6) & 0x3fff == 0 && packet.count >= 28
-            return isPlain ? ofIPv4(packet) : any
+            return packet.ipv4.isPlain && packet.count >= 28 ? ofIPv4(packet) : any
         }
-        let number = packet.u8(6)
+        let number = packet.ipv6.nextHeader
         if number == ProtocolNumber.tcp || number == ProtocolNumber.udp {
             return packet.count >= 48 ? ofIPv6(packet) : any
         }
@@ -311,29 +315,33 @@ private enum Segment {
     /// what they cut (`inet_gso_segment`), and no flag of virtio_net_hdr would keep it constant.
     @inline(__always)
     static func isSameIPv4(_ head: Bytes, _ packet: Bytes, distance: Int) -> Bool {
+        let (one, two) = (head.ipv4, packet.ipv4)
         // A checksum of 0xffff means what 0 means, which the kernel writes.
-        head.u8(0) == 0x45 && head.u16(0) == packet.u16(0)
-            && packet.u16(4) == head.u16(4) &+ UInt16(truncatingIfNeeded: distance)
-            && head.u16(6) & 0xbfff == 0 && head.u16(6) == packet.u16(6)
-            && head.u16(8) == packet.u16(8) && head.u64(12) == packet.u64(12)
-            && head.u16(10) != 0xffff && packet.u16(10) != 0xffff
+        return one.versionToService >> 8 == 0x45 && one.versionToService == two.versionToService
+            && two.identification == one.identification &+ UInt16(truncatingIfNeeded: distance)
+            && one.fragment & ~IPv4Header.dontFragment == 0 && one.fragment == two.fragment
+            && one.lifeAndProtocol == two.lifeAndProtocol && one.rawAddresses == two.rawAddresses
+            && one.headerChecksum != 0xffff && two.headerChecksum != 0xffff
     }
 
     @inline(__always)
     static func isSameIPv6(_ head: Bytes, _ packet: Bytes) -> Bool {
-        head.u32(0) == packet.u32(0) && head.u16(6) == packet.u16(6)
-            && head.u64(8) == packet.u64(8) && head.u64(16) == packet.u64(16)
-            && head.u64(24) == packet.u64(24) && head.u64(32) == packet.u64(32)
+        let (one, two) = (head.ipv6, packet.ipv6)
+        return one.versionToLabel == two.versionToLabel && one.nextAndLimit == two.nextAndLimit
+            && one.rawSourceHigh == two.rawSourceHigh && one.rawSourceLow == two.rawSourceLow
+            && one.rawDestinationHigh == two.rawDestinationHigh
+            && one.rawDestinationLow == two.rawDestinationLow
     }
 
     /// Bytes of IP and TCP header; 0: no run begins with it.
     @inline(__always)
     static func headersOfTCP(_ packet: Bytes, _ transport: Int) -> Int {
-        guard packet.count >= transport &+ 20 else { return 0 }
-        let length = Int(packet.u8(transport &+ 12) >> 4) << 2
-        // An acknowledgement; no SYN, FIN, RST, URG or CWR.
-        guard length >= 20, transport &+ length <= packet.count,
-            packet.u8(transport &+ 13) & 0xb7 == 0x10
+        guard packet.count >= transport &+ TCPHeader.byteCount else { return 0 }
+        let header = packet.tcp(at: transport)
+        let length = header.dataOffset
+        let others = TCPHeader.fin | TCPHeader.syn | TCPHeader.rst | TCPHeader.urg | TCPHeader.cwr
+        guard length >= TCPHeader.byteCount, transport &+ length <= packet.count,
+            header.flags & (TCPHeader.ack | others) == TCPHeader.ack
         else { return 0 }
         return transport &+ length
     }
@@ -341,14 +349,16 @@ private enum Segment {
     /// Bytes of IP and UDP header; 0: none to join. A length that lies would be put right.
     @inline(__always)
     static func headersOfUDP(_ packet: Bytes, _ transport: Int) -> Int {
-        packet.count > transport &+ 8
-            && Int(packet.u16(transport &+ 4)) == packet.count &- transport ? transport &+ 8 : 0
+        packet.count > transport &+ UDPHeader.byteCount
+            && Int(packet.udp(at: transport).length) == packet.count &- transport
+            ? transport &+ UDPHeader.byteCount : 0
     }
 
     /// Whether ports are the same: flows are told apart by a hash so far.
     @inline(__always)
     static func continuesUDP(_ head: Bytes, _ packet: Bytes, _ transport: Int) -> Bool {
-        head.u32(transport) == packet.u32(transport) && headersOfUDP(packet, transport) > 0
+        head.ports(at: transport).raw == packet.ports(at: transport).raw
+            && headersOfUDP(packet, transport) > 0
     }
 
     /// Whether `packet` is the segment behind `distance` bytes of payload from `head` on. It has
@@ -359,15 +369,15 @@ private enum Segment {
         distance: Int
     ) -> Bool {
         // Data offset, flags and window are equal but for PSH, which ends a run.
-        guard head.u32(transport) == packet.u32(transport),
-            packet.u32(transport &+ 4)
-                == head.u32(transport &+ 4) &+ UInt32(truncatingIfNeeded: distance),
-            head.u32(transport &+ 8) == packet.u32(transport &+ 8),
-            (head.u32(transport &+ 12) ^ packet.u32(transport &+ 12)) & ~0x0008_0000 == 0,
-            last.u8(transport &+ 13) & 0x08 == 0,
-            head.u16(transport &+ 18) == packet.u16(transport &+ 18)
+        let (one, two) = (head.tcp(at: transport), packet.tcp(at: transport))
+        guard one.ports.raw == two.ports.raw,
+            two.sequenceNumber == one.sequenceNumber &+ UInt32(truncatingIfNeeded: distance),
+            one.acknowledgmentNumber == two.acknowledgmentNumber,
+            (one.offsetToWindow ^ two.offsetToWindow) & ~(UInt32(TCPHeader.psh) << 16) == 0,
+            last.tcp(at: transport).flags & TCPHeader.psh == 0,
+            one.urgentPointer == two.urgentPointer
         else { return false }
-        var offset = transport &+ 20
+        var offset = transport &+ TCPHeader.byteCount
         while offset < headers {
             if head.u32(offset) != packet.u32(offset) { return false }
             offset &+= 4
@@ -380,75 +390,16 @@ private enum Segment {
         _ packet: Bytes, _ vnet: VirtioHeader, isTCP: Bool, _ transport: Int
     ) -> Bool {
         let length = packet.count &- transport
-        let sum = packet.pseudoHeaderSum(isIPv4: transport == 20, length: length)
-        let offset = isTCP ? 16 : 6
-        let field = packet.base.loadUnaligned(
-            fromByteOffset: transport &+ offset, as: UInt16.self)
+        let sum = packet.pseudoHeaderSum(isIPv4: transport == IPv4Header.byteCount, length: length)
+        let offset = isTCP ? TCPHeader.Offset.checksum : UDPHeader.Offset.checksum
+        let field: UInt16 = packet.raw(transport &+ offset)
         if vnet.flags & VirtioHeader.needsChecksum != 0 {
             // Still to be finished: what stands there must be the pseudo-header's sum.
-            return folded(sum) == field
+            return Checksum.folded(sum) == field
         }
         // Two values mean the same sum, and which of them the kernel writes for TCP depends on
         // who finishes the checksum. For UDP 0 means that there is none.
         if field == 0 || (isTCP && field == 0xffff) { return false }
-        return folded(packet.wideSum(from: transport, adding: sum)) == 0xffff
-    }
-}
-
-/// The 16-bit one's complement sum of what a 64-bit one adds up.
-@inline(__always)
-private func folded(_ sum: UInt64) -> UInt16 {
-    var sum = (sum & 0xffff_ffff) &+ (sum >> 32)
-    sum = (sum & 0xffff) &+ (sum >> 16)
-    sum = (sum & 0xffff) &+ (sum >> 16)
-    sum = (sum & 0xffff) &+ (sum >> 16)
-    return UInt16(truncatingIfNeeded: sum)
-}
-
-@inline(__always)
-private func endAroundSum(_ left: UInt64, _ right: UInt64) -> UInt64 {
-    let (sum, carry) = left.addingReportingOverflow(right)
-    return sum &+ (carry ? 1 : 0)
-}
-
-extension Bytes {
-    /// Of RFC 9293 §3.1 and RFC 8200 §8.1, over this packet's addresses and protocol, as the
-    /// bytes lie.
-    @inline(__always)
-    fileprivate func pseudoHeaderSum(isIPv4: Bool, length: Int) -> UInt64 {
-        let number = u8(isIPv4 ? 9 : 6)
-        var sum =
-            UInt64(UInt16(truncatingIfNeeded: length).bigEndian)
-            &+ UInt64(UInt16(number).bigEndian)
-        var offset = isIPv4 ? 12 : 8
-        let end = isIPv4 ? 20 : 40
-        while offset < end {
-            sum &+= UInt64(base.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-            offset &+= 4
-        }
-        return sum
-    }
-
-    /// One's complement sum of all bytes from `start` on, as they lie (RFC 1071 §2 B), 16 bytes
-    /// a step in two chains.
-    @inline(__always)
-    fileprivate func wideSum(from start: Int, adding first: UInt64) -> UInt64 {
-        var (even, odd) = (first, UInt64(0))
-        var offset = start
-        while offset &+ 16 <= count {
-            even = endAroundSum(
-                even, base.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
-            odd = endAroundSum(
-                odd, base.loadUnaligned(fromByteOffset: offset &+ 8, as: UInt64.self))
-            offset &+= 16
-        }
-        even = endAroundSum(even, odd)
-        while offset &+ 2 <= count {
-            even = endAroundSum(
-                even, UInt64(base.loadUnaligned(fromByteOffset: offset, as: UInt16.self)))
-            offset &+= 2
-        }
-        if offset < count { even = endAroundSum(even, UInt64(UInt16(u8(offset)).littleEndian)) }
-        return even
+        return Checksum.folded(packet.wideSum(from: transport, adding: sum)) == 0xffff
     }
 }

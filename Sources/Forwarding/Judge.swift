@@ -1,6 +1,7 @@
 // A frame's verdict: tunnel match, structure, policy. Reads the frame, writes only `Frame.head`.
 // No allocation, no reference counting, no clock, no I/O; one layer is stripped, never two.
 
+import IP
 import Routing
 
 package enum Judge {
@@ -75,7 +76,7 @@ package enum Judge {
         result.initialize(to: verdict(frame, world, keepsFragments: reassembler != nil))
         guard result.pointee.kind == .hold else {
             // The reassembler is not touched, nor its references counted, but for such a frame.
-            if frame.pointee.etherType == 0x86dd, result.pointee.kind != .inject,
+            if frame.pointee.etherType == EtherType.ipv6, result.pointee.kind != .inject,
                 mayBeStray(frame), let reassembler
             {
                 refuseDatagram(ofStray: frame, world, reassembler, times.pointee.of(frame))
@@ -108,7 +109,8 @@ package enum Judge {
     @inline(__always)
     private static func mayBeStray(_ frame: UnsafePointer<Frame>) -> Bool {
         frame.pointee.length >= 40 && frame.pointee.isForUs
-            && ExtensionHeader.isWalked(frame.pointee.network.load(fromByteOffset: 6, as: UInt8.self))
+            && ExtensionHeader.isWalked(
+                Bytes(frame.pointee.network, count: frame.pointee.length).ipv6.nextHeader)
     }
 
     /// An IPv6 fragment that is not a tunnel's, and yet shares the key of a datagram that is, since
@@ -132,19 +134,22 @@ package enum Judge {
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>
     ) -> Fragment {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        let isIPv4 = frame.pointee.etherType == 0x0800
+        let isIPv4 = frame.pointee.etherType == EtherType.ipv4
         let outer: Outer = isIPv4 ? .parseIPv4(packet) : .parseIPv6(packet)
-        let total = isIPv4 ? Int(packet.u16(2)) : 40 &+ Int(packet.u16(4))
+        let total = isIPv4 ? Int(packet.ipv4.totalLength) : packet.ipv6.totalLength
         let header =
             outer.isLaterFragment
-            ? 0 : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- 8
+            ? 0
+            : isIPv4 ? outer.fragmentPayload : outer.fragmentPayload &- FragmentHeader.byteCount
         return Fragment(
             key: key(packet, outer, isIPv4: isIPv4, frame, world), offset: outer.fragmentOffset,
             payload: packet.dropFirst(
                 outer.fragmentPayload, count: total &- outer.fragmentPayload),
             moreFragments: outer.moreFragments, ecn: outer.trafficClass & 3,
             header: packet.dropFirst(0, count: header), nextHeaderAt: outer.fragmentNamedAt,
-            nextHeader: isIPv4 ? 0 : packet.u8(outer.fragmentPayload &- 8))
+            nextHeader: isIPv4
+                ? 0
+                : packet.fragmentHeader(at: outer.fragmentPayload &- FragmentHeader.byteCount).nextHeader)
     }
 
     private static func key(
@@ -154,12 +159,12 @@ package enum Judge {
         let vrf = world.pointee.interfaces[Int(frame.pointee.interface)].vrf
         return isIPv4
             ? DatagramKey(
-                source: Address(ipv4: packet.u32(12)), destination: Address(ipv4: packet.u32(16)),
+                source: Address(ipv4: packet.ipv4.source),
+                destination: Address(ipv4: packet.ipv4.destination),
                 identification: outer.identification, vrf: vrf,
                 protocolNumber: UInt16(outer.protocolNumber))
             : DatagramKey(
-                source: Address(high: packet.u64(8), low: packet.u64(16)),
-                destination: Address(high: packet.u64(24), low: packet.u64(32)),
+                source: packet.ipv6.source, destination: packet.ipv6.destination,
                 identification: outer.identification, vrf: vrf, protocolNumber: DatagramKey.ipv6)
     }
 
@@ -169,8 +174,8 @@ package enum Judge {
         keepsFragments: Bool
     ) -> Verdict {
         guard frame.pointee.isForUs else { return .pass }
-        if frame.pointee.etherType == 0x0800 { return verdictIPv4(frame, world, keepsFragments) }
-        if frame.pointee.etherType == 0x86dd { return verdictIPv6(frame, world, keepsFragments) }
+        if frame.pointee.etherType == EtherType.ipv4 { return verdictIPv4(frame, world, keepsFragments) }
+        if frame.pointee.etherType == EtherType.ipv6 { return verdictIPv6(frame, world, keepsFragments) }
         return verdictTagged(frame, world, keepsFragments)
     }
 
@@ -183,8 +188,8 @@ package enum Judge {
     ) -> Verdict {
         guard frame.pointee.dropPriorityTags() else { return .pass }
         switch frame.pointee.etherType {
-        case 0x0800: return verdictIPv4(frame, world, keepsFragments)
-        case 0x86dd: return verdictIPv6(frame, world, keepsFragments)
+        case EtherType.ipv4: return verdictIPv4(frame, world, keepsFragments)
+        case EtherType.ipv6: return verdictIPv6(frame, world, keepsFragments)
         default: return .pass
         }
     }
@@ -193,11 +198,12 @@ package enum Judge {
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ keepsFragments: Bool
     ) -> Verdict {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        guard packet.count >= 20 else { return verdictOfShort(packet, protocolAt: 9) }
-        let number = packet.u8(9)
+        guard packet.count >= IPv4Header.byteCount else {
+            return verdictOfShort(packet, protocolAt: IPv4Header.Offset.protocolNumber)
+        }
+        let number = packet.ipv4.protocolNumber
         guard ProtocolNumber.isTunnel(number) else { return .pass }
-        let source = packet.u32(12)
-        let destination = packet.u32(16)
+        let (source, destination) = (packet.ipv4.source, packet.ipv4.destination)
         let mode: Mode = number == ProtocolNumber.ipv4 ? .ipip : .ip6ip
         let match = TunnelMatch.find(
             world, list: world.pointee.policy.locals.lookup(ipv4: destination),
@@ -214,14 +220,15 @@ package enum Judge {
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ keepsFragments: Bool
     ) -> Verdict {
         let packet = Bytes(frame.pointee.network, count: frame.pointee.length)
-        guard packet.count >= 40 else { return verdictOfShort(packet, protocolAt: 6) }
-        guard ProtocolNumber.isTunnel(packet.u8(6)) || ExtensionHeader.isWalked(packet.u8(6))
-        else {
+        guard packet.count >= IPv6Header.byteCount else {
+            return verdictOfShort(packet, protocolAt: IPv6Header.Offset.nextHeader)
+        }
+        let next = packet.ipv6.nextHeader
+        guard ProtocolNumber.isTunnel(next) || ExtensionHeader.isWalked(next) else {
             return world.pointee.policy.rewriteCount == 0
                 ? .pass : NativeProbe.verdict(frame, world, packet)
         }
-        let source = Address(high: packet.u64(8), low: packet.u64(16))
-        let destination = Address(high: packet.u64(24), low: packet.u64(32))
+        let (source, destination) = (packet.ipv6.source, packet.ipv6.destination)
         let list = world.pointee.policy.locals.lookup(ipv6: destination)
         guard list != 0 else { return .pass }
         let outer = Outer.parseIPv6(packet)
@@ -253,7 +260,7 @@ package enum Judge {
             let number = packet.u8(offset)
             let mayBeTunnel =
                 ProtocolNumber.isTunnel(number)
-                || (offset == 6 && ExtensionHeader.isWalked(number))
+                || (offset == IPv6Header.Offset.nextHeader && ExtensionHeader.isWalked(number))
             if !mayBeTunnel { return .pass }
         }
         return Verdict(kind: .drop, reason: .packetTooSmall)
@@ -314,12 +321,7 @@ package enum Judge {
         if policy.ecn == .standard && verdict.ecnCell == ECN.notCapableCongested {
             return .tunnelECN
         }
-        switch inner.protocolNumber {
-        case ProtocolNumber.ipv4, ProtocolNumber.ipv6, ProtocolNumber.gre,
-            ProtocolNumber.mplsInIP:
-            return .nestedTunnel
-        default: break
-        }
+        if ProtocolNumber.isNest(inner.protocolNumber) { return .nestedTunnel }
         let ttl = policy.ttl == .uniform ? min(inner.ttl, outer.ttl) : inner.ttl
         if ttl == 0 { return .ttlExpired }
         let bytes = packet.dropFirst(outer.innerOffset, count: inner.length)
@@ -328,7 +330,7 @@ package enum Judge {
             let refusal = SourceCheck.checkIPv4(bytes, inner, frame, world)
             if refusal != .none { return refusal }
         } else {
-            let source = Address(high: bytes.u64(8), low: bytes.u64(16))
+            let source = bytes.ipv6.source
             let flags = policy.sources.lookup(ipv6: source)
             if flags & SourceClass.rewritten != 0 {
                 rewrite = SourceRewrite.find(

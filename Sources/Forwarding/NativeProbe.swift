@@ -1,9 +1,12 @@
 // Health probes that are not encapsulated: a router must not forward their link-local source, so that
 // they, too, are rewritten and injected. The claim program decides the same by `NativeClaim`.
 
-import Routing
+import IP
 
 enum NativeProbe {
+    /// Of the upper layers whose checksum covers the source, which can be rewritten.
+    static let protocols = [ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6]
+
     /// Called for IPv6 without a tunnel's protocol and without extension headers. `inject`, or
     /// `pass`: whatever is not exactly a probe is the kernel's. One that is, but is too big for its
     /// device or has offload fields that are no good, is dropped: it is claimed.
@@ -11,13 +14,13 @@ enum NativeProbe {
         _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes
     ) -> Verdict {
         let policy = world.pointee.policy
-        let source = Address(high: packet.u64(8), low: packet.u64(16))
+        let source = packet.ipv6.source
         guard policy.sources.lookup(ipv6: source) & SourceClass.rewritten != 0,
             frame.pointee.length == frame.pointee.wireLength
         else { return .pass }
         let inner = Inner.parseIPv6(packet)
-        guard inner.failure == .none, inner.transportOffset == 40, inner.ttl != 0,
-            !Martians.isUnroutable(Address(high: packet.u64(24), low: packet.u64(32))),
+        guard inner.failure == .none, inner.transportOffset == IPv6Header.byteCount, inner.ttl != 0,
+            !Martians.isUnroutable(packet.ipv6.destination),
             let found = SourceRewrite.find(
                 source, packet, inner, frame.pointee.interface, policy)
         else { return .pass }

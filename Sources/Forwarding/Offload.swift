@@ -1,6 +1,8 @@
 // What a received virtio_net_hdr says of the inner packet. A virtual machine or container on the link
 // writes it, so it is believed only where it is right.
 
+import IP
+
 enum Offload {
     /// Datagrams of a super-packet at most (include/linux/udp.h `UDP_MAX_SEGMENTS`).
     private static let udpSegments = 128
@@ -66,10 +68,10 @@ enum Offload {
     /// none, and UDP-Lite's does not cover all.
     private static func checksumOffset(_ protocolNumber: UInt8, _ mode: Mode) -> Int? {
         switch protocolNumber {
-        case ProtocolNumber.tcp: 16
-        case ProtocolNumber.udp: 6
-        case ProtocolNumber.icmp where mode.innerIsIPv4: 2
-        case ProtocolNumber.icmpv6 where !mode.innerIsIPv4: 2
+        case ProtocolNumber.tcp: TCPHeader.Offset.checksum
+        case ProtocolNumber.udp: UDPHeader.Offset.checksum
+        case ProtocolNumber.icmp where mode.innerIsIPv4: ICMPHeader.Offset.checksum
+        case ProtocolNumber.icmpv6 where !mode.innerIsIPv4: ICMPHeader.Offset.checksum
         default: nil
         }
     }
@@ -80,13 +82,14 @@ enum Offload {
         _ type: UInt8, _ packet: Bytes, _ inner: Inner, _ mode: Mode
     ) -> Int? {
         if type == VirtioHeader.gsoUDP {
-            return inner.protocolNumber == ProtocolNumber.udp && inner.transportLength >= 8 ? 8 : nil
+            return inner.protocolNumber == ProtocolNumber.udp
+                && inner.transportLength >= UDPHeader.byteCount ? UDPHeader.byteCount : nil
         }
         let family = mode.innerIsIPv4 ? VirtioHeader.gsoTCPv4 : VirtioHeader.gsoTCPv6
         guard type & ~VirtioHeader.gsoECN == family, inner.protocolNumber == ProtocolNumber.tcp,
-            inner.transportLength >= 20
+            inner.transportLength >= TCPHeader.byteCount
         else { return nil }
-        let length = Int(packet.u8(inner.transportOffset &+ 12) >> 4) << 2
-        return length >= 20 && length <= inner.transportLength ? length : nil
+        let length = packet.tcp(at: inner.transportOffset).dataOffset
+        return length >= TCPHeader.byteCount && length <= inner.transportLength ? length : nil
     }
 }

@@ -1,42 +1,6 @@
 // The outer header: is it whole, what does it carry, and where does the inner packet begin?
 
-import Routing
-
-/// IANA protocol numbers that the walk knows.
-enum ProtocolNumber {
-    static let hopByHop: UInt8 = 0
-    static let icmp: UInt8 = 1
-    static let ipv4: UInt8 = 4
-    static let tcp: UInt8 = 6
-    static let udp: UInt8 = 17
-    static let ipv6: UInt8 = 41
-    static let routing: UInt8 = 43
-    static let fragment: UInt8 = 44
-    static let gre: UInt8 = 47
-    static let authentication: UInt8 = 51
-    static let icmpv6: UInt8 = 58
-    static let noNextHeader: UInt8 = 59
-    static let destinationOptions: UInt8 = 60
-    static let dccp: UInt8 = 33
-    static let sctp: UInt8 = 132
-    static let udplite: UInt8 = 136
-    static let mplsInIP: UInt8 = 137
-
-    @inline(__always)
-    static func isTunnel(_ number: UInt8) -> Bool { number == ipv4 || number == ipv6 }
-
-    /// Whether the kernel takes the first four bytes for ports (include/linux/ip.h
-    /// `proto_ports_offset`): of ESP it is the SPI.
-    @inline(__always)
-    static func startsWithPorts(_ number: UInt8) -> Bool {
-        number == 50 || hasPorts(number)
-    }
-
-    @inline(__always)
-    static func hasPorts(_ number: UInt8) -> Bool {
-        number == tcp || number == udp || number == sctp || number == dccp || number == udplite
-    }
-}
+import IP
 
 /// What the outer header says. `failure` is the first reason in precedence among those found.
 struct Outer {
@@ -57,7 +21,7 @@ struct Outer {
     /// Where the fragment's payload begins: behind the IPv4 header or the fragment header.
     var fragmentPayload = 0
     /// IPv6: where the fragment header's number stands.
-    var fragmentNamedAt = 6
+    var fragmentNamedAt = IPv6Header.Offset.nextHeader
     /// The walk gave up before an upper-layer header: the chain may lead to a tunnel.
     var isUnfinished = false
     var protocolNumber: UInt8 = 0
@@ -78,37 +42,35 @@ extension Outer {
     @inline(__always)
     static func parseIPv4(_ packet: Bytes) -> Outer {
         var outer = Outer()
-        let first = packet.u8(0)
-        outer.trafficClass = packet.u8(1)
-        outer.ttl = packet.u8(8)
-        outer.protocolNumber = packet.u8(9)
-        let headerLength = Int(first & 15) << 2
-        let totalLength = Int(packet.u16(2))
+        let header = packet.ipv4
+        outer.trafficClass = header.typeOfService
+        outer.ttl = header.timeToLive
+        outer.protocolNumber = header.protocolNumber
+        let headerLength = header.headerLength
+        let totalLength = Int(header.totalLength)
         // The lengths of a header of another version are not lengths.
-        if first >> 4 == 4 && totalLength > packet.count { outer.note(.packetTooSmall) }
-        if first >> 4 != 4 || headerLength < 20 || totalLength < headerLength {
+        if header.version == 4 && totalLength > packet.count { outer.note(.packetTooSmall) }
+        if header.version != 4 || headerLength < IPv4Header.byteCount || totalLength < headerLength {
             outer.note(.invalidHeader)
         }
         if outer.failure != .none { return outer }
-        if packet.onesComplementSum(length: headerLength) != 0xffff {
+        if packet.headerSum(length: headerLength) != 0xffff {
             outer.note(.invalidChecksum)
             outer.isDamaged = true
         }
-        if headerLength > 20 {
-            let reason = IPv4Options.check(
-                packet.dropFirst(20, count: headerLength &- 20), isOuter: true)
+        if headerLength > IPv4Header.byteCount {
+            let reason = IPv4Options.check(packet, headerLength: headerLength, isOuter: true)
             if reason != .none { outer.note(reason) }
         }
         outer.innerOffset = headerLength
         outer.innerLength = totalLength &- headerLength
-        // More-fragments or an offset: bits 13 and 12…0.
-        let field = packet.u16(6)
-        if field & 0x3fff != 0 {
-            outer.identification = UInt32(packet.u16(4))
+        if header.isFragment {
+            outer.identification = UInt32(header.identification)
             outer.fragmentPayload = headerLength
             outer.noteFragment(
-                offset: Int(field & 0x1fff) << 3, moreFragments: field & 0x2000 != 0,
-                end: totalLength, header: headerLength)
+                offset: header.fragmentOffset,
+                moreFragments: header.fragment & IPv4Header.moreFragments != 0, end: totalLength,
+                header: headerLength)
         }
         outer.isReadable = true
         return outer
@@ -135,20 +97,20 @@ extension Outer {
     @inline(__always)
     static func parseIPv6(_ packet: Bytes) -> Outer {
         var outer = Outer()
-        let first = packet.u32(0)
-        outer.trafficClass = UInt8(truncatingIfNeeded: first >> 20)
-        outer.ttl = packet.u8(7)
-        outer.protocolNumber = packet.u8(6)
-        let totalLength = 40 &+ Int(packet.u16(4))
-        if first >> 28 != 6 {
+        let header = packet.ipv6
+        outer.trafficClass = header.trafficClass
+        outer.ttl = header.hopLimit
+        outer.protocolNumber = header.nextHeader
+        let totalLength = header.totalLength
+        if header.version != 6 {
             outer.note(.invalidHeader)
             outer.isDamaged = true
         } else if totalLength > packet.count {
             outer.note(.packetTooSmall)
             outer.isDamaged = true
         }
-        outer.innerOffset = 40
-        outer.innerLength = max(min(totalLength, packet.count) &- 40, 0)
+        outer.innerOffset = IPv6Header.byteCount
+        outer.innerLength = max(min(totalLength, packet.count) &- IPv6Header.byteCount, 0)
         if !ProtocolNumber.isTunnel(outer.protocolNumber) {
             outer.walkExtensionHeaders(packet)
         }
@@ -162,45 +124,38 @@ extension Outer {
     /// Goes on behind a bad header, for only the last one tells whether the frame is ours.
     private mutating func walkExtensionHeaders(_ packet: Bytes) {
         let end = innerOffset &+ innerLength
-        var namedAt = 6
+        var walk = ExtensionHeaderWalk(packet)
         var hasFragmentHeader = false
-        var count = 0
-        while true {
-            let header = protocolNumber
-            guard ExtensionHeader.isWalked(header) else { return }
-            count &+= 1
-            guard count <= Limits.extensionHeaders, innerOffset &- 40 < Limits.extensionBytes
-            else { return giveUp(.badExtensionHeader) }
-            // RFC 7112: a first fragment holds the whole chain.
-            let short = isFragment ? DropReason.badExtensionHeader : .packetTooSmall
-            guard innerLength >= 8 else { return giveUp(short) }
-            let length = ExtensionHeader.length(packet, at: innerOffset, header)
-            guard length <= innerLength else { return giveUp(short) }
-            if innerOffset &- 40 &+ length > Limits.extensionBytes { note(.badExtensionHeader) }
-            let bytes = packet.dropFirst(innerOffset, count: length)
-            if header == ProtocolNumber.fragment {
+        while ExtensionHeader.isWalked(walk.number) {
+            guard walk.isWithinLimits else { return giveUp(.badExtensionHeader) }
+            let namedAt = walk.namedAt
+            guard let header = walk.next(in: packet, end: end), walk.offset <= end else {
+                // RFC 7112: a first fragment holds the whole chain.
+                return giveUp(isFragment ? .badExtensionHeader : .packetTooSmall)
+            }
+            if walk.offset &- IPv6Header.byteCount > Limits.extensionBytes { note(.badExtensionHeader) }
+            protocolNumber = walk.number
+            if header.number == ProtocolNumber.fragment {
                 // One at most, atomic or not (net/ipv6/reassembly.c `ipv6_frag_rcv`).
                 if hasFragmentHeader { note(.badExtensionHeader) }
                 hasFragmentHeader = true
-                // RFC 6946: an atomic fragment is a whole packet.
-                if bytes.u16(2) & 0xfff9 != 0 {
-                    protocolNumber = bytes.u8(0)
-                    identification = bytes.u32(4)
-                    fragmentPayload = innerOffset &+ 8
+                let fragment = packet.fragmentHeader(at: header.offset)
+                if !fragment.isAtomic {
+                    identification = fragment.identification
+                    fragmentPayload = walk.offset
                     fragmentNamedAt = namedAt
-                    let field = bytes.u16(2)
                     noteFragment(
-                        offset: Int(field & 0xfff8), moreFragments: field & 1 != 0, end: end,
-                        header: 0)
+                        offset: fragment.fragmentOffset, moreFragments: fragment.moreFragments,
+                        end: end, header: 0)
                     // Behind a later fragment's header lies no header that could be walked.
                     if isLaterFragment { return }
                 }
-            } else if !ExtensionHeader.isAcceptable(bytes, header, isFirst: count == 1) {
+            } else if !ExtensionHeader.isAcceptable(
+                packet, from: header.offset, to: walk.offset, header.number, isFirst: walk.count == 1)
+            {
                 note(.badExtensionHeader)
             }
-            protocolNumber = bytes.u8(0)
-            namedAt = innerOffset
-            innerOffset &+= length
+            innerOffset = walk.offset
             innerLength = end &- innerOffset
         }
     }
@@ -211,25 +166,25 @@ extension Outer {
     }
 }
 
-enum ExtensionHeader {
-    @inline(__always)
-    static func isWalked(_ number: UInt8) -> Bool {
-        number == ProtocolNumber.hopByHop || number == ProtocolNumber.routing
-            || number == ProtocolNumber.fragment || number == ProtocolNumber.destinationOptions
+extension ExtensionHeaderWalk {
+    /// Whether the header that comes next may be gone behind.
+    var isWithinLimits: Bool {
+        count < Limits.extensionHeaders && offset &- IPv6Header.byteCount < Limits.extensionBytes
     }
+}
 
-    @inline(__always)
-    static func length(_ packet: Bytes, at offset: Int, _ header: UInt8) -> Int {
-        header == ProtocolNumber.fragment ? 8 : (Int(packet.u8(offset &+ 1)) &+ 1) << 3
-    }
-
-    /// Whether an end node may skip this header of an outer packet. `bytes` is all of it.
-    static func isAcceptable(_ bytes: Bytes, _ header: UInt8, isFirst: Bool) -> Bool {
+extension ExtensionHeader {
+    /// Whether an end node may skip this header of an outer packet, of which all is there.
+    fileprivate static func isAcceptable(
+        _ packet: Bytes, from start: Int, to end: Int, _ header: UInt8, isFirst: Bool
+    ) -> Bool {
+        let bytes = packet.dropFirst(start, count: end &- start)
         switch header {
         case ProtocolNumber.routing:
             // Segments left: the packet is not yet where it is going. Types 2 (RFC 6275), 3
             // (RFC 6554) and 4 (RFC 8754) are for nodes that take part in them, which we do not.
-            return bytes.u8(3) == 0 && !(2...4 ~= bytes.u8(2))
+            let routing = bytes.routingHeader(at: 0)
+            return routing.segmentsLeft == 0 && !(2...4 ~= routing.routingType)
         case ProtocolNumber.hopByHop:
             return isFirst && optionsAreAcceptable(bytes, isAcceptable: hopByHopIsAcceptable)
         default:
@@ -240,8 +195,8 @@ enum ExtensionHeader {
     /// Options that net/ipv6/exthdrs.c `ip6_parse_tlv` knows: router alert (RFC 2711), the label of
     /// CALIPSO (RFC 5570), which only a node of its domain can check, and IOAM (RFC 9486).
     private static func hopByHopIsAcceptable(_ option: Bytes, offset: Int) -> Bool {
-        switch option.u8(0) {
-        case 5: option.u8(1) == 2
+        switch option.option.type {
+        case 5: option.option.length == 2
         case 7: false
         case 0x31: offset & 3 == 0
         default: true
@@ -255,7 +210,7 @@ enum ExtensionHeader {
     private static func optionsAreAcceptable(
         _ bytes: Bytes, isAcceptable: (_ option: Bytes, _ offset: Int) -> Bool
     ) -> Bool {
-        var offset = 2
+        var offset = optionsOffset
         var padding = 0
         var options = 0
         while offset < bytes.count {
@@ -266,13 +221,15 @@ enum ExtensionHeader {
                 if padding > 7 { return false }
                 continue
             }
-            guard offset &+ 2 <= bytes.count else { return false }
-            let length = 2 &+ Int(bytes.u8(offset &+ 1))
+            guard offset &+ HeaderOption.byteCount <= bytes.count else { return false }
+            let length = HeaderOption.byteCount &+ Int(bytes.dropFirst(offset).option.length)
             guard offset &+ length <= bytes.count else { return false }
             if type == 1 {
                 padding &+= length
                 if padding > 7 { return false }
-                for index in 2..<length where bytes.u8(offset &+ index) != 0 { return false }
+                for index in HeaderOption.byteCount..<length where bytes.u8(offset &+ index) != 0 {
+                    return false
+                }
             } else {
                 padding = 0
                 options &+= 1
@@ -298,7 +255,8 @@ enum IPv4Options {
     /// RFC 791 §3.1. Source routes are refused (RFC 6274 §3.13.2.3 and .4), and what does not
     /// parse, as net/ipv4/ip_options.c does; all else is skipped.
     /// - Parameter isOuter: the packet ends here, and its options are not another router's.
-    static func check(_ options: Bytes, isOuter: Bool) -> DropReason {
+    static func check(_ packet: Bytes, headerLength: Int, isOuter: Bool) -> DropReason {
+        let options = packet.dropFirst(IPv4Header.byteCount, count: headerLength &- IPv4Header.byteCount)
         var found = DropReason.none
         var recordsRoute = false
         var recordsTime = false
@@ -310,9 +268,11 @@ enum IPv4Options {
                 offset &+= 1
                 continue
             }
-            guard offset &+ 2 <= options.count else { return .invalidHeader }
-            let length = Int(options.u8(offset &+ 1))
-            guard length >= 2, offset &+ length <= options.count else { return .invalidHeader }
+            guard offset &+ HeaderOption.byteCount <= options.count else { return .invalidHeader }
+            let length = Int(options.dropFirst(offset).option.length)
+            guard length >= HeaderOption.byteCount, offset &+ length <= options.count else {
+                return .invalidHeader
+            }
             let option = options.dropFirst(offset, count: length)
             var isSound = true
             switch type {
@@ -341,7 +301,7 @@ enum IPv4Options {
     /// is whole, or behind the end when the list is full.
     private static func hasRoom(_ option: Bytes, head: Int, entry: Int) -> Bool {
         guard option.count >= head else { return false }
-        let pointer = Int(option.u8(2))
+        let pointer = Int(option.option.pointer)
         return pointer > head && (pointer > option.count || pointer &+ entry &- 1 <= option.count)
     }
 
@@ -349,10 +309,11 @@ enum IPv4Options {
     /// half of the fourth byte counts the routers that found it so.
     private static func timestampIsSound(_ option: Bytes) -> Bool {
         guard option.count >= 4 else { return false }
-        let flags = option.u8(3) & 15
+        let flags = option.option.overflowAndFlags & 15
         guard hasRoom(option, head: 4, entry: flags == 1 || flags == 3 ? 8 : 4) else {
             return false
         }
-        return Int(option.u8(2)) <= option.count || flags == 3 || option.u8(3) >> 4 != 15
+        return Int(option.option.pointer) <= option.count || flags == 3
+            || option.option.overflowAndFlags >> 4 != 15
     }
 }

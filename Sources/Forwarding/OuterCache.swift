@@ -1,6 +1,8 @@
 // What a worker has found of outer headers and of pairs of inner addresses, so that the next packet
 // of the same need not be looked up again, and which flows a batch holds. One worker's.
 
+import IP
+
 /// A direct-mapped table of outer headers, and two of inner addresses; emptied for each new world.
 public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     /// An outer header that the judge has matched to tunnels.
@@ -179,15 +181,18 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     /// Remembers the tunnel of a frame that the judge let in.
     package func insert(_ frame: UnsafePointer<Frame>, tunnel: UInt16) {
         let header = Bytes(frame.pointee.network, count: frame.pointee.length)
-        let isIPv4 = frame.pointee.etherType == 0x0800
-        let number = header.u8(isIPv4 ? 9 : 6)
+        let isIPv4 = frame.pointee.etherType == EtherType.ipv4
+        let number = isIPv4 ? header.ipv4.protocolNumber : header.ipv6.nextHeader
         guard ProtocolNumber.isTunnel(number) else { return }
         let arrival = frame.arrival
-        let entry = place(header.raw64(isIPv4 ? 12 : 16))
+        let entry = place(isIPv4 ? header.ipv4.rawAddresses : header.ipv6.rawSourceLow)
         let key =
             isIPv4
-            ? (header.raw64(12), 0, 0, 0)
-            : (header.raw64(8), header.raw64(16), header.raw64(24), header.raw64(32))
+            ? (header.ipv4.rawAddresses, 0, 0, 0)
+            : (
+                header.ipv6.rawSourceHigh, header.ipv6.rawSourceLow, header.ipv6.rawDestinationHigh,
+                header.ipv6.rawDestinationLow
+            )
         let old = entry.pointee
         if old.arrival != arrival || (old.first, old.second, old.third, old.fourth) != key {
             entry.pointee = Outer(

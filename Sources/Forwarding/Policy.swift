@@ -1,7 +1,7 @@
 // What an operator decided, as plain values: the input that `PolicyTables` is compiled from.
 // Nothing here is read on the packet's way.
 
-import Routing
+import IP
 
 /// How an inner packet came. The four encapsulations are named as the kernel's tunnel modes
 /// (iproute2, ip-tunnel(8)).
@@ -28,7 +28,10 @@ public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     /// `ipip6` and `ip6ip6`, as a set of bits by raw value.
     static let overIPv6: UInt8 = 0b1100
     /// Both IP headers and TCP's, without options: what an MSS leaves of the link's MTU.
-    public var headerBytes: Int { (outerIsIPv4 ? 20 : 40) + (innerIsIPv4 ? 20 : 40) + 20 }
+    public var headerBytes: Int {
+        (outerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount)
+            + (innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount) + TCPHeader.byteCount
+    }
 }
 
 /// Reverse-path modes (RFC 3704 §2, and the kernel's rp_filter 0/1/2).

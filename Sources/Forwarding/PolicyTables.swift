@@ -1,5 +1,6 @@
 // A policy compiled to the immutable tables that the judge reads through plain pointers.
 
+import IP
 import Routing
 
 /// Flags of an inner source address.

@@ -2,7 +2,7 @@
 // All memory is allocated once. A quota for each remote bounds a flood from one source; of a flood from
 // many, fair eviction takes the oldest datagrams and those of the networks that hold most.
 
-import Routing
+import IP
 
 /// One outer fragment that the judge has found well-formed and ours.
 struct Fragment {
@@ -387,7 +387,9 @@ extension Reassembler {
         let headerLength = Int(datagram.pointee.headerLength)
         let isIPv4 = datagram.pointee.key.protocolNumber != DatagramKey.ipv6
         let length = headerLength &+ Int(datagram.pointee.total)
-        guard (isIPv4 ? length : length &- 40) <= 65_535 else { return .refused(.invalidHeader) }
+        guard (isIPv4 ? length : length &- IPv6Header.byteCount) <= 65_535 else {
+            return .refused(.invalidHeader)
+        }
         guard let congestion = Self.congestion(datagram.pointee.codepoints) else {
             return .refused(.tunnelECN)
         }
@@ -424,23 +426,20 @@ extension Reassembler {
     private static func finishIPv4(
         _ whole: UnsafeMutableRawPointer, _ headerLength: Int, _ length: Int, _ congestion: UInt8
     ) {
-        let tos = whole.load(fromByteOffset: 1, as: UInt8.self)
-        whole.storeBytes(of: tos | congestion, toByteOffset: 1, as: UInt8.self)
-        whole.storeBigEndian(UInt16(length), at: 2)
-        let flags = whole.load(fromByteOffset: 6, as: UInt16.self).bigEndian
+        let (header, writer) = (Bytes(whole, count: length).ipv4, IPv4Writer(whole))
+        writer.set(typeOfService: header.typeOfService | congestion)
+        writer.set(totalLength: UInt16(length))
         // Reserved bit and DF stay, MF and the offset go.
-        whole.storeBigEndian(flags & 0xc000, at: 6)
-        whole.storeBigEndian(0, at: 10)
-        let sum = Bytes(whole, count: headerLength).onesComplementSum(length: headerLength)
-        whole.storeBytes(of: ~sum, toByteOffset: 10, as: UInt16.self)
+        writer.set(fragment: header.fragment & ~(IPv4Header.moreFragments | IPv4Header.offsetMask))
+        writer.setHeaderChecksum(headerLength: headerLength)
     }
 
     private static func finishIPv6(
         _ whole: UnsafeMutableRawPointer, _ length: Int, _ congestion: UInt8
     ) {
-        let second = whole.load(fromByteOffset: 1, as: UInt8.self)
-        whole.storeBytes(of: second | congestion << 4, toByteOffset: 1, as: UInt8.self)
-        whole.storeBigEndian(UInt16(length &- 40), at: 4)
+        let (header, writer) = (Bytes(whole, count: length).ipv6, IPv6Writer(whole))
+        writer.set(trafficClass: header.trafficClass | congestion)
+        writer.set(payloadLength: UInt16(length &- IPv6Header.byteCount))
     }
 
     /// RFC 3168 §5.3, as the kernel's `ip_frag_ecn_table`: the ECN bits to set beside those of
@@ -456,7 +455,7 @@ extension Reassembler {
 
 extension Reassembler {
     /// Upper bound of a whole datagram: the longest payload behind the longest header.
-    fileprivate static let stagedBytes = (65_535 + 40 + 63) & ~63
+    fileprivate static let stagedBytes = (65_535 + IPv6Header.byteCount + 63) & ~63
 
     private func hash(_ key: DatagramKey) -> UInt64 {
         let source = mix(mix(hashSeed ^ key.source.high) ^ key.source.low)

@@ -3,6 +3,8 @@
 // They are written to a copy of its head; the received frame stays as it came, so that a frame
 // whose worker died can be judged again.
 
+import IP
+
 enum Rewrite {
     @inline(__always)
     static func apply(
@@ -15,8 +17,9 @@ enum Rewrite {
         // What needs most of the head comes first: what is copied later would undo the others.
         // A first fragment too small for the flags may hide a SYN (RFC 1858): counted as one.
         if inner.protocolNumber == ProtocolNumber.tcp && !inner.isLaterFragment
-            && (inner.transportLength < 14
-                ? inner.isFragment : packet.u8(inner.transportOffset &+ 13) & TCP.syn != 0)
+            && (inner.transportLength <= TCPHeader.Offset.flags
+                ? inner.isFragment
+                : packet.tcp(at: inner.transportOffset).flags & TCPHeader.syn != 0)
         {
             clamp(&verdict, frame, world, packet, inner, rule)
         }
@@ -42,23 +45,21 @@ enum Rewrite {
     ) {
         let head = frame.pointee.head
         if verdict.mode.innerIsIPv4 {
-            openHead(&verdict, frame, packet, 20)
-            var checksum = packet.u16(10)
-            let first = UInt16(packet.u8(0)) << 8
-            checksum = updatedChecksum(
-                checksum, from: first | UInt16(inner.trafficClass), to: first | UInt16(trafficClass))
-            let number = UInt16(packet.u8(9))
-            checksum = updatedChecksum(
-                checksum, from: UInt16(inner.ttl) << 8 | number, to: UInt16(ttl) << 8 | number)
-            head.storeBytes(of: trafficClass, toByteOffset: 1, as: UInt8.self)
-            head.storeBytes(of: ttl, toByteOffset: 8, as: UInt8.self)
-            head.storeBigEndian(checksum, at: 10)
+            openHead(&verdict, frame, packet, IPv4Header.byteCount)
+            let (old, writer) = (packet.ipv4, IPv4Writer(head))
+            var checksum = Checksum.updated(
+                old.headerChecksum, from: old.versionToService,
+                to: old.versionToService & 0xff00 | UInt16(trafficClass))
+            checksum = Checksum.updated(
+                checksum, from: old.lifeAndProtocol,
+                to: UInt16(ttl) << 8 | UInt16(old.protocolNumber))
+            writer.set(typeOfService: trafficClass)
+            writer.set(timeToLive: ttl)
+            writer.set(headerChecksum: checksum)
         } else {
-            openHead(&verdict, frame, packet, 8)
-            // The traffic class straddles bytes 0 and 1 (RFC 8200 §3).
-            head.storeBigEndian(
-                packet.u16(0) & 0xf00f | UInt16(trafficClass) << 4, at: 0)
-            head.storeBytes(of: ttl, toByteOffset: 7, as: UInt8.self)
+            openHead(&verdict, frame, packet, IPv6Header.Offset.source)
+            IPv6Writer(head).set(trafficClass: trafficClass)
+            IPv6Writer(head).set(hopLimit: ttl)
         }
     }
 
@@ -69,41 +70,41 @@ enum Rewrite {
         _ rule: UnsafePointer<DestinationRule>
     ) {
         guard let limit = limit(verdict.mode, frame, world, rule) else { return }
-        guard inner.transportLength >= 20 else {
+        guard inner.transportLength >= TCPHeader.byteCount else {
             verdict.unclampedMSS = true
             return
         }
         let start = inner.transportOffset
-        let headerLength = Int(packet.u8(start &+ 12) >> 4) << 2
-        guard headerLength >= 20, headerLength <= inner.transportLength,
+        let headerLength = packet.tcp(at: start).dataOffset
+        guard headerLength >= TCPHeader.byteCount, headerLength <= inner.transportLength,
             start &+ headerLength <= Limits.headBytes
         else {
             verdict.unclampedMSS = true
             return
         }
         // A header whose options do not parse goes on as it is.
-        guard TCP.optionsParse(packet, start &+ 20, start &+ headerLength) else {
+        guard TCPOptions.parse(packet, start &+ TCPHeader.byteCount, start &+ headerLength) else {
             verdict.unclampedMSS = true
             return
         }
-        var offset = start &+ 20
+        var offset = start &+ TCPHeader.byteCount
         let end = start &+ headerLength
         while offset < end {
             let kind = packet.u8(offset)
-            if kind == TCP.endOfOptions { break }
-            if kind == TCP.noOperation {
+            if kind == TCPHeader.endOfOptions { break }
+            if kind == TCPHeader.noOperation {
                 offset &+= 1
                 continue
             }
+            let length = Int(packet.dropFirst(offset).option.length)
+            let value = offset &+ HeaderOption.byteCount
             // A receiver takes the last of several MSS options: each is lowered.
-            if kind == TCP.maximumSegmentSize, packet.u8(offset &+ 1) == 4,
-                packet.u16(offset &+ 2) > limit
-            {
+            if kind == TCPHeader.maximumSegmentSize, length == 4, packet.u16(value) > limit {
                 openHead(&verdict, frame, packet, end)
-                lower(verdict, frame, packet, start, at: offset &+ 2, to: limit)
+                lower(verdict, frame, packet, start, at: value, to: limit)
                 verdict.clampedMSS = true
             }
-            offset &+= Int(packet.u8(offset &+ 1))
+            offset &+= length
         }
     }
 
@@ -119,12 +120,12 @@ enum Rewrite {
         let old = packet.u16(offset)
         // At an odd offset the value lies across two summed words: its halves change places.
         let isOdd = (offset &- start) & 1 != 0
-        let checksum = head.loadUnaligned(fromByteOffset: start &+ 16, as: UInt16.self).bigEndian
+        let place = start &+ TCPHeader.Offset.checksum
         head.storeBigEndian(
-            updatedChecksum(
-                checksum, from: isOdd ? old.byteSwapped : old,
-                to: isOdd ? limit.byteSwapped : limit),
-            at: start &+ 16)
+            Checksum.updated(
+                Bytes(head, count: Limits.headBytes).u16(place),
+                from: isOdd ? old.byteSwapped : old, to: isOdd ? limit.byteSwapped : limit),
+            at: place)
     }
 
     /// The largest MSS, in bytes, of a segment that this destination may announce or be told.
@@ -139,31 +140,25 @@ enum Rewrite {
         if limit == DestinationRule.mssOff { return nil }
         if limit != DestinationRule.mssAuto { return limit }
         let mtu = Int(world.pointee.interfaces[Int(frame.pointee.interface)].mtu)
-        let headers = (mode.outerIsIPv4 ? 20 : 40) &+ (mode.innerIsIPv4 ? 20 : 40) &+ 20
-        return mtu > headers ? UInt16(clamping: mtu &- headers) : nil
+        return mtu > mode.headerBytes ? UInt16(clamping: mtu &- mode.headerBytes) : nil
     }
 }
 
-enum TCP {
-    static let syn: UInt8 = 0x02
-    static let endOfOptions: UInt8 = 0
-    static let noOperation: UInt8 = 1
-    static let maximumSegmentSize: UInt8 = 2
-
+enum TCPOptions {
     /// Whether every option up to the end of the list has a length that fits.
-    static func optionsParse(_ packet: Bytes, _ start: Int, _ end: Int) -> Bool {
+    static func parse(_ packet: Bytes, _ start: Int, _ end: Int) -> Bool {
         var offset = start
         while offset < end {
             let kind = packet.u8(offset)
-            if kind == endOfOptions { return true }
-            if kind == noOperation {
+            if kind == TCPHeader.endOfOptions { return true }
+            if kind == TCPHeader.noOperation {
                 offset &+= 1
                 continue
             }
-            guard offset &+ 2 <= end else { return false }
-            let length = Int(packet.u8(offset &+ 1))
-            guard length >= 2, offset &+ length <= end,
-                kind != maximumSegmentSize || length == 4
+            guard offset &+ HeaderOption.byteCount <= end else { return false }
+            let length = Int(packet.dropFirst(offset).option.length)
+            guard length >= HeaderOption.byteCount, offset &+ length <= end,
+                kind != TCPHeader.maximumSegmentSize || length == 4
             else { return false }
             offset &+= length
         }

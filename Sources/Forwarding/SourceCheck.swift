@@ -1,5 +1,6 @@
 // May a packet have this inner source? Martians, addresses of the host and its pods, and the reverse path.
 
+import IP
 import Routing
 
 /// Martians, spoofed local addresses and the reverse path (RFC 3704, RFC 8704).
@@ -13,9 +14,9 @@ enum SourceCheck {
         guard routes?.isOneLookupIPv4 ?? true else {
             return check(question(packet, inner, isIPv4: true, frame, world), isIPv4: true, frame, world)
         }
-        let source = packet.u32(12)
+        let source = packet.ipv4.source
         var flags = world.pointee.policy.sources.lookup(ipv4: source)
-        if source == packet.u32(16) { flags |= SourceClass.local }
+        if source == packet.ipv4.destination { flags |= SourceClass.local }
         return check(flags, routes?.lookup(ipv4: source), frame, world)
     }
 
@@ -24,13 +25,13 @@ enum SourceCheck {
         _ packet: Bytes, _ inner: Inner, _ flags: UInt32, _ frame: UnsafePointer<Frame>,
         _ world: UnsafePointer<WorldView>
     ) -> DropReason {
-        let source = Address(high: packet.u64(8), low: packet.u64(16))
+        let source = packet.ipv6.source
         let routes = world.pointee.routes
         guard routes?.isOneLookupIPv6 ?? true, !source.isIPv4, flags & SourceClass.embedding == 0 else {
             return check(
                 question(packet, inner, isIPv4: false, frame, world), isIPv4: false, frame, world)
         }
-        let isItself = source == Address(high: packet.u64(24), low: packet.u64(32))
+        let isItself = source == packet.ipv6.destination
         return check(
             flags | (isItself ? SourceClass.local : 0), routes?.lookup(ipv6: source), frame, world)
     }
@@ -118,19 +119,16 @@ enum SourceCheck {
         _ world: UnsafePointer<WorldView>
     ) -> ReversePathQuestion {
         var question = ReversePathQuestion(
-            source: isIPv4
-                ? Address(ipv4: packet.u32(12))
-                : Address(high: packet.u64(8), low: packet.u64(16)),
-            destination: isIPv4
-                ? Address(ipv4: packet.u32(16))
-                : Address(high: packet.u64(24), low: packet.u64(32)),
+            source: isIPv4 ? Address(ipv4: packet.ipv4.source) : packet.ipv6.source,
+            destination: isIPv4 ? Address(ipv4: packet.ipv4.destination) : packet.ipv6.destination,
             tos: inner.trafficClass, protocolNumber: inner.protocolNumber,
             vrf: world.pointee.interfaces[Int(frame.pointee.interface)].vrf)
         if ProtocolNumber.startsWithPorts(inner.protocolNumber), !inner.isFragment,
-            inner.transportLength >= 4
+            inner.transportLength >= Ports.byteCount
         {
-            question.sourcePort = packet.u16(inner.transportOffset)
-            question.destinationPort = packet.u16(inner.transportOffset &+ 2)
+            let ports = packet.ports(at: inner.transportOffset)
+            question.sourcePort = ports.source
+            question.destinationPort = ports.destination
         }
         return question
     }

@@ -1,5 +1,6 @@
 // What the judge says of an inner source alone, for those who ask without a packet.
 
+import IP
 import Routing
 
 extension World {

@@ -1,7 +1,7 @@
 // Health probes from a link-local address: their source becomes one that a router may forward, and
 // the answers' destination becomes what it was. Stateless, one address for one.
 
-import Routing
+import IP
 
 /// One rule as both ways read it.
 struct SourceRewriteRecord: BitwiseCopyable {
@@ -17,19 +17,8 @@ struct SourceRewriteRecord: BitwiseCopyable {
         from = rewrite.from
         to = rewrite.to
         interface = UInt16(rewrite.interface)
-        difference = Self.difference(from: from, to: to)
-        differenceBack = Self.difference(from: to, to: from)
-    }
-
-    /// RFC 1624 §3 eqn. 3, its middle terms for the eight words of an address: ~m + m'.
-    private static func difference(from old: Address, to new: Address) -> UInt16 {
-        var sum: UInt64 = 0
-        for shift in stride(from: UInt64(0), to: 64, by: 16) {
-            sum += (~old.high >> shift & 0xffff) + (new.high >> shift & 0xffff)
-            sum += (~old.low >> shift & 0xffff) + (new.low >> shift & 0xffff)
-        }
-        while sum > 0xffff { sum = (sum & 0xffff) + (sum >> 16) }
-        return UInt16(sum)
+        difference = Checksum.difference(from: from, to: to)
+        differenceBack = Checksum.difference(from: to, to: from)
     }
 }
 
@@ -65,15 +54,15 @@ enum SourceRewrite {
     static func checksumField(_ packet: Bytes, _ inner: Inner) -> Int? {
         let offset: Int
         switch inner.protocolNumber {
-        case ProtocolNumber.tcp: offset = 16
-        case ProtocolNumber.udp: offset = 6
-        case ProtocolNumber.icmpv6: offset = 2
+        case ProtocolNumber.tcp: offset = TCPHeader.Offset.checksum
+        case ProtocolNumber.udp: offset = UDPHeader.Offset.checksum
+        case ProtocolNumber.icmpv6: offset = ICMPHeader.Offset.checksum
         default: return nil
         }
         if inner.isLaterFragment { return 0 }
         guard inner.transportLength >= offset &+ 2 else { return nil }
         if inner.protocolNumber == ProtocolNumber.icmpv6,
-            isOfLink(type: packet.u8(inner.transportOffset))
+            isOfLink(type: packet.icmp(at: inner.transportOffset).type)
         {
             return nil
         }
@@ -86,36 +75,25 @@ enum SourceRewrite {
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: Inner,
         _ found: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)
     ) {
-        Rewrite.openHead(&verdict, frame, packet, max(found.checksum &+ 2, 24))
+        Rewrite.openHead(&verdict, frame, packet, max(found.checksum &+ 2, IPv6Header.Offset.destination))
         let head = frame.pointee.head
-        head.storeAddress(found.rule.pointee.to, at: 8)
+        IPv6Writer(head).set(source: found.rule.pointee.to)
         if found.checksum == 0 { return }
         mend(
             head, at: found.checksum, by: found.rule.pointee.difference, inner.protocolNumber,
             isUnfinished: verdict.vnet.flags & VirtioHeader.needsChecksum != 0)
     }
 
-    /// The checksum after the sum over the pseudo-header grew by `difference`. An unfinished one
-    /// is that sum itself; a finished one is the complement of a sum that it is part of.
+    /// Writes the checksum that follows when the sum over the pseudo-header grew by `difference`.
     static func mend(
         _ packet: UnsafeMutableRawPointer, at offset: Int, by difference: UInt16,
         _ protocolNumber: UInt8, isUnfinished: Bool
     ) {
-        let old = packet.loadUnaligned(fromByteOffset: offset, as: UInt16.self).bigEndian
-        if isUnfinished {
-            return packet.storeBigEndian(sum(old, difference), at: offset)
-        }
-        let isUDP = protocolNumber == ProtocolNumber.udp
-        // Without a checksum it stays without one; one that comes to 0 is written as the other
-        // zero (RFC 768).
-        if isUDP && old == 0 { return }
-        let new = ~sum(~old, difference)
-        packet.storeBigEndian(isUDP && new == 0 ? 0xffff : new, at: offset)
-    }
-
-    private static func sum(_ left: UInt16, _ right: UInt16) -> UInt16 {
-        let sum = UInt32(left) &+ UInt32(right)
-        return UInt16(truncatingIfNeeded: (sum & 0xffff) &+ (sum >> 16))
+        let old = Bytes(packet, count: offset &+ 2).u16(offset)
+        packet.storeBigEndian(
+            Checksum.grown(
+                old, by: difference, isPartial: isUnfinished,
+                isUDP: protocolNumber == ProtocolNumber.udp), at: offset)
     }
 }
 
@@ -129,8 +107,8 @@ public enum AnswerRewrite {
         _ packet: UnsafeMutableRawPointer, count: Int, world: UnsafePointer<WorldView>
     ) -> Int? {
         let bytes = Bytes(UnsafeRawPointer(packet), count: count)
-        guard count >= 40, bytes.u8(0) >> 4 == 6 else { return nil }
-        let destination = Address(high: bytes.u64(24), low: bytes.u64(32))
+        guard count >= IPv6Header.byteCount, bytes.ipv6.version == 6 else { return nil }
+        let destination = bytes.ipv6.destination
         let policy = world.pointee.policy
         var index = 0
         while index < policy.rewriteCount {
@@ -140,7 +118,7 @@ public enum AnswerRewrite {
                 guard inner.failure == .none, inner.length == count,
                     let checksum = SourceRewrite.checksumField(bytes, inner)
                 else { return nil }
-                packet.storeAddress(rule.pointee.from, at: 24)
+                IPv6Writer(packet).set(destination: rule.pointee.from)
                 if checksum != 0 {
                     SourceRewrite.mend(
                         packet, at: checksum, by: rule.pointee.differenceBack,
@@ -151,12 +129,5 @@ public enum AnswerRewrite {
             index &+= 1
         }
         return nil
-    }
-}
-
-extension UnsafeMutableRawPointer {
-    fileprivate func storeAddress(_ address: Address, at offset: Int) {
-        storeBytes(of: address.high.bigEndian, toByteOffset: offset, as: UInt64.self)
-        storeBytes(of: address.low.bigEndian, toByteOffset: offset &+ 8, as: UInt64.self)
     }
 }

@@ -1,6 +1,7 @@
 // A packet that its device cannot take: whether its sender is told, and the ICMP error that tells it.
 // Only for devices in pods' namespaces; in the host's the kernel routes, refuses and answers itself.
 
+import IP
 import Synchronization
 
 /// How many ICMP errors may be sent: a bucket of `burst` tokens that fills at a steady rate, as
@@ -67,11 +68,9 @@ enum TooBig {
     static func size(_ packet: Bytes, _ inner: Inner, _ frame: UnsafePointer<Frame>) -> Int {
         let vnet = frame.pointee.vnet
         guard vnet.gsoType != VirtioHeader.gsoNone else { return inner.length }
-        var headers = inner.transportOffset &+ 8
-        if inner.protocolNumber == ProtocolNumber.tcp, inner.transportLength >= 20 {
-            headers =
-                inner.transportOffset
-                &+ Int(packet.u8(inner.transportOffset &+ 12) >> 4) << 2
+        var headers = inner.transportOffset &+ UDPHeader.byteCount
+        if inner.protocolNumber == ProtocolNumber.tcp, inner.transportLength >= TCPHeader.byteCount {
+            headers = inner.transportOffset &+ packet.tcp(at: inner.transportOffset).dataOffset
         }
         return min(headers &+ Int(vnet.gsoSize), inner.length)
     }
@@ -83,26 +82,28 @@ enum TooBig {
     static func isAnswered(
         _ packet: Bytes, _ inner: Inner, _ mode: Mode, _ frame: UnsafePointer<Frame>, mtu: Int
     ) -> Bool {
-        let own = mode.innerIsIPv4 ? 20 &+ Int(packet.u8(0) & 15) << 2 : 80
+        let own =
+            mode.innerIsIPv4
+            ? IPv4Header.byteCount &+ packet.ipv4.headerLength : 2 &* IPv6Header.byteCount
         if inner.isLaterFragment || frame.pointee.length < own &+ 16 { return false }
         if mode.innerIsIPv4 {
             // Without don't-fragment the packet should have been cut; shuck does not.
-            guard packet.u16(6) & 0x4000 != 0 else { return false }
-            let source = packet.u32(12)
+            guard packet.ipv4.fragment & IPv4Header.dontFragment != 0 else { return false }
+            let source = packet.ipv4.source
             let isHost = source >> 24 != 0 && source >> 24 != 127 && source >> 28 < 14
-            return isHost && packet.u32(16) >> 28 < 14 && !isErrorIPv4(packet, inner)
+            return isHost && packet.ipv4.destination >> 28 < 14 && !isErrorIPv4(packet, inner)
         }
         if mtu < 1280 { return false }
-        let source = packet.u64(8)
-        let isHost = source >> 56 != 0xff && (source != 0 || packet.u64(16) > 1)
-        return isHost && packet.u8(24) != 0xff && !isErrorIPv6(packet, inner)
+        let (source, destination) = (packet.ipv6.source, packet.ipv6.destination)
+        let isHost = source.high >> 56 != 0xff && (source.high != 0 || source.low > 1)
+        return isHost && destination.high >> 56 != 0xff && !isErrorIPv6(packet, inner)
     }
 
     private static func isErrorIPv4(_ packet: Bytes, _ inner: Inner) -> Bool {
         guard inner.protocolNumber == ProtocolNumber.icmp else { return false }
         guard inner.transportLength > 0 else { return true }
         // As net/ipv4/icmp.c `icmp_pointers`: what is not known to be a query is an error.
-        return !queriesIPv4.contains(packet.u8(inner.transportOffset))
+        return !queriesIPv4.contains(packet.icmp(at: inner.transportOffset).type)
     }
 
     /// Echo, router discovery, timestamp, information and address mask, with their replies.
@@ -111,7 +112,7 @@ enum TooBig {
     private static func isErrorIPv6(_ packet: Bytes, _ inner: Inner) -> Bool {
         guard inner.protocolNumber == ProtocolNumber.icmpv6 else { return false }
         guard inner.transportLength > 0 else { return true }
-        let type = packet.u8(inner.transportOffset)
+        let type = packet.icmp(at: inner.transportOffset).type
         // Redirect (137) is named beside the errors.
         return type < 128 || type == 137
     }
@@ -127,9 +128,9 @@ enum TooBig {
 /// The ICMP error for a frame that was judged `reply`: a header, and the start of the inner packet.
 public enum ReplyMessage {
     /// Of the message.
-    public static let headerBytes = 8
+    public static let headerBytes = ICMPHeader.byteCount
     /// Of IP header and message header together, at most.
-    public static let headersMax = 48
+    public static let headersMax = IPv6Header.byteCount + ICMPHeader.byteCount
 
     /// Writes the header of the ICMP message that is due to the inner source.
     ///
@@ -142,22 +143,20 @@ public enum ReplyMessage {
         to message: UnsafeMutableRawPointer, _ frame: Frame, _ verdict: Verdict, mtu: Int
     ) -> Int {
         let isIPv4 = verdict.mode.innerIsIPv4
-        let header = isIPv4 ? 20 : 40
+        let header = isIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         let packet = Bytes(
             frame.network + Int(verdict.offset), count: Int(verdict.length))
         var quoted = min(packet.count, (isIPv4 ? 576 : 1280) - header - headerBytes)
         if header + headerBytes + quoted > frame.length {
-            let own = isIPv4 ? Int(packet.u8(0) & 15) << 2 : 40
+            let own = isIPv4 ? packet.ipv4.headerLength : IPv6Header.byteCount
             quoted = min(packet.count, own + 8)
         }
-        message.storeBytes(of: isIPv4 ? 3 : 2, as: UInt8.self)
-        message.storeBytes(of: isIPv4 ? 4 : 0, toByteOffset: 1, as: UInt8.self)
-        message.storeBigEndian(0, at: 2)
-        message.storeBigEndian(0, at: 4)
-        message.storeBigEndian(UInt16(clamping: mtu), at: 6)
+        // Destination unreachable, fragmentation needed; or packet too big.
+        message.fillICMP(type: isIPv4 ? 3 : 2, code: isIPv4 ? 4 : 0, mtu: UInt16(clamping: mtu))
         if isIPv4 {
-            let total = sum(packet.base, quoted, adding: sum(message, headerBytes))
-            message.storeBigEndian(~UInt16(total), at: 2)
+            message.setChecksum(
+                at: ICMPHeader.Offset.checksum, over: headerBytes,
+                adding: packet.dropFirst(0, count: quoted).wideSum(from: 0))
         }
         return quoted
     }
@@ -171,54 +170,27 @@ public enum ReplyMessage {
     /// - Returns: bytes written.
     public static func writePacket(
         to headers: UnsafeMutableRawPointer, _ message: UnsafeRawPointer,
-        quoted: UnsafeRawBufferPointer, source: [UInt8], target: UnsafeRawBufferPointer
+        quoted: UnsafeRawBufferPointer, source: Address, target: UnsafeRawBufferPointer
     ) -> Int {
-        let header = source.count == 4 ? 20 : 40
+        guard let destination = Address(bytes: target), let rest = quoted.baseAddress else { return 0 }
+        let isIPv4 = target.count == 4
+        let header = isIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         let length = headerBytes + quoted.count
         (headers + header).copyMemory(from: message, byteCount: headerBytes)
-        if source.count == 4 {
-            headers.storeBigEndian(0x45c0, at: 0)
-            headers.storeBigEndian(UInt16(header + length), at: 2)
-            headers.storeBigEndian(0, at: 4)
-            headers.storeBigEndian(0, at: 6)
-            headers.storeBigEndian(64 << 8 | UInt16(ProtocolNumber.icmp), at: 8)
-            headers.storeBigEndian(0, at: 10)
+        if isIPv4 {
+            // Internetwork control (RFC 1812 §4.3.2.5).
+            IPv4Writer(headers).fill(
+                typeOfService: 0xc0, totalLength: header + length, protocolNumber: ProtocolNumber.icmp,
+                source: source.ipv4, destination: destination.ipv4)
         } else {
-            headers.storeBigEndian(0x6000, at: 0)
-            headers.storeBigEndian(0, at: 2)
-            headers.storeBigEndian(UInt16(length), at: 4)
-            headers.storeBigEndian(UInt16(ProtocolNumber.icmpv6) << 8 | 64, at: 6)
-        }
-        let addresses = headers + (header - 2 * source.count)
-        addresses.copyMemory(from: source, byteCount: source.count)
-        (addresses + source.count).copyMemory(from: target.baseAddress!, byteCount: target.count)
-        if source.count == 4 {
-            headers.storeBigEndian(~UInt16(sum(headers, header)), at: 10)
-        } else {
-            // RFC 8200 §8.1: addresses, length and next header stand before the message.
-            var total = UInt32(length) + UInt32(ProtocolNumber.icmpv6)
-            total = sum(addresses, 32 + headerBytes, adding: total)
-            total = sum(quoted.baseAddress!, quoted.count, adding: total)
-            headers.storeBigEndian(~UInt16(total), at: header + 2)
+            IPv6Writer(headers).fill(
+                trafficClass: 0, payloadLength: length, nextHeader: ProtocolNumber.icmpv6,
+                source: source, destination: destination)
+            let pseudo = Bytes(headers, count: headersMax).pseudoHeaderSum(isIPv4: false, length: length)
+            (headers + header).setChecksum(
+                at: ICMPHeader.Offset.checksum, over: headerBytes,
+                adding: Bytes(rest, count: quoted.count).wideSum(from: 0, adding: pseudo))
         }
         return header + headerBytes
-    }
-
-    /// RFC 1071, over any count of bytes: 16 bits.
-    private static func sum(
-        _ bytes: UnsafeRawPointer, _ count: Int, adding first: UInt32 = 0
-    ) -> UInt32 {
-        var total = first
-        var offset = 0
-        while offset < count {
-            let high = UInt32(bytes.load(fromByteOffset: offset, as: UInt8.self))
-            let low =
-                offset + 1 < count
-                ? UInt32(bytes.load(fromByteOffset: offset + 1, as: UInt8.self)) : 0
-            total += high << 8 | low
-            offset += 2
-        }
-        while total > 0xffff { total = (total & 0xffff) + total >> 16 }
-        return total
     }
 }

@@ -1,7 +1,5 @@
 // Actions as `shuck check --diff` prints them.
 
-import Routing
-
 extension Action {
     public var text: String {
         switch self {

@@ -1,7 +1,7 @@
 // What raw sockets are to claim and cannot.
 
 import Forwarding
-import Routing
+import IP
 
 extension World {
     /// Frames to these addresses do not end in this host's IP stack, so the kernel forwards them, too, and

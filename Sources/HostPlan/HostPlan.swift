@@ -1,6 +1,7 @@
 // What a configuration needs of this host, as values: no system call decides here, and nothing here acts.
 
 import Forwarding
+import IP
 import Routing
 import Settings
 
@@ -171,9 +172,9 @@ public struct HostPlan: Sendable {
 }
 
 extension Configuration {
-    /// Sources of native frames that may be probes, 16 bytes each.
-    func natives(interface: String) -> Set<[UInt8]> {
-        Set(inner.rewriteSources.filter { $0.interface == interface }.map(\.from.address.bytes))
+    /// Sources of native frames that may be probes.
+    func natives(interface: String) -> Set<Address> {
+        Set(inner.rewriteSources.filter { $0.interface == interface }.map(\.from.address))
     }
 
     /// Directories that hold the paths of devices' namespaces.

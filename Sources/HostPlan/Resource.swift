@@ -1,6 +1,7 @@
 // What a configuration needs of a host, one value for each thing that is opened, set or claimed.
 
 import Forwarding
+import IP
 import Routing
 import Settings
 
@@ -52,8 +53,8 @@ public enum Resource: Sendable, Equatable {
     case returnSocket(interface: String, index: Int32)
     /// Leads answers to a rewritten address to the device that is read.
     case returnRoute(Address, DeviceSpecification)
-    /// Lets tunnel frames into the rings, and native probes of these sources, 16 bytes each.
-    case filter(interface: String, index: Int32, natives: Set<[UInt8]>)
+    /// Lets tunnel frames into the rings, and native probes of these sources.
+    case filter(interface: String, index: Int32, natives: Set<Address>)
     /// A program that keeps the kernel from answering for our frames.
     case claim(ClaimSpecification)
     /// Raw sockets of these addresses that do the same, 4 or 16 bytes each.

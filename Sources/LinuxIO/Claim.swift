@@ -3,7 +3,7 @@
 
 import CLinux
 import Glibc
-import Routing
+import IP
 import Synchronization
 
 /// Held while frames of one interface are claimed; its end ends the claim.
@@ -32,9 +32,9 @@ public final class Claim {
 
     /// Claims by a program: tcx where the kernel has it, else clsact.
     public static func byProgram(
-        _ claims: Claims, interface: String, index: Int32, allowClsact: Bool
+        _ program: FilterProgram, interface: String, index: Int32, allowClsact: Bool
     ) throws(SystemError) -> Claim {
-        let program = try ClaimProgram(claims).load(object: interface)
+        let program = try program.load(object: interface)
         do throws(SystemError) {
             let link = try attachTCX(program, interface, index)
             return Claim(means: .tcx, descriptors: [program, link])
@@ -66,7 +66,7 @@ public final class Claim {
     public static func bySockets(_ addresses: [[UInt8]]) throws(SystemError) -> Claim {
         var descriptors: [Descriptor] = []
         for address in addresses {
-            for number: Int32 in [4, 41] {
+            for number in ProtocolNumber.tunnels.map(Int32.init) {
                 descriptors.append(try rawSocket(address, protocolNumber: number))
             }
         }

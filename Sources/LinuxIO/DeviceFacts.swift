@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import IP
 import Routing
 import Synchronization
 

@@ -153,12 +153,11 @@ public final class PacketRing: @unchecked Sendable {
         try SocketFilter.attach(SocketFilter.nothing, to: descriptor, interface)
     }
 
-    /// Lets possible tunnel frames in. Frames before this are never seen.
-    /// - Parameter natives: IPv6 addresses, 16 bytes each; TCP, UDP and ICMPv6 from these comes in
-    ///   as well. Called again, it changes them between two frames.
-    public func startReceiving(natives: [[UInt8]] = []) throws(SystemError) {
-        try SocketFilter.attach(
-            SocketFilter.frames(natives: natives), to: descriptor, interface)
+    /// Lets in what a filter accepts. Frames before this are never seen.
+    /// - Parameter filter: classic BPF, instructions of 8 bytes. Called again, it changes between two
+    ///   frames.
+    public func startReceiving(_ filter: [UInt64]) throws(SystemError) {
+        try SocketFilter.attach(filter, to: descriptor, interface)
     }
 
     /// First address of the mapping.

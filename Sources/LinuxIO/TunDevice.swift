@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import IP
 import Routing
 import Synchronization
 
@@ -100,7 +101,7 @@ public final class TunDevice {
     /// kernel goes on learning.
     private static func skipFlowTable(_ queue: Descriptor, _ name: String) {
         // r0 = 0; exit
-        let program = try? ClaimProgram.load(
+        let program = try? BPF.load(
             [0xb7, 0x95], type: BPF_PROG_TYPE_SOCKET_FILTER, object: name)
         guard let program else { return }
         var number = program.number

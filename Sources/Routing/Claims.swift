@@ -1,6 +1,8 @@
 // Which frames of an interface are ours, as tables of prefixes: Forwarding makes them of a policy, and the
 // claim program in the kernel looks them up.
 
+import IP
+
 /// Frames of protocol 4 or 41, and native ones, that are ours on one interface. No bound on the tables but
 /// the kernel's memory.
 public struct Claims: Sendable, Equatable {

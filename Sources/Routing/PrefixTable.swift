@@ -1,6 +1,8 @@
 // Longest-prefix match as an immutable multibit trie with strides of 8 bits.
 // Built once by a writer, read through a trivially copyable `View`; never changed after that.
 
+import IP
+
 /// Maps addresses to 31-bit values. The memory lives as long as the instance.
 public final class PrefixTable: @unchecked Sendable {
     // @unchecked: `nodes` is written only in `init`.

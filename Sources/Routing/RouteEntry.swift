@@ -1,5 +1,7 @@
 // Routes and policy rules as the kernel's dumps or iproute2's JSON give them.
 
+import IP
+
 /// The kernel's route types, linux/rtnetlink.h `RTN_*`, with its numbers.
 public enum RouteKind: UInt8, Sendable, Hashable, BitwiseCopyable {
     case none = 0

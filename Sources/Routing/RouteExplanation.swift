@@ -1,6 +1,8 @@
 // Why an address has the answer it has: rule, table and routes, found by walking the rules themselves.
 // Slow, and independent of the compiled steps: tests hold the two together.
 
+import IP
+
 /// The kernel's answer to a reverse-path question, and what led to it.
 public struct RouteExplanation: Equatable, Sendable {
     /// The rule that ended the walk; nil when none did.

@@ -1,6 +1,8 @@
 // The kernel's rules and routes as one thread keeps them, and the tries made of them. Changes go into
 // the tries in place, word by word; readers hold generations (`RouteTable`) and never wait.
 
+import IP
+
 /// A lookup that several rules in a row come to: its tables, one before the other.
 struct RouteLayer {
     var tables: [TableID]

@@ -1,5 +1,7 @@
 // One routing table of one family as its writer keeps it: prefix → what routes there are to it.
 
+import IP
+
 /// One route of a prefix, without what all routes of the prefix share.
 struct RouteSpec: Hashable, Sendable {
     var kind: RouteKind

@@ -1,6 +1,8 @@
 // One generation of the host's rules and routes, as readers hold it: which interfaces lead back to an
 // address? With the kernel's own rules one lookup, with others a walk of compiled rules.
 
+import IP
+
 /// What a lookup finds: equal answers of many prefixes share one record.
 public struct RouteRecord: BitwiseCopyable, Sendable {
     public let kind: RouteKind

@@ -1,6 +1,7 @@
 // Longest-prefix match that one writer changes in place while readers go on: what readers walk. Every
 // entry is one word that is loaded and stored whole; how they change is in RouteTrieChanges.swift.
 
+import IP
 import Synchronization
 
 /// One word of a trie. Either a child (top bit, its form, the index of its first word), or the length

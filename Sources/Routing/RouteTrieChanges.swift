@@ -1,6 +1,7 @@
 // A trie's writer: prefixes come and go under its readers. What a change makes anew is whole before one
 // word leads to it; what that word led to before is used again when no reader stands in it.
 
+import IP
 import Synchronization
 
 /// One family's trie. Not thread-safe: one thread changes it.

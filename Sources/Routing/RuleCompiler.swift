@@ -1,6 +1,8 @@
 // Policy rules into steps: selectors that never or always hold are settled here, and neighbours that
 // every packet takes become one lookup.
 
+import IP
+
 struct RuleCompiler {
     let isIPv4: Bool
     let vrfs: [UInt32]

@@ -1,7 +1,7 @@
 // Addresses and prefixes as text, by the C library's own rules. The one file that needs Glibc.
 
 import Glibc
-import Routing
+import IP
 
 extension Address {
     /// Reads dotted-quad IPv4 or RFC 4291 §2.2 IPv6 by inet_pton(3). nil for anything else,

@@ -1,7 +1,7 @@
 // What no key shows by itself: tunnels against each other, and a tunnel's parts together.
 
 import Forwarding
-import Routing
+import IP
 
 /// A tunnel, and where its parts stand.
 struct TunnelDraft {

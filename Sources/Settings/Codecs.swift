@@ -1,7 +1,7 @@
 // How the types of values are read and written: numbers, words, durations, addresses, names, lists.
 
 import Forwarding
-import Routing
+import IP
 
 private func oneOf(_ names: [String]) -> String {
     guard names.count > 1 else { return names.joined() }

@@ -2,7 +2,7 @@
 // Names are those of the keys in the file; reading and writing them is elsewhere.
 
 import Forwarding
-import Routing
+import IP
 
 /// A complete configuration: every key has a value. `load` makes one from text; one made by
 /// hand has not been checked, and `load(files: [(name, configuration.yaml)])` checks it.

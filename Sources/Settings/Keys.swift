@@ -1,7 +1,7 @@
 // Every key of a configuration, in the order of the file.
 
 import Forwarding
-import Routing
+import IP
 
 /// `Configuration` has limits of its own.
 private typealias Bounds = Limits
@@ -251,7 +251,7 @@ extension Configuration.Destination: Keyed {
                 example: "[80, \"8000-8010\"]", orElse: "leave the key out for any port",
                 limit: Bounds.port
             ).checked { field, _ in
-                guard field.siblings?.isOf(Words.protocolsWithPorts, orAny: false) == false else { return }
+                guard field.siblings?.isOf(ProtocolNumber.hasPorts, orAny: false) == false else { return }
                 field.error("only TCP, UDP, SCTP and DCCP have ports; write protocol: tcp")
             },
             unless: "any",
@@ -379,7 +379,7 @@ extension Codec<UInt8> {
                     return field.wrong(
                         "is no protocol; \(near.map { "did you mean \($0)?" } ?? mend)")
                 }
-                guard !Words.nestedProtocols.contains(number) else {
+                guard !ProtocolNumber.isNest(number) else {
                     return field.wrong(
                         "is a tunnel in the tunnel, which is always refused; remove the destination")
                 }
@@ -391,10 +391,10 @@ extension Codec<UInt8> {
 
 extension Section {
     /// Whether a destination's protocol is one of these; true where it is wrong, which is reported there.
-    fileprivate func isOf(_ protocols: [UInt8], orAny: Bool) -> Bool {
+    fileprivate func isOf(_ isMeant: (UInt8) -> Bool, orAny: Bool) -> Bool {
         guard let field = self["protocol"], !field.says("any") else { return orAny }
         guard let number = field.text.flatMap(Words.protocolNumber) else { return true }
-        return (protocols + Words.nestedProtocols).contains(number)
+        return isMeant(number) || ProtocolNumber.isNest(number)
     }
 }
 
@@ -404,7 +404,7 @@ extension Codec<MSSClamp> {
         let (ipv4, ipv6) = (Codec.clamp(mssIPv4), Codec.clamp(mssIPv6))
         var codec = ipv4
         codec.read = { field in
-            guard field.siblings?.isOf([6], orAny: true) != false else {
+            guard field.siblings?.isOf({ $0 == ProtocolNumber.tcp }, orAny: true) != false else {
                 return field.wrong("is for TCP only; remove it, or write protocol: tcp")
             }
             let prefix = field.siblings?["prefix"]?.text.flatMap { Prefix($0) }

@@ -1,7 +1,7 @@
 // The way from texts to a configuration: read, merge, check each key, check them together.
 
 import Forwarding
-import Routing
+import IP
 
 extension Configuration {
     /// Reads, merges and checks the texts of configuration files.

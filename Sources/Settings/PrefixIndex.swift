@@ -1,6 +1,6 @@
 // Lists of prefixes by length: what covers an address is found without a look at each of them.
 
-import Routing
+import IP
 
 struct PrefixIndex {
     private var places: [Prefix: Int] = [:]

@@ -1,7 +1,7 @@
 // What `mss.replies: nft` asks the kernel for, as nftables rules; nothing here talks to the kernel.
 
 import Forwarding
-import Routing
+import IP
 
 /// shuck sees packets to the pods only. What keeps an encapsulated packet within the link is the
 /// MSS that the pod announces in its SYN-ACK, and that one leaves the node past shuck.
@@ -76,7 +76,7 @@ private struct Limits {
         // The narrowest: any of them may carry the connection.
         self.mtu = links.compactMap(mtu).min()
         for destination in tunnel.destinations
-        where destination.protocolNumber == nil || destination.protocolNumber == 6 {
+        where destination.protocolNumber == nil || destination.protocolNumber == ProtocolNumber.tcp {
             add(destination)
         }
         if tunnel.destinations.isEmpty {

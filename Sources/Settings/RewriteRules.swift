@@ -1,7 +1,7 @@
 // The addresses of `inner.rewriteSources`, and its rules against each other and the tunnels.
 
 import Forwarding
-import Routing
+import IP
 
 extension Codec<Prefix> {
     /// One IPv6 address: only one for one can be undone without state.

@@ -2,6 +2,7 @@
 // back, with no position and no message.
 
 import Forwarding
+import IP
 
 extension ReversePathMode {
     /// The word for it in a configuration.
@@ -89,14 +90,14 @@ enum Words {
 
     /// Names as in IANA's registry and /etc/protocols.
     static let protocols: [(name: String, number: UInt8)] = [
-        ("icmp", 1), ("igmp", 2), ("ipip", 4), ("tcp", 6), ("udp", 17), ("dccp", 33),
-        ("ipv6", 41), ("gre", 47), ("esp", 50), ("ah", 51), ("icmpv6", 58), ("ospf", 89),
-        ("pim", 103), ("vrrp", 112), ("l2tp", 115), ("sctp", 132), ("udplite", 136), ("mpls", 137),
+        ("icmp", ProtocolNumber.icmp), ("igmp", ProtocolNumber.igmp), ("ipip", ProtocolNumber.ipv4),
+        ("tcp", ProtocolNumber.tcp), ("udp", ProtocolNumber.udp), ("dccp", ProtocolNumber.dccp),
+        ("ipv6", ProtocolNumber.ipv6), ("gre", ProtocolNumber.gre), ("esp", ProtocolNumber.esp),
+        ("ah", ProtocolNumber.authentication), ("icmpv6", ProtocolNumber.icmpv6),
+        ("ospf", ProtocolNumber.ospf), ("pim", ProtocolNumber.pim), ("vrrp", ProtocolNumber.vrrp),
+        ("l2tp", ProtocolNumber.l2tp), ("sctp", ProtocolNumber.sctp),
+        ("udplite", ProtocolNumber.udplite), ("mpls", ProtocolNumber.mplsInIP),
     ]
-    /// Those with ports where TCP has them.
-    static let protocolsWithPorts: [UInt8] = [6, 17, 33, 132, 136]
-    /// Refused as inner protocols whatever the destinations say: a tunnel in the tunnel.
-    static let nestedProtocols: [UInt8] = [4, 41, 47, 137]
 
     static func protocolNumber(_ text: String) -> UInt8? {
         protocols.first { $0.name == text }?.number ?? decimal(text).flatMap(UInt8.init(exactly:))

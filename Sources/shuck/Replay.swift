@@ -4,6 +4,7 @@
 import Captures
 import Forwarding
 import Foundation
+import IP
 import Settings
 
 /// What became of the frames, for the last line.
@@ -234,17 +235,13 @@ final class Replay {
 /// Where errors come from. `auto` is the host's choice by its routes; without a host the first
 /// address that a tunnel has in the family, or the unspecified one.
 private struct ReplySources {
-    let ipv4: [UInt8]
-    let ipv6: [UInt8]
+    let ipv4: Address
+    let ipv6: Address
 
     init(_ configuration: Configuration) {
         let own = configuration.tunnels.flatMap(\.local).filter(\.isHost).map(\.address)
-        ipv4 =
-            (configuration.icmp.source4 ?? own.first(where: \.isIPv4))?.bytes
-            ?? [UInt8](repeating: 0, count: 4)
-        ipv6 =
-            (configuration.icmp.source6 ?? own.first { !$0.isIPv4 })?.bytes
-            ?? [UInt8](repeating: 0, count: 16)
+        ipv4 = configuration.icmp.source4 ?? own.first(where: \.isIPv4) ?? Address(ipv4: 0)
+        ipv6 = configuration.icmp.source6 ?? own.first { !$0.isIPv4 } ?? Address(high: 0, low: 0)
     }
 }
 

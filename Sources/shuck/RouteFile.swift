@@ -2,6 +2,7 @@
 
 import Daemon
 import Foundation
+import IP
 import LinuxIO
 import Routing
 import Settings

@@ -1,6 +1,7 @@
 // Policy rules from files of `ip -j rule`, as the daemon would read them from the kernel.
 
 import Foundation
+import IP
 import Routing
 import Settings
 
@@ -237,8 +238,11 @@ enum RuleFile {
 
     /// The names of IANA's list that such rules are about.
     private static let protocols: [String: UInt8] = [
-        "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
-        "esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "udplite": 136,
+        "icmp": ProtocolNumber.icmp, "igmp": ProtocolNumber.igmp, "ipencap": ProtocolNumber.ipv4,
+        "tcp": ProtocolNumber.tcp, "udp": ProtocolNumber.udp, "dccp": ProtocolNumber.dccp,
+        "ipv6": ProtocolNumber.ipv6, "gre": ProtocolNumber.gre, "esp": ProtocolNumber.esp,
+        "ah": ProtocolNumber.authentication, "ipv6-icmp": ProtocolNumber.icmpv6,
+        "ospf": ProtocolNumber.ospf, "sctp": ProtocolNumber.sctp, "udplite": ProtocolNumber.udplite,
     ]
 
     private static func protocolNumber(_ value: NumberOrName) throws(Failure) -> UInt8 {

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Daemon
 import Foundation
+import IP
 import Routing
 import Settings
 

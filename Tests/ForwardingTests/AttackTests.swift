@@ -1,6 +1,5 @@
 // Attacks on decapsulators that are known from the field: protocol confusion, deep nests, packets to oneself.
 
-import Routing
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,5 @@
 // Truncated, lying and mutated frames: nothing crashes, nothing is injected that was not sent.
 
-import Routing
 import Testing
 
 @testable import Forwarding

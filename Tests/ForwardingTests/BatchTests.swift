@@ -1,6 +1,5 @@
 // A batch as a function: what leaves, and what follows from the kernel's answers.
 
-import Routing
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,7 @@
 // Puts one packet before the judge: a world to judge in, and memory that betrays every overrun.
 
 import Glibc
+import IP
 import Routing
 import Synchronization
 import Testing

@@ -1,5 +1,6 @@
 // The kernel's filter is built from claims: they must say "ours" exactly where the judge does.
 
+import IP
 import Routing
 import Testing
 

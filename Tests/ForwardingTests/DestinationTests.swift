@@ -1,6 +1,6 @@
 // Row I7: where an inner packet may go, by prefix, protocol and port, and through which device.
 
-import Routing
+import IP
 import Testing
 
 @testable import Forwarding

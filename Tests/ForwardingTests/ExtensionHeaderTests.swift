@@ -1,6 +1,5 @@
 // Rows O9 and O10: extension headers of an outer IPv6 packet.
 
-import Routing
 import Testing
 
 @testable import Forwarding

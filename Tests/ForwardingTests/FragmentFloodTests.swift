@@ -1,7 +1,7 @@
 // Floods of small first fragments before the reassembler, by a clock of their own: what they cost the
 // legitimate datagrams that come in between, and how much one remote and all together may hold.
 
-import Routing
+import IP
 import Testing
 
 @testable import Forwarding

@@ -1,7 +1,7 @@
 // Rows I1 to I8, I10 to I13, M8 and M9: the inner packet, what is accepted and what refused.
 // The reverse path (I9) and destinations (I7) have files of their own.
 
-import Routing
+import IP
 import Testing
 
 @testable import Forwarding

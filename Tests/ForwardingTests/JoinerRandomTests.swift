@@ -1,6 +1,5 @@
 // Random batches of flows that lose, repeat, reorder and change: cut back, they are what came in, in order.
 
-import Routing
 import Testing
 
 @testable import Forwarding

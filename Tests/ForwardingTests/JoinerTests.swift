@@ -1,6 +1,5 @@
 // Which segments are joined and which are not, each rule from both sides; a cut gives the bytes back.
 
-import Routing
 import Testing
 
 @testable import Forwarding

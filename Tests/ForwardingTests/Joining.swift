@@ -1,7 +1,6 @@
 // Puts a batch before judge and joiner, and cuts what they join as the kernel does: in slow, plain code.
 
 import Glibc
-import Routing
 import Testing
 
 @testable import Forwarding

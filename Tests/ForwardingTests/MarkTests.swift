@@ -1,6 +1,5 @@
 // Section 3: what becomes of the outer header's ECN, DSCP and TTL.
 
-import Routing
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,5 @@
 // Laws that hold whatever the packet is: relations between a frame's verdict and a changed one's.
 
-import Routing
 import Testing
 
 @testable import Forwarding

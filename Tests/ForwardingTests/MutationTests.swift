@@ -1,7 +1,6 @@
 // Ten thousand mutations a mode: what is injected are the frame's own bytes, but for those few
 // that may be rewritten.
 
-import Routing
 import Testing
 
 @testable import Forwarding

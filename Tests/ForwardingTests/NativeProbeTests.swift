@@ -1,7 +1,7 @@
 // Probes that are not encapsulated: exactly those that a tunnel's destinations allow are injected, and
 // claimed; everything else is left to the kernel.
 
-import Routing
+import IP
 import Testing
 
 @testable import Forwarding

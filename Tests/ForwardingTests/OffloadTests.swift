@@ -1,6 +1,5 @@
 // What becomes of a virtio_net_hdr: checksums to be finished and super-packets, one header shorter.
 
-import Routing
 import Testing
 
 @testable import Forwarding

@@ -1,5 +1,6 @@
 // What the cache knows must hold for nothing but the world, interface and tunnel it was found in.
 
+import IP
 import Routing
 import Testing
 
@@ -201,14 +202,14 @@ struct OuterCacheTests {
             if mode.innerIsIPv4 {
                 let first = UnsafeRawPointer(worker.cache.place4(0))
                 let all = (0..<1 << 14).map { (first + 16 * $0).load(as: OuterCache.Pair4.self) }
-                #expect(all.filter { $0.scope != 0 }.map(\.addresses) == [inner.raw64(12)])
+                #expect(all.filter { $0.scope != 0 }.map(\.addresses) == [inner.ipv4.rawAddresses])
             } else {
                 let first = UnsafeRawPointer(worker.cache.place6(0))
                 let all = (0..<1 << 14).map { (first + 64 * $0).load(as: OuterCache.Pair6.self) }
                 let kept = all.filter { $0.scope != 0 }
                 #expect(
                     kept.map { [$0.first, $0.second, $0.third, $0.fourth] }
-                        == [[8, 16, 24, 32].map { inner.raw64($0) }])
+                        == [[8, 16, 24, 32].map { inner.raw($0) }])
             }
         }
     }

@@ -2,7 +2,7 @@
 // Shares nothing with the code under test: its own layout, its own checksum, libc's address parser.
 
 import Glibc
-import Routing
+import IP
 
 @testable import Forwarding
 

@@ -1,6 +1,5 @@
 // ICMP errors pass when they quote a packet of an allowed destination, or path MTU discovery dies.
 
-import Routing
 import Testing
 
 @testable import Forwarding

@@ -1,7 +1,6 @@
 // Outer fragments (O8, O11): every order, duplicates, overlaps, floods, and a slow model beside them.
 
 import Glibc
-import Routing
 import Testing
 
 @testable import Forwarding

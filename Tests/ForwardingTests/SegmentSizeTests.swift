@@ -1,6 +1,6 @@
 // Rows M6 and M7: the MSS option of SYN segments, at every place it can stand, and the checksums.
 
-import Routing
+import IP
 import Testing
 
 @testable import Forwarding
@@ -300,7 +300,7 @@ struct ChecksumTests {
             let new = old &+ delta
             let error: UInt16 = delta % 3 == 0 ? 0 : UInt16.random(in: 0...0xffff, using: &random)
             let checksum = ~sum(word(old) + others) ^ error
-            let updated = updatedChecksum(checksum, from: old, to: new)
+            let updated = Checksum.updated(checksum, from: old, to: new)
             let before = sum(word(old) + others + word(checksum))
             let after = sum(word(new) + others + word(updated))
             if before != after || (error == 0 && after != 0xffff) {
@@ -317,7 +317,7 @@ struct ChecksumTests {
             for new in edges {
                 for other in edges where other != 0 {
                     let checksum = ~sum(word(old) + word(other))
-                    let updated = updatedChecksum(checksum, from: old, to: new)
+                    let updated = Checksum.updated(checksum, from: old, to: new)
                     #expect(updated == ~sum(word(new) + word(other)))
                 }
             }
@@ -332,7 +332,7 @@ struct ChecksumTests {
             if random.chance(4) { bytes = bytes.map { $0 | 0xf0 } }
             let result = bytes.withUnsafeBytes {
                 Bytes($0.baseAddress ?? UnsafeRawPointer(bitPattern: 1)!, count: $0.count)
-                    .onesComplementSum(length: $0.count)
+                    .headerSum(length: $0.count)
             }
             // Words are added as they lie: the sum has the host's byte order.
             #expect(result.byteSwapped == sum(bytes))

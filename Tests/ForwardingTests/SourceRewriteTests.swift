@@ -1,6 +1,7 @@
 // Probes from a link-local address inside a tunnel: the new source, its checksum, and all that stays
 // refused; and the way back.
 
+import IP
 import Routing
 import Testing
 

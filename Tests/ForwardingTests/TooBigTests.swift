@@ -1,7 +1,6 @@
 // M1 to M5: what a pod's device cannot take, who is told, how much, and how often.
 
 import Glibc
-import Routing
 import Testing
 
 @testable import Forwarding
@@ -58,7 +57,7 @@ struct TooBigTests {
             let target = packet.inner.source.bytes
             let count = target.withUnsafeBytes {
                 ReplyMessage.writePacket(
-                    to: headers, head, quoted: quoted, source: source.bytes, target: $0)
+                    to: headers, head, quoted: quoted, source: source, target: $0)
             }
             return Answer(
                 message: Array(UnsafeRawBufferPointer(start: head, count: 8)) + quoted,

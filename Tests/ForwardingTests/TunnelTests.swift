@@ -1,6 +1,5 @@
 // Rows O4 and O12: which tunnel a frame belongs to, by interface, family, local, remote and mode.
 
-import Routing
 import Testing
 
 @testable import Forwarding

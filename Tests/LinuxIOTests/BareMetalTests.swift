@@ -4,6 +4,7 @@
 import CLinux
 import Foundation
 import Glibc
+import IP
 import Routing
 import Testing
 

@@ -5,6 +5,7 @@
 import CLinux
 import Foundation
 import Glibc
+import IP
 import Routing
 import Testing
 

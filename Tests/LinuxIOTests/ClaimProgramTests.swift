@@ -1,12 +1,13 @@
 // The kernel's filter against the judge: it drops exactly the frames that the judge calls ours.
 
 import CLinux
-import Forwarding
 import Foundation
+import IP
 import Routing
 import Testing
 
 @testable import Daemon
+@testable import Forwarding
 @testable import LinuxIO
 
 extension OnHost {
@@ -227,7 +228,7 @@ extension OnHost {
                         number % 8 == 0
                         ? Self.frame(&random) : Self.nativeFrame(&random)
                     let isOurs = Self.isOurs(frame, world)
-                    let result = try ClaimProgram.run(program, frame: frame).answer
+                    let result = try BPF.run(program, frame: frame).answer
                     #expect(
                         result == (isOurs ? Self.dropped : Self.untouched),
                         "\(Self.text(policy)); \(policy.rewrites); \(Self.text(frame))")
@@ -273,7 +274,7 @@ extension OnHost {
                         to: blocks + [UInt8(number >> 16)] + Frames.word(number), segment))
                 let expected = Self.isOurs(frame, world) ? Self.dropped : Self.untouched
                 #expect(
-                    try ClaimProgram.run(program, frame: frame).answer == expected,
+                    try BPF.run(program, frame: frame).answer == expected,
                     "destination \(number) port \(port)")
             }
         }
@@ -325,7 +326,7 @@ extension OnHost {
                         ? Frames.ipv4(4, from: source, to: target, inner)
                         : Frames.ipv6(4, from: source, to: target, inner))
                 let expected = Self.isOurs(frame, world) ? Self.dropped : Self.untouched
-                let answer = try ClaimProgram.run(program, frame: frame).answer
+                let answer = try BPF.run(program, frame: frame).answer
                 #expect(answer == expected, "\(source) to \(target)")
                 answers[answer, default: 0] += 1
             }
@@ -336,7 +337,7 @@ extension OnHost {
         // MARK: the judge
 
         private static func program(_ policy: Policy) throws -> Descriptor {
-            try ClaimProgram(policy.claims(interface: 0)).load(object: "near")
+            try policy.claims(interface: 0).program.load(object: "near")
         }
 
         /// Whether a frame goes so far that its protocol is there to see: without it no socket
@@ -401,7 +402,7 @@ extension OnHost {
                 for _ in 0..<250 {
                     let frame = Self.frame(&random)
                     let isOurs = Self.isOurs(frame, world)
-                    let result = try ClaimProgram.run(program, frame: frame).answer
+                    let result = try BPF.run(program, frame: frame).answer
                     #expect(
                         result == (isOurs ? Self.dropped : Self.untouched),
                         "\(Self.text(policy)); \(Self.text(frame))")
@@ -432,8 +433,8 @@ extension OnHost {
                 (claims(shared: false), Self.dropped),
                 (claims(shared: true, [[.allIPv4]]), Self.dropped),
             ] {
-                let program = try ClaimProgram(claims).load(object: "near")
-                #expect(try ClaimProgram.run(program, frame: frame).answer == answer)
+                let program = try claims.program.load(object: "near")
+                #expect(try BPF.run(program, frame: frame).answer == answer)
             }
         }
 
@@ -454,7 +455,7 @@ extension OnHost {
                     4, from: Frames.four(2), to: Frames.four(2),
                     [UInt8](repeating: 0, count: 40)))
             #expect(Self.isOurs(frame, Self.world(policy)))
-            #expect(try ClaimProgram.run(program, frame: frame).answer == Self.dropped)
+            #expect(try BPF.run(program, frame: frame).answer == Self.dropped)
         }
 
         /// Wherever a frame of any form ends: claimed where the judge refuses it, else left to
@@ -464,7 +465,7 @@ extension OnHost {
                 let policy = Self.cutPolicy()
                 let world = Self.world(policy)
                 let claim = try Claim.byProgram(
-                    policy.claims(interface: 0), interface: "near",
+                    policy.claims(interface: 0).program, interface: "near",
                     index: network.near, allowClsact: false)
                 let next = try NextProgram(network.near)
                 var (left, ours) = (0, 0)
@@ -543,7 +544,7 @@ private final class NextProgram {
     private let link: Descriptor
 
     init(_ index: Int32) throws {
-        var contents = MapContents(.exact, "test_count", dataBytes: 4)
+        var contents = FilterMap(.exact, "test_count", dataBytes: 4)
         contents.add([0, 0, 0, 0], value: 0)
         map = try contents.make(object: "near")
         func word(_ code: UInt64, to: UInt64 = 0, from: UInt64 = 0, offset: Int16 = 0, value: Int32 = 0)
@@ -552,7 +553,7 @@ private final class NextProgram {
             code | to << 8 | from << 12 | UInt64(UInt16(bitPattern: offset)) << 16
                 | UInt64(UInt32(bitPattern: value)) << 32
         }
-        let program = try ClaimProgram.load(
+        let program = try BPF.load(
             [
                 word(0x62, to: 10, offset: -4),  // key 0
                 word(0x18, to: 1, from: 1, value: map.number), word(0),

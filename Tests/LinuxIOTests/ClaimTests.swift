@@ -2,9 +2,11 @@
 
 import CLinux
 import Glibc
+import IP
 import Routing
 import Testing
 
+@testable import Forwarding
 @testable import LinuxIO
 
 extension OnHost {
@@ -25,12 +27,12 @@ extension OnHost {
             Frames.ipv4(
                 47, from: Frames.four(1), to: Frames.four(2), [UInt8](repeating: 1, count: 40)))
 
-        private static let rules: Claims = {
+        private static let rules: FilterProgram = {
             var claims = Claims()
             claims.locals = [Frames.four(2), Frames.six(2)].map {
                 Claims.Local(prefix: Prefix(host: Address(bytes: $0)!))
             }
-            return claims
+            return claims.program
         }()
 
         private static func with(_ body: (Network) throws -> Void) throws {
@@ -93,7 +95,7 @@ extension OnHost {
         @Test func aFilterOnClsactSilencesTheKernel() throws {
             try Self.with { network in
                 let frames = [Self.tunnel4, Self.tunnel6]
-                let program = try ClaimProgram(Self.rules).load(object: "near")
+                let program = try Self.rules.load(object: "near")
                 let filter = try ClsactFilter(program, interface: "near", index: network.near)
                 let shown = try Network.run("tc filter show dev near ingress")
                 #expect(shown.contains(ClsactFilter.name), "\(shown)")
@@ -114,7 +116,7 @@ extension OnHost {
         @Test func clsactOfOthersStays() throws {
             try Self.with { network in
                 try Network.run("tc qdisc add dev near clsact")
-                let program = try ClaimProgram(Self.rules).load(object: "near")
+                let program = try Self.rules.load(object: "near")
                 let filter = try ClsactFilter(program, interface: "near", index: network.near)
                 try Self.expectRefusals(0, network, [Self.tunnel4, Self.tunnel6])
                 try filter.remove()

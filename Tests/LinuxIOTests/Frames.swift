@@ -2,6 +2,8 @@
 
 import Forwarding
 import Glibc
+import IP
+import LinuxIO
 
 /// SplitMix64: the same numbers for the same seed everywhere.
 struct Random: RandomNumberGenerator {
@@ -69,5 +71,12 @@ enum Frames {
             + word(number) + [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: count - 2)
         let inner = ipv4(17, from: [198, 51, 100, 7], to: [203, 0, 113, 4], udp)
         return ethernet(Network.nearAddress, 0x0800, ipv4(4, from: four(1), to: four(2), inner))
+    }
+}
+
+extension PacketRing {
+    /// Lets possible tunnel frames in, and native ones from these addresses of 16 bytes.
+    func startReceiving(natives: [[UInt8]] = []) throws {
+        try startReceiving(TapFilter.frames(natives: natives.map { Address(bytes: $0)! }))
     }
 }

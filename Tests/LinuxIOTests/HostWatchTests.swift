@@ -4,6 +4,7 @@
 import Foundation
 import Glibc
 import HostPlan
+import IP
 import Routing
 import Settings
 import Testing

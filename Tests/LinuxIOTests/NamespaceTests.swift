@@ -3,7 +3,7 @@
 import CLinux
 import Foundation
 import Glibc
-import Routing
+import IP
 import Testing
 
 @testable import LinuxIO

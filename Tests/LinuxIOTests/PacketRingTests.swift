@@ -2,8 +2,10 @@
 
 import CLinux
 import Glibc
+import IP
 import Testing
 
+@testable import Forwarding
 @testable import LinuxIO
 
 extension OnHost {
@@ -137,7 +139,9 @@ extension OnHost {
                             6, from: source, to: Frames.six(200), [UInt8](repeating: 0, count: 40)))
                 }
                 let sources = (0..<10_000).map { blocks + Frames.word($0) }
-                #expect(SocketFilter.prefixes(of: sources).count <= SocketFilter.nativesMax)
+                #expect(
+                    TapFilter.prefixes(of: sources.map { Address(bytes: $0)! }).count
+                        <= TapFilter.nativesMax)
                 try ring.startReceiving(natives: sources)
                 let far = frame([0xfe, 0x80] + [UInt8](repeating: 0, count: 14))
                 let wanted = [0, 1, 255, 256, 5000, 9999].map { frame(sources[$0]) }

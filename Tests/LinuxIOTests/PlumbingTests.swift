@@ -5,7 +5,7 @@ import CLinux
 import Foundation
 import Glibc
 import HostPlan
-import Routing
+import IP
 import Synchronization
 import Testing
 

@@ -6,7 +6,7 @@ import CLinux
 import Forwarding
 import Foundation
 import Glibc
-import Routing
+import IP
 import Testing
 
 @testable import LinuxIO

@@ -2,6 +2,7 @@
 // collected and the first in precedence taken. Shares the names of things with Forwarding, no code.
 
 import Forwarding
+import IP
 import Routing
 
 public struct Model {

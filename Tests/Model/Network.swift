@@ -1,6 +1,6 @@
 // Textbook pieces: 16-bit words, the Internet checksum, prefixes compared byte by byte.
 
-import Routing
+import IP
 
 func word(_ bytes: [UInt8], _ offset: Int) -> Int {
     Int(bytes[offset]) * 256 + Int(bytes[offset + 1])

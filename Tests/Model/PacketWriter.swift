@@ -1,6 +1,6 @@
 // Lays packets into one array, front to back; lengths and checksums are filled in afterwards.
 
-import Routing
+import IP
 
 struct PacketWriter {
     var bytes: [UInt8] = []

@@ -1,7 +1,7 @@
 // SplitMix64: the same numbers from the same seed, everywhere.
 
 import Forwarding
-import Routing
+import IP
 
 public struct Random: Sendable {
     private var state: UInt64

@@ -1,7 +1,7 @@
 // Packets in packets at random: mostly whole and allowed, often odd in one way, at times broken.
 
 import Forwarding
-import Routing
+import IP
 
 public struct PacketGenerator {
     /// Prefixes of one tunnel by family: IPv4 first.

@@ -1,6 +1,7 @@
 // Policies, routes and links at random: few addresses, many rules that meet.
 
 import Forwarding
+import IP
 import Routing
 
 extension Setting {

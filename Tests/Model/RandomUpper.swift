@@ -1,7 +1,7 @@
 // What inner packets carry: TCP with options good and bad, UDP, ICMP with quotes, and the rest.
 
 import Forwarding
-import Routing
+import IP
 
 extension PacketGenerator {
     mutating func upperKind(_ rule: Policy.Destination?, isIPv4: Bool) -> UInt8 {

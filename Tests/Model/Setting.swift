@@ -1,6 +1,7 @@
 // What the model and shuck are both told: a policy, routes and links, and a frame as it came in.
 
 import Forwarding
+import IP
 import Routing
 
 public struct Setting: Sendable {
@@ -105,7 +106,7 @@ public struct Answer: Equatable, Sendable {
         let headers = [UInt8](unsafeUninitializedCapacity: ReplyMessage.headersMax) {
             $1 = ReplyMessage.writePacket(
                 to: UnsafeMutableRawPointer($0.baseAddress!), frame.head, quoted: rest,
-                source: isIPv4 ? ownIPv4 : ownIPv6,
+                source: Address(bytes: isIPv4 ? ownIPv4 : ownIPv6)!,
                 target: UnsafeRawBufferPointer(
                     start: packet + (isIPv4 ? 12 : 8), count: isIPv4 ? 4 : 16))
         }

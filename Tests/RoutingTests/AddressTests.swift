@@ -1,6 +1,6 @@
 // Addresses and prefixes: bytes, families, masks, containment.
 
-import Routing
+import IP
 import Testing
 
 @Suite("Addresses and prefixes")

@@ -1,7 +1,7 @@
 // Slow and obvious models of the tables, and random prefixes that nest and meet.
 
 import Glibc
-import Routing
+import IP
 
 /// SplitMix64: the same numbers from the same seed, everywhere.
 struct Random: RandomNumberGenerator {

@@ -1,5 +1,6 @@
 // The trie against a walk through a list: longest match, painting, and the covering items.
 
+import IP
 import Routing
 import Testing
 

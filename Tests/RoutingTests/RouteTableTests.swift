@@ -1,5 +1,6 @@
 // The kernel's three tables in one lookup: precedence, metrics, kinds, nexthops.
 
+import IP
 import Routing
 import Testing
 

@@ -1,5 +1,6 @@
 // Tries where prefixes stand close: nodes that change their form, roots that widen, readers meanwhile.
 
+import IP
 import Synchronization
 import Testing
 

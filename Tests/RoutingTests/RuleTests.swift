@@ -1,6 +1,7 @@
 // Policy rules: the compiled walk against the rules themselves, by hand and at random; changes in place
 // against tables made anew.
 
+import IP
 import Routing
 import Testing
 

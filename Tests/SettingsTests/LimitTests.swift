@@ -2,7 +2,7 @@
 
 import Forwarding
 import Foundation
-import Routing
+import IP
 import Testing
 
 @testable import Settings

@@ -1,7 +1,7 @@
 // What right files become: values, defaults, the policy, merged drop-ins, and text again.
 
 import Forwarding
-import Routing
+import IP
 import Testing
 
 @testable import Settings

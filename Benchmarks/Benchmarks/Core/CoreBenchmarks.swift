@@ -3,6 +3,7 @@
 
 import Benchmark
 import Forwarding
+import IP
 import Routing
 
 /// A 64-byte packet of this protocol in IPv4, as UDP from 198.51.100.2 through 192.0.2.1 to 203.0.113.4.

@@ -1,5 +1,6 @@
 // Any bytes as what the kernel answers a dump with: what is found lies within them.
 
+import IP
 import LinuxIO
 import Routing
 

@@ -1,19 +1,25 @@
 // The BPF program that drops at ingress what our tunnels claim, behind the tap and before the IP stack.
 // Assembled at run time, so that it needs no compiler on the host; what it claims is in maps.
 
-import CLinux
-import Glibc
+import IP
 import Routing
 
-/// Instructions with symbolic jump targets (linux/bpf.h `struct bpf_insn`, 8 bytes each). Their
-/// number does not depend on the number of claims.
-struct ClaimProgram {
+extension Claims {
+    /// The program that drops what these claim.
+    public var program: FilterProgram {
+        let program = ClaimProgram(self)
+        return FilterProgram(
+            words: program.words, references: program.references, maps: program.maps.contents)
+    }
+}
+
+/// Instructions with symbolic jump targets. Their number does not depend on the number of claims.
+private struct ClaimProgram {
     private(set) var words: [UInt64] = []
     private var labels: [String: Int] = [:]
     private var jumps: [(at: Int, to: String)] = []
-    /// Instructions that wait for a map's descriptor.
-    private var references: [(at: Int, map: ClaimMaps.Name)] = []
-    private let maps: ClaimMaps
+    private(set) var references: [FilterProgram.Reference] = []
+    let maps: ClaimMaps
 
     // Codes of linux/bpf_common.h and linux/bpf.h, combined.
     private enum Code {
@@ -63,21 +69,14 @@ struct ClaimProgram {
     /// Of longest-prefix maps: the bits that count, then at most 20 bytes.
     private static let key: Int16 = -80
 
-    private static let ethernet: Int32 = 14
-    /// Tags of VLAN 0 behind the one that the kernel took off; as `Limits.priorityTags`.
-    private static let tags = 8
-    /// Of IPv6, as `Limits.extensionHeaders` and `Limits.extensionBytes`.
-    private static let extensionHeaders = 8
-    private static let extensionBytes: Int32 = 256
-
     /// Registers: r6 the context, r7 the ethertype or next header, r8 the offset of the network
     /// header and then of the IPv6 header that comes next. r9 is the end of what IPv6 holds.
     init(_ claims: Claims) {
         maps = ClaimMaps(claims)
         emit(Code.move, to: 6, from: 1)
         emit(Code.loadWord, to: 0, from: 6, offset: Context.packetType)
-        jump(Code.jumpNotEqual, 0, Int32(PACKET_HOST), "next")
-        emit(Code.moveImmediate, to: 8, value: Self.ethernet)
+        jump(Code.jumpNotEqual, 0, 0, "next")  // PACKET_HOST
+        emit(Code.moveImmediate, to: 8, value: Int32(EthernetHeader.byteCount))
         link()
         label("next")
         answer(-1)  // TC_ACT_UNSPEC, TCX_NEXT: other programs have their turn
@@ -96,94 +95,96 @@ struct ClaimProgram {
         emit(Code.loadWord, to: 0, from: 6, offset: Context.hasTag)
         jump(Code.jumpEqual, 0, 0, "untagged")
         emit(Code.loadWord, to: 0, from: 6, offset: Context.tag)
-        emit(Code.and, to: 0, value: 0xfff)
+        emit(Code.and, to: 0, value: Int32(VLANTag.identifierMask))
         jump(Code.jumpNotEqual, 0, 0, "next")
         label("untagged")
         emit(Code.loadWord, to: 7, from: 6, offset: Context.protocolNumber)
-        for number in 0...Self.tags {
-            jump(Code.jumpEqual, 7, Self.network(0x0800), "ipv4")
-            jump(Code.jumpEqual, 7, Self.network(0x86dd), "ipv6")
-            if number == Self.tags { return }
-            jump(Code.jumpEqual, 7, Self.network(0x8100), "tag \(number)")
-            jump(Code.jumpNotEqual, 7, Self.network(0x88a8), "next")
+        for number in 0...Limits.priorityTags {
+            jump(Code.jumpEqual, 7, Self.network(EtherType.ipv4), "ipv4")
+            jump(Code.jumpEqual, 7, Self.network(EtherType.ipv6), "ipv6")
+            if number == Limits.priorityTags { return }
+            jump(Code.jumpEqual, 7, Self.network(EtherType.customerTag), "tag \(number)")
+            jump(Code.jumpNotEqual, 7, Self.network(EtherType.serviceTag), "next")
             label("tag \(number)")
-            load(4, to: Self.scratch, orElse: "next")
+            load(VLANTag.byteCount, to: Self.scratch, orElse: "next")
             emit(Code.loadHalf, to: 0, from: 10, offset: Self.scratch)
-            emit(Code.and, to: 0, value: Self.network(0x0fff))
+            emit(Code.and, to: 0, value: Self.network(VLANTag.identifierMask))
             jump(Code.jumpNotEqual, 0, 0, "next")
-            emit(Code.loadHalf, to: 7, from: 10, offset: Self.scratch + 2)
-            emit(Code.addImmediate, to: 8, value: 4)
+            emit(Code.loadHalf, to: 7, from: 10, offset: Self.scratch + Int16(VLANTag.typeOffset))
+            emit(Code.addImmediate, to: 8, value: Int32(VLANTag.byteCount))
         }
     }
 
     private mutating func ipv4() {
         label("ipv4")
-        load(20, to: Self.header, orElse: "ipv4 short")
-        emit(Code.loadByte, to: 0, from: 10, offset: Self.header + 9)
-        jump(Code.jumpEqual, 0, 4, "ipv4 tunnel")
-        jump(Code.jumpNotEqual, 0, 41, "next")
+        load(IPv4Header.byteCount, to: Self.header, orElse: "ipv4 short")
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.place(IPv4Header.Offset.protocolNumber))
+        jump(0, isOneOf: ProtocolNumber.tunnels, "ipv4 tunnel")
+        jump("next")
         label("ipv4 tunnel")
-        match(addressBytes: 4, source: 12, destination: 16, .locals4, .endpoints4, .remotes4)
+        match(
+            addressBytes: 4, source: Self.place(IPv4Header.Offset.source),
+            destination: Self.place(IPv4Header.Offset.destination), .locals4, .endpoints4, .remotes4)
         label("ipv4 short")
-        short(protocolAt: 9, [4, 41])
+        short(protocolAt: IPv4Header.Offset.protocolNumber, ProtocolNumber.tunnels)
     }
 
     /// A frame that ends within its network header: ours where its protocol may be a tunnel's.
-    private mutating func short(protocolAt offset: Int32, _ numbers: [Int32]) {
-        emit(Code.addImmediate, to: 8, value: offset)
+    private mutating func short(protocolAt offset: Int, _ numbers: [UInt8]) {
+        emit(Code.addImmediate, to: 8, value: Int32(offset))
         load(1, to: Self.scratch, orElse: "next")
         emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch)
-        for number in numbers { jump(Code.jumpEqual, 0, number, "claim") }
+        jump(0, isOneOf: numbers, "claim")
         jump("next")
     }
 
     private mutating func ipv6(hasNative: Bool) {
         label("ipv6")
-        load(40, to: Self.header, orElse: "ipv6 short")
-        emit(Code.loadByte, to: 7, from: 10, offset: Self.header + 6)
-        if hasNative {
-            for number: Int32 in [6, 17, 58] { jump(Code.jumpEqual, 7, number, "native") }
-        }
+        load(IPv6Header.byteCount, to: Self.header, orElse: "ipv6 short")
+        emit(Code.loadByte, to: 7, from: 10, offset: Self.place(IPv6Header.Offset.nextHeader))
+        if hasNative { jump(7, isOneOf: NativeProbe.protocols, "native") }
         emit(Code.storeLong, to: 10, from: 8, offset: Self.linkLength)
         payloadLength()
-        emit(Code.addImmediate, to: 8, value: 40)
+        emit(Code.addImmediate, to: 8, value: Int32(IPv6Header.byteCount))
         emit(Code.add, to: 9, from: 8)
         emit(Code.loadWord, to: 0, from: 6, offset: Context.length)
         jump(Code.jumpGreater, 0, from: 9, "extension 0")
         emit(Code.move, to: 9, from: 0)
-        for step in 0..<Self.extensionHeaders { extensionHeader(step) }
-        label("extension \(Self.extensionHeaders)")
-        for number: Int32 in [4, 41, 0, 43, 44, 60] {
-            jump(Code.jumpEqual, 7, number, "ipv6 tunnel")
-        }
+        for step in 0..<Limits.extensionHeaders { extensionHeader(step) }
+        label("extension \(Limits.extensionHeaders)")
+        jump(7, isOneOf: ProtocolNumber.tunnels + ExtensionHeader.walked, "ipv6 tunnel")
         jump("next")
         label("ipv6 tunnel")
-        match(addressBytes: 16, source: 8, destination: 24, .locals6, .endpoints6, .remotes6)
+        match(
+            addressBytes: 16, source: Self.place(IPv6Header.Offset.source),
+            destination: Self.place(IPv6Header.Offset.destination), .locals6, .endpoints6, .remotes6)
         label("ipv6 short")
-        short(protocolAt: 6, [4, 41, 0, 43, 44, 60])
+        short(
+            protocolAt: IPv6Header.Offset.nextHeader,
+            ProtocolNumber.tunnels + ExtensionHeader.walked)
     }
 
     /// Goes on as the judge does (`Outer.walkExtensionHeaders`). A chain that is cut or too long
     /// may still lead to a tunnel: such a frame is ours to refuse.
     private mutating func extensionHeader(_ step: Int) {
         label("extension \(step)")
-        for number: Int32 in [4, 41] { jump(Code.jumpEqual, 7, number, "ipv6 tunnel") }
-        for number: Int32 in [0, 43, 44, 60] {
-            jump(Code.jumpEqual, 7, number, "header \(step)")
-        }
+        jump(7, isOneOf: ProtocolNumber.tunnels, "ipv6 tunnel")
+        jump(7, isOneOf: ExtensionHeader.walked, "header \(step)")
         jump("next")
         label("header \(step)")
         emit(Code.loadLong, to: 1, from: 10, offset: Self.linkLength)
         emit(Code.move, to: 0, from: 8)
         emit(Code.subtract, to: 0, from: 1)
-        jump(Code.jumpGreaterEqual, 0, 40 + Self.extensionBytes, "ipv6 tunnel")
+        jump(
+            Code.jumpGreaterEqual, 0, Int32(IPv6Header.byteCount + Limits.extensionBytes), "ipv6 tunnel")
         emit(Code.move, to: 0, from: 8)
-        emit(Code.addImmediate, to: 0, value: 8)
+        emit(Code.addImmediate, to: 0, value: Int32(ExtensionHeader.byteCount))
         jump(Code.jumpGreater, 0, from: 9, "ipv6 tunnel")
-        load(8, to: Self.scratch, orElse: "ipv6 tunnel")
-        jump(Code.jumpEqual, 7, 44, "fragment \(step)")
+        load(ExtensionHeader.byteCount, to: Self.scratch, orElse: "ipv6 tunnel")
+        jump(Code.jumpEqual, 7, Int32(ProtocolNumber.fragment), "fragment \(step)")
         emit(Code.loadByte, to: 7, from: 10, offset: Self.scratch)
-        emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch + 1)
+        emit(
+            Code.loadByte, to: 0, from: 10, offset: Self.scratch + Int16(ExtensionHeader.lengthOffset))
         emit(Code.addImmediate, to: 0, value: 1)
         emit(Code.shiftLeft, to: 0, value: 3)
         emit(Code.add, to: 8, from: 0)
@@ -191,30 +192,32 @@ struct ClaimProgram {
         jump("extension \(step + 1)")
         label("fragment \(step)")
         emit(Code.loadByte, to: 7, from: 10, offset: Self.scratch)
-        emit(Code.addImmediate, to: 8, value: 8)
-        emit(Code.loadHalf, to: 0, from: 10, offset: Self.scratch + 2)
-        emit(Code.and, to: 0, value: Self.network(0xfff8))
+        emit(Code.addImmediate, to: 8, value: Int32(FragmentHeader.byteCount))
+        emit(
+            Code.loadHalf, to: 0, from: 10, offset: Self.scratch + Int16(FragmentHeader.fragmentOffset))
+        emit(Code.and, to: 0, value: Self.network(FragmentHeader.offsetMask))
         jump(Code.jumpEqual, 0, 0, "extension \(step + 1)")
         // Behind a later fragment's header lies no header that could be walked.
-        for number: Int32 in [4, 41] { jump(Code.jumpEqual, 7, number, "ipv6 tunnel") }
+        jump(7, isOneOf: ProtocolNumber.tunnels, "ipv6 tunnel")
         jump("next")
     }
 
     /// Exactly what the judge injects of native frames. `r7` holds the next header.
     private mutating func native() {
         label("native")
-        lookUp(.sources, at: Self.header + 8)
+        lookUp(.sources, at: Self.place(IPv6Header.Offset.source))
         jump(Code.jumpIfNull, 0, 0, "next")
         nativeHeader()
         emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + 128)
         emit(Code.storeWord, to: 10, from: 7, offset: Self.key + 4)
-        copyWords(4, from: Self.header + 24, to: Self.key + 8)
+        copyWords(4, from: Self.place(IPv6Header.Offset.destination), to: Self.key + 8)
         lookUp(.targets, at: Self.key)
         jump(Code.jumpIfNull, 0, 0, "next")
         emit(Code.loadWord, to: 9, from: 0)
         jump(Code.jumpEqual, 9, Int32(ClaimMaps.never), "next")
         jump(Code.jumpEqual, 9, Int32(ClaimMaps.anyPort), "claim")
-        emit(Code.addImmediate, to: 8, value: 42)
+        emit(
+            Code.addImmediate, to: 8, value: Int32(IPv6Header.byteCount + Ports.destinationOffset))
         load(2, to: Self.scratch, orElse: "next")
         emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + 16)
         emit(Code.storeWord, to: 10, from: 9, offset: Self.key + 4)
@@ -231,29 +234,29 @@ struct ClaimProgram {
         emit(Code.loadByte, to: 0, from: 10, offset: Self.header)
         emit(Code.and, to: 0, value: 0xf0)
         jump(Code.jumpNotEqual, 0, 0x60, "next")
-        emit(Code.loadByte, to: 0, from: 10, offset: Self.header + 7)
+        emit(Code.loadByte, to: 0, from: 10, offset: Self.place(IPv6Header.Offset.hopLimit))
         jump(Code.jumpEqual, 0, 0, "next")
         payloadLength()
         emit(Code.loadWord, to: 0, from: 6, offset: Context.length)
         emit(Code.subtract, to: 0, from: 8)
-        emit(Code.addImmediate, to: 0, value: -40)
+        emit(Code.addImmediate, to: 0, value: -Int32(IPv6Header.byteCount))
         jump(Code.jumpGreater, 9, from: 0, "next")
-        jump(Code.jumpEqual, 7, 6, "native TCP")
-        jump(Code.jumpEqual, 7, 17, "native UDP")
-        jump(Code.jumpLess, 9, 4, "next")
+        jump(7, isOneOf: [ProtocolNumber.tcp], "native TCP")
+        jump(7, isOneOf: [ProtocolNumber.udp], "native UDP")
+        jump(Code.jumpLess, 9, Int32(ICMPHeader.Offset.checksum + 2), "next")
         emit(Code.move, to: 9, from: 8)
-        emit(Code.addImmediate, to: 8, value: 40)
+        emit(Code.addImmediate, to: 8, value: Int32(IPv6Header.byteCount))
         load(1, to: Self.scratch, orElse: "next")
         emit(Code.move, to: 8, from: 9)
         emit(Code.loadByte, to: 0, from: 10, offset: Self.scratch)
         // Multicast listener and neighbour discovery.
-        for type: Int32 in Array(130...137) + [143] { jump(Code.jumpEqual, 0, type, "next") }
+        jump(0, isOneOf: (0...255).filter(SourceRewrite.isOfLink), "next")
         jump("native upper")
         label("native TCP")
-        jump(Code.jumpLess, 9, 18, "next")
+        jump(Code.jumpLess, 9, Int32(TCPHeader.Offset.checksum + 2), "next")
         jump("native upper")
         label("native UDP")
-        jump(Code.jumpLess, 9, 8, "next")
+        jump(Code.jumpLess, 9, Int32(UDPHeader.Offset.checksum + 2), "next")
         label("native upper")
     }
 
@@ -266,7 +269,7 @@ struct ClaimProgram {
         guard !maps[locals].isEmpty else { return jump("next") }
         let words = Int16(addressBytes / 4)
         emit(Code.storeImmediate, to: 10, offset: Self.key, value: addressBytes * 8)
-        copyWords(words, from: Self.header + destination, to: Self.key + 4)
+        copyWords(words, from: destination, to: Self.key + 4)
         lookUp(locals, at: Self.key)
         jump(Code.jumpIfNull, 0, 0, "next")
         guard maps[locals].values.contains(where: { $0 != ClaimMaps.anyone }) else {
@@ -275,13 +278,13 @@ struct ClaimProgram {
         emit(Code.loadWord, to: 7, from: 0)
         jump(Code.jumpEqual, 7, Int32(ClaimMaps.anyone), "claim")
         if !maps[endpoints].isEmpty {
-            lookUp(endpoints, at: Self.header + source)
+            lookUp(endpoints, at: source)
             jump(Code.jumpUnlessNull, 0, 0, "next")
         }
         if !maps[remotes].isEmpty {
             emit(Code.storeImmediate, to: 10, offset: Self.key, value: 32 + addressBytes * 8)
             emit(Code.storeWord, to: 10, from: 7, offset: Self.key + 4)
-            copyWords(words, from: Self.header + source, to: Self.key + 8)
+            copyWords(words, from: source, to: Self.key + 8)
             lookUp(remotes, at: Self.key)
             jump(Code.jumpUnlessNull, 0, 0, "claim")
         }
@@ -289,6 +292,9 @@ struct ClaimProgram {
     }
 
     // MARK: assembling
+
+    /// Where a field of the header that was read lies.
+    private static func place(_ offset: Int) -> Int16 { header + Int16(offset) }
 
     /// A number as a load finds it in a packet.
     private static func network(_ number: UInt16) -> Int32 { Int32(number.bigEndian) }
@@ -300,25 +306,25 @@ struct ClaimProgram {
 
     /// Reads bytes of the frame at r8. A load that the frame's end is in the way of goes on at
     /// `otherwise`; LD_ABS would leave with 0, TC_ACT_OK, and no later program would be asked.
-    private mutating func load(_ count: Int32, to place: Int16, orElse otherwise: String) {
+    private mutating func load(_ count: Int, to place: Int16, orElse otherwise: String) {
         emit(Code.move, to: 1, from: 6)
         emit(Code.move, to: 2, from: 8)
         emit(Code.move, to: 3, from: 10)
         emit(Code.addImmediate, to: 3, value: Int32(place))
-        emit(Code.moveImmediate, to: 4, value: count)
+        emit(Code.moveImmediate, to: 4, value: Int32(count))
         emit(Code.call, value: 26)  // bpf_skb_load_bytes
         jump(Code.jumpNotEqual, 0, 0, otherwise)
     }
 
     /// r9 becomes the payload length that the IPv6 header tells.
     private mutating func payloadLength() {
-        emit(Code.loadHalf, to: 9, from: 10, offset: Self.header + 4)
+        emit(Code.loadHalf, to: 9, from: 10, offset: Self.place(IPv6Header.Offset.payloadLength))
         emit(Code.toBigEndian, to: 9, value: 16)
     }
 
     /// r0 becomes the address of the value, or null.
     private mutating func lookUp(_ map: ClaimMaps.Name, at place: Int16) {
-        references.append((words.count, map))
+        references.append(FilterProgram.Reference(at: words.count, map: map.rawValue))
         emit(Code.loadMap, to: 1, from: 1)  // BPF_PSEUDO_MAP_FD
         emit(0)
         emit(Code.move, to: 2, from: 10)
@@ -354,6 +360,10 @@ struct ClaimProgram {
         emit(code, to: register, from: other)
     }
 
+    private mutating func jump(_ register: UInt8, isOneOf numbers: [UInt8], _ target: String) {
+        for number in numbers { jump(Code.jumpEqual, register, Int32(number), target) }
+    }
+
     private mutating func jump(_ target: String) {
         jumps.append((words.count, target))
         emit(Code.jumpAlways)
@@ -368,60 +378,5 @@ struct ClaimProgram {
             let distance = Int16(truncatingIfNeeded: target - jump.at - 1)
             words[jump.at] |= UInt64(UInt16(bitPattern: distance)) << 16
         }
-    }
-
-    // MARK: loading
-
-    /// Makes the maps and loads the program as a traffic-control classifier. Its descriptor holds
-    /// the maps. Needs CAP_BPF and CAP_NET_ADMIN.
-    func load(object: String) throws(SystemError) -> Descriptor {
-        var words = words
-        var descriptors: [ClaimMaps.Name: Descriptor] = [:]
-        for reference in references {
-            // Not by ??, whose closure forgets what is thrown.
-            let map: Descriptor
-            if let made = descriptors[reference.map] {
-                map = made
-            } else {
-                map = try maps[reference.map].make(object: object)
-                descriptors[reference.map] = map
-            }
-            words[reference.at] |= UInt64(UInt32(bitPattern: map.number)) << 32
-        }
-        defer { withExtendedLifetime(descriptors) {} }
-        return try Self.load(words, type: BPF_PROG_TYPE_SCHED_CLS, object: object)
-    }
-
-    /// Loads instructions as a program of a type.
-    static func load(
-        _ words: [UInt64], type: bpf_prog_type, object: String, hint: String? = nil
-    ) throws(SystemError) -> Descriptor {
-        var attributes = bpf_attr()
-        let license: StaticString = "Apache-2.0"
-        return try words.withUnsafeBufferPointer { (instructions) throws(SystemError) in
-            attributes.prog_type = UInt32(type.rawValue)
-            attributes.insn_cnt = UInt32(instructions.count)
-            attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
-            attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
-            return Descriptor(
-                try BPF.call(BPF_PROG_LOAD, &attributes, "bpf(BPF_PROG_LOAD)", object, hint: hint))
-        }
-    }
-
-    /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`).
-    /// - Returns: its answer, and the nanoseconds of one run.
-    static func run(
-        _ program: Descriptor, frame: [UInt8], times: UInt32 = 1
-    ) throws(SystemError) -> (answer: Int32, nanoseconds: UInt32) {
-        var attributes = bpf_attr()
-        try frame.withUnsafeBufferPointer { (bytes) throws(SystemError) in
-            attributes.test.prog_fd = UInt32(program.number)
-            attributes.test.data_in = UInt64(UInt(bitPattern: bytes.baseAddress))
-            attributes.test.data_size_in = UInt32(bytes.count)
-            attributes.test.repeat = times
-            try BPF.call(
-                BPF_PROG_TEST_RUN, &attributes, "bpf(BPF_PROG_TEST_RUN)", "claim program")
-        }
-        return (Int32(bitPattern: attributes.test.retval), attributes.test.duration)
     }
 }

@@ -1,44 +1,11 @@
-// Maps of the claim program: filled once before the program is loaded, which then keeps them.
+// Loads BPF programs with their maps, filled once before, which the program then keeps.
 // No BTF, so that kernels without it take them.
 
 import CLinux
 import Glibc
+import IP
 
-/// The entries of one map, as bytes. Values have 32 bits.
-struct MapContents {
-    enum Kind {
-        /// The key begins with the number of bits that count, in 32 bits of host order
-        /// (linux/bpf.h `struct bpf_lpm_trie_key`).
-        case longestPrefix
-        case exact
-    }
-
-    let kind: Kind
-    /// At most 15 bytes, for `bpftool map`.
-    let name: StaticString
-    let keyBytes: Int
-    private(set) var keys: [UInt8] = []
-    private(set) var values: [UInt32] = []
-
-    var isEmpty: Bool { values.isEmpty }
-
-    /// - Parameter dataBytes: bytes of a key, without the number of bits that count.
-    init(_ kind: Kind, _ name: StaticString, dataBytes: Int) {
-        self.kind = kind
-        self.name = name
-        keyBytes = dataBytes + (kind == .longestPrefix ? 4 : 0)
-    }
-
-    /// - Parameters:
-    ///   - bits: of `data` that count; ignored where all do.
-    ///   - data: the parts of the key, in order.
-    mutating func add(bits: Int = 0, _ data: [UInt8]..., value: UInt32 = 1) {
-        if kind == .longestPrefix { keys += bytes(of: UInt32(truncatingIfNeeded: bits)) }
-        for part in data { keys += part }
-        values.append(value)
-        assert(keys.count == values.count * keyBytes)
-    }
-
+extension FilterMap {
     /// Makes the map and fills it. The memory is the cgroup's until nobody holds the map.
     func make(object: String) throws(SystemError) -> Descriptor {
         var attributes = bpf_attr()
@@ -68,11 +35,30 @@ struct MapContents {
     }
 }
 
-/// A number as it lies in memory.
-func bytes(of value: UInt32) -> [UInt8] { withUnsafeBytes(of: value) { Array($0) } }
+extension FilterProgram {
+    /// Makes the maps and loads the program as a traffic-control classifier. Its descriptor holds
+    /// the maps. Needs CAP_BPF and CAP_NET_ADMIN.
+    func load(object: String) throws(SystemError) -> Descriptor {
+        var words = words
+        var descriptors: [Int: Descriptor] = [:]
+        for reference in references {
+            // Not by ??, whose closure forgets what is thrown.
+            let map: Descriptor
+            if let made = descriptors[reference.map] {
+                map = made
+            } else {
+                map = try maps[reference.map].make(object: object)
+                descriptors[reference.map] = map
+            }
+            words[reference.at] |= UInt64(UInt32(bitPattern: map.number)) << 32
+        }
+        defer { withExtendedLifetime(descriptors) {} }
+        return try BPF.load(words, type: BPF_PROG_TYPE_SCHED_CLS, object: object)
+    }
+}
 
-private func copy(_ name: StaticString, to field: UnsafeMutableRawBufferPointer) {
-    name.withUTF8Buffer { field.copyBytes(from: $0.prefix(field.count - 1)) }
+private func copy(_ name: String, to field: UnsafeMutableRawBufferPointer) {
+    field.copyBytes(from: name.utf8.prefix(field.count - 1))
 }
 
 enum BPF {
@@ -90,6 +76,38 @@ enum BPF {
                 Int32(command.rawValue), &attributes, UInt32(MemoryLayout<bpf_attr>.size))
         }
         return try checkNegative(operation, object, mend: Self.hint(-result) ?? hint, result)
+    }
+
+    /// Loads instructions as a program of a type.
+    static func load(
+        _ words: [UInt64], type: bpf_prog_type, object: String, hint: String? = nil
+    ) throws(SystemError) -> Descriptor {
+        var attributes = bpf_attr()
+        let license: StaticString = "Apache-2.0"
+        return try words.withUnsafeBufferPointer { (instructions) throws(SystemError) in
+            attributes.prog_type = UInt32(type.rawValue)
+            attributes.insn_cnt = UInt32(instructions.count)
+            attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
+            attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
+            return Descriptor(
+                try call(BPF_PROG_LOAD, &attributes, "bpf(BPF_PROG_LOAD)", object, hint: hint))
+        }
+    }
+
+    /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`).
+    /// - Returns: its answer, and the nanoseconds of one run.
+    static func run(
+        _ program: Descriptor, frame: [UInt8], times: UInt32 = 1
+    ) throws(SystemError) -> (answer: Int32, nanoseconds: UInt32) {
+        var attributes = bpf_attr()
+        try frame.withUnsafeBufferPointer { (bytes) throws(SystemError) in
+            attributes.test.prog_fd = UInt32(program.number)
+            attributes.test.data_in = UInt64(UInt(bitPattern: bytes.baseAddress))
+            attributes.test.data_size_in = UInt32(bytes.count)
+            attributes.test.repeat = times
+            try call(BPF_PROG_TEST_RUN, &attributes, "bpf(BPF_PROG_TEST_RUN)", "claim program")
+        }
+        return (Int32(bitPattern: attributes.test.retval), attributes.test.duration)
     }
 
     /// What to do, by what the kernel says.

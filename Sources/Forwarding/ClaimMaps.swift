@@ -1,6 +1,6 @@
-// What the claim program looks up: claims in bytes, addresses in network order, in the kernel's maps.
+// What the claim program looks up: an interface's claims as the entries of maps.
 
-import CLinux
+import IP
 import Routing
 
 /// The maps of one claim program.
@@ -16,19 +16,19 @@ struct ClaimMaps {
     static let anyPort: UInt32 = 1
     static let firstPortSet: UInt32 = 2
 
-    private(set) var contents: [MapContents] = [
-        MapContents(.longestPrefix, "shuck_local4", dataBytes: 4),
-        MapContents(.longestPrefix, "shuck_local6", dataBytes: 16),
-        MapContents(.longestPrefix, "shuck_remote4", dataBytes: 8),
-        MapContents(.longestPrefix, "shuck_remote6", dataBytes: 20),
-        MapContents(.exact, "shuck_own4", dataBytes: 4),
-        MapContents(.exact, "shuck_own6", dataBytes: 16),
-        MapContents(.exact, "shuck_nativesrc", dataBytes: 16),
-        MapContents(.longestPrefix, "shuck_nativedst", dataBytes: 20),
-        MapContents(.longestPrefix, "shuck_ports", dataBytes: 6),
+    private(set) var contents: [FilterMap] = [
+        FilterMap(.longestPrefix, "shuck_local4", dataBytes: 4),
+        FilterMap(.longestPrefix, "shuck_local6", dataBytes: 16),
+        FilterMap(.longestPrefix, "shuck_remote4", dataBytes: 8),
+        FilterMap(.longestPrefix, "shuck_remote6", dataBytes: 20),
+        FilterMap(.exact, "shuck_own4", dataBytes: 4),
+        FilterMap(.exact, "shuck_own6", dataBytes: 16),
+        FilterMap(.exact, "shuck_nativesrc", dataBytes: 16),
+        FilterMap(.longestPrefix, "shuck_nativedst", dataBytes: 20),
+        FilterMap(.longestPrefix, "shuck_ports", dataBytes: 6),
     ]
 
-    subscript(name: Name) -> MapContents { contents[name.rawValue] }
+    subscript(name: Name) -> FilterMap { contents[name.rawValue] }
 
     init(_ claims: Claims) {
         for local in claims.locals {
@@ -38,7 +38,7 @@ struct ClaimMaps {
                 value: local.remotes.map { UInt32(truncatingIfNeeded: $0 + 1) } ?? Self.anyone)
         }
         for (index, set) in claims.remotes.enumerated() {
-            let number = bytes(of: UInt32(truncatingIfNeeded: index + 1))
+            let number = FilterMap.bytes(of: UInt32(truncatingIfNeeded: index + 1))
             for prefix in set {
                 add(
                     prefix.isIPv4 ? .remotes4 : .remotes6, bits: 32 + prefix.length, number,
@@ -60,14 +60,17 @@ struct ClaimMaps {
                 case .any: Self.anyPort
                 case .set(let index): Self.firstPortSet + UInt32(truncatingIfNeeded: index)
                 }
-            let (address, length) =
+            // IPv4's prefix stands for IPv4-mapped addresses.
+            let (bytes, length) =
                 target.prefix.isIPv4
                 ? ([UInt8](repeating: 0, count: 10) + [255, 255, 0, 0, 0, 0], 96)
                 : (target.prefix.address.bytes, target.prefix.length)
-            add(.targets, bits: 32 + length, bytes(of: UInt32(target.protocolNumber)), address, value: value)
+            add(
+                .targets, bits: 32 + length, FilterMap.bytes(of: UInt32(target.protocolNumber)), bytes,
+                value: value)
         }
         for (index, set) in native.portSets.enumerated() {
-            let number = bytes(of: Self.firstPortSet + UInt32(truncatingIfNeeded: index))
+            let number = FilterMap.bytes(of: Self.firstPortSet + UInt32(truncatingIfNeeded: index))
             for block in set.flatMap(Self.blocks) {
                 add(
                     .ports, bits: 32 + block.length, number,

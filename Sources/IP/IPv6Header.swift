@@ -1,0 +1,93 @@
+// The IPv6 header (RFC 8200 §3), its fields under the RFC's names.
+
+/// Reads a header of which `byteCount` bytes are there.
+@frozen public struct IPv6Header {
+    @inlinable public static var byteCount: Int { 40 }
+
+    /// Where a field stands.
+    public enum Offset {
+        @inlinable public static var payloadLength: Int { 4 }
+        @inlinable public static var nextHeader: Int { 6 }
+        @inlinable public static var hopLimit: Int { 7 }
+        @inlinable public static var source: Int { 8 }
+        @inlinable public static var destination: Int { 24 }
+    }
+
+    @usableFromInline let bytes: Bytes
+
+    @inlinable @inline(__always) init(_ bytes: Bytes) { self.bytes = bytes }
+
+    @inlinable @inline(__always) public var version: UInt8 { bytes.u8(0) >> 4 }
+    /// It straddles bytes 0 and 1.
+    @inlinable @inline(__always)
+    public var trafficClass: UInt8 { UInt8(truncatingIfNeeded: bytes.u16(0) >> 4) }
+    /// The two ECN bits of the traffic class, by a load of one byte.
+    @inlinable @inline(__always)
+    public var congestion: UInt32 { UInt32(bytes.u8(1)) >> 4 & 3 }
+    @inlinable @inline(__always) public var payloadLength: UInt16 { bytes.u16(Offset.payloadLength) }
+    @inlinable @inline(__always) public var nextHeader: UInt8 { bytes.u8(Offset.nextHeader) }
+    @inlinable @inline(__always) public var hopLimit: UInt8 { bytes.u8(Offset.hopLimit) }
+    @inlinable @inline(__always)
+    public var source: Address { Address(high: bytes.u64(8), low: bytes.u64(16)) }
+    @inlinable @inline(__always)
+    public var destination: Address { Address(high: bytes.u64(24), low: bytes.u64(32)) }
+
+    /// Bytes of header and payload.
+    @inlinable @inline(__always) public var totalLength: Int { Self.byteCount &+ Int(payloadLength) }
+
+    // Several fields in one load, or half of one, as they lie.
+
+    /// Version, traffic class and flow label.
+    @inlinable @inline(__always) public var versionToLabel: UInt32 { bytes.u32(0) }
+    /// Next header and hop limit.
+    @inlinable @inline(__always) public var nextAndLimit: UInt16 { bytes.u16(Offset.nextHeader) }
+    @inlinable @inline(__always) public var rawSourceHigh: UInt64 { bytes.raw(8) }
+    @inlinable @inline(__always) public var rawSourceLow: UInt64 { bytes.raw(16) }
+    @inlinable @inline(__always) public var rawDestinationHigh: UInt64 { bytes.raw(24) }
+    @inlinable @inline(__always) public var rawDestinationLow: UInt64 { bytes.raw(32) }
+}
+
+extension Bytes {
+    /// What begins with an IPv6 header.
+    @inlinable @inline(__always) public var ipv6: IPv6Header { IPv6Header(self) }
+}
+
+/// Writes the fields of a header.
+@frozen public struct IPv6Writer {
+    @usableFromInline let base: UnsafeMutableRawPointer
+
+    @inlinable @inline(__always)
+    public init(_ base: UnsafeMutableRawPointer) { self.base = base }
+
+    public func set(trafficClass: UInt8) {
+        let old = Bytes(base, count: IPv6Header.byteCount).u16(0)
+        base.storeBigEndian(old & 0xf00f | UInt16(trafficClass) << 4, at: 0)
+    }
+    @inlinable @inline(__always)
+    public func set(payloadLength: UInt16) {
+        base.storeBigEndian(payloadLength, at: IPv6Header.Offset.payloadLength)
+    }
+    @inlinable @inline(__always)
+    public func set(hopLimit: UInt8) {
+        base.storeBytes(of: hopLimit, toByteOffset: IPv6Header.Offset.hopLimit, as: UInt8.self)
+    }
+    public func set(source: Address) { set(source, at: IPv6Header.Offset.source) }
+    public func set(destination: Address) { set(destination, at: IPv6Header.Offset.destination) }
+
+    private func set(_ address: Address, at offset: Int) {
+        base.storeBigEndian(address.high, at: offset)
+        base.storeBigEndian(address.low, at: offset &+ 8)
+    }
+
+    public func fill(
+        trafficClass: UInt8, flowLabel: UInt32 = 0, payloadLength: Int, nextHeader: UInt8,
+        hopLimit: UInt8 = 64, source: Address, destination: Address
+    ) {
+        base.storeBigEndian(6 << 28 | UInt32(trafficClass) << 20 | flowLabel, at: 0)
+        set(payloadLength: UInt16(truncatingIfNeeded: payloadLength))
+        base.storeBigEndian(
+            UInt16(nextHeader) << 8 | UInt16(hopLimit), at: IPv6Header.Offset.nextHeader)
+        set(source: source)
+        set(destination: destination)
+    }
+}
