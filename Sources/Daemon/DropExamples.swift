@@ -124,14 +124,18 @@ enum PacketLine {
     /// - Parameter head: the first bytes, from the network header on; a header that is cut off ends
     ///   the line.
     static func text(_ head: [UInt8]) -> String {
-        guard let outer = Header(head[...]) else { return "\(head.count) bytes that are no IP header" }
-        guard outer.isTunnel else { return outer.text }
-        let mode = Mode.allCases.first {
-            $0.outerIsIPv4 == outer.isIPv4 && $0.innerIsIPv4 == (outer.next == 4)
+        head.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress, let outer = Header(Bytes(base, count: buffer.count)) else {
+                return "\(head.count) bytes that are no IP header"
+            }
+            guard outer.isTunnel else { return outer.text }
+            let mode = Mode.allCases.first {
+                $0.outerIsIPv4 == outer.isIPv4 && $0.innerIsIPv4 == (outer.next == ProtocolNumber.ipv4)
+            }
+            let name = mode?.name ?? "protocol \(outer.next)"
+            let inner = Header(outer.rest)?.text ?? "no IP header"
+            return "\(outer.source.text) > \(outer.destination.text) \(name) \(inner)"
         }
-        let name = mode?.name ?? "protocol \(outer.next)"
-        let inner = Header(outer.rest)?.text ?? "no IP header"
-        return "\(outer.source.text) > \(outer.destination.text) \(name) \(inner)"
     }
 
     private struct Header {
@@ -140,57 +144,51 @@ enum PacketLine {
         let destination: Address
         let next: UInt8
         let isLaterFragment: Bool
-        let rest: ArraySlice<UInt8>
+        let rest: Bytes
 
-        var isTunnel: Bool { (next == 4 || next == 41) && !isLaterFragment }
-
-        init?(_ bytes: ArraySlice<UInt8>) {
-            let bytes = Array(bytes)
-            func address(_ offset: Int, _ count: Int) -> Address? {
-                Address(bytes: bytes[offset..<(offset + count)])
-            }
-            switch bytes.first.map({ $0 >> 4 }) {
-            case 4 where bytes.count >= 20:
-                guard let source = address(12, 4), let destination = address(16, 4) else { return nil }
-                (isIPv4, self.source, self.destination, next) = (true, source, destination, bytes[9])
-                isLaterFragment = (UInt16(bytes[6]) << 8 | UInt16(bytes[7])) & 0x1fff != 0
-                rest = bytes.dropFirst(max(Int(bytes[0] & 15) * 4, 20))
-            case 6 where bytes.count >= 40:
-                guard let source = address(8, 16), let destination = address(24, 16) else { return nil }
-                let (next, offset, isLater) = Self.walk(bytes)
-                (isIPv4, self.source, self.destination, self.next) = (false, source, destination, next)
-                isLaterFragment = isLater
-                rest = bytes.dropFirst(offset)
-            default: return nil
-            }
-        }
+        var isTunnel: Bool { ProtocolNumber.isTunnel(next) && !isLaterFragment }
 
         /// Over the extension headers that are at hand (RFC 8200 §4).
-        private static func walk(_ bytes: [UInt8]) -> (next: UInt8, offset: Int, isLaterFragment: Bool) {
-            var next = bytes[6]
-            var offset = 40
-            while [0, 43, 44, 60].contains(next), offset + 4 <= bytes.count {
-                let isLater =
-                    next == 44
-                    && (UInt16(bytes[offset + 2]) << 8 | UInt16(bytes[offset + 3])) & 0xfff8 != 0
-                let length = next == 44 ? 8 : (Int(bytes[offset + 1]) + 1) * 8
-                next = bytes[offset]
-                offset += length
-                if isLater { return (next, offset, true) }
+        init?(_ packet: Bytes) {
+            let start: Int
+            switch packet.count > 0 ? packet.ipv4.version : 0 {
+            case 4 where packet.count >= IPv4Header.byteCount:
+                let header = packet.ipv4
+                (isIPv4, source) = (true, Address(ipv4: header.source))
+                destination = Address(ipv4: header.destination)
+                (next, isLaterFragment) = (header.protocolNumber, header.isLaterFragment)
+                start = max(header.headerLength, IPv4Header.byteCount)
+            case 6 where packet.count >= IPv6Header.byteCount:
+                var walk = ExtensionHeaderWalk(packet)
+                var isLater = false
+                while !isLater, ExtensionHeader.isWalked(walk.number),
+                    let header = walk.next(in: packet, end: packet.count)
+                {
+                    isLater =
+                        header.number == ProtocolNumber.fragment
+                        && packet.fragmentHeader(at: header.offset).fragmentOffset != 0
+                }
+                (isIPv4, source, destination) = (false, packet.ipv6.source, packet.ipv6.destination)
+                (next, isLaterFragment, start) = (walk.number, isLater, walk.offset)
+            default: return nil
             }
-            return (next, offset, false)
+            rest = packet.dropFirst(min(start, packet.count))
         }
 
         var text: String {
-            let names: [UInt8: String] = [1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"]
+            let names = [
+                ProtocolNumber.icmp: "icmp", ProtocolNumber.tcp: "tcp", ProtocolNumber.udp: "udp",
+                ProtocolNumber.icmpv6: "icmpv6",
+            ]
             let name = names[next] ?? "protocol \(next)"
-            let head = Array(rest.prefix(4))
-            guard next == 6 || next == 17, !isLaterFragment, head.count == 4 else {
+            guard next == ProtocolNumber.tcp || next == ProtocolNumber.udp, !isLaterFragment,
+                rest.count >= Ports.byteCount
+            else {
                 return "\(source.text) > \(destination.text) \(name)"
                     + (isLaterFragment ? " fragment" : "")
             }
-            let ports = [UInt16(head[0]) << 8 | UInt16(head[1]), UInt16(head[2]) << 8 | UInt16(head[3])]
-            return "\(endpoint(source, ports[0])) > \(endpoint(destination, ports[1])) \(name)"
+            let ports = rest.ports(at: 0)
+            return "\(endpoint(source, ports.source)) > \(endpoint(destination, ports.destination)) \(name)"
         }
 
         private func endpoint(_ address: Address, _ port: UInt16) -> String {
