@@ -36,19 +36,9 @@ final class OpenInterface {
         self.rings = rings
     }
 
-    /// Lets frames in. On failure the rings that had others before have those again.
-    func receive(_ natives: Set<Address>, instead before: Set<Address>?) throws(SystemError) {
+    fileprivate func receive(_ natives: Set<Address>) throws(SystemError) {
         let filter = TapFilter.frames(natives: natives)
-        for (number, ring) in rings.enumerated() {
-            do throws(SystemError) {
-                try ring.startReceiving(filter)
-            } catch {
-                guard let before else { throw error }
-                let old = TapFilter.frames(natives: before)
-                for ring in rings[..<number] { try? ring.startReceiving(old) }
-                throw error
-            }
-        }
+        for ring in rings { try ring.startReceiving(filter) }
     }
 }
 
@@ -156,7 +146,7 @@ extension Plumbing {
             return try HostRoute(to: address.bytes, text: address.text, device: tun.index)
         case .filter(let interface, _, let natives):
             let rings: OpenInterface = try required(.rings(interface))
-            try rings.receive(natives, instead: nil)
+            try rings.receive(natives)
             return rings
         case .claim(let claim):
             return try Claim.byProgram(
@@ -187,16 +177,29 @@ extension Plumbing {
         return namespace
     }
 
+    /// On failure all is as it was, as far as the host lets it: a step can fail half-way, or be done although
+    /// the kernel's answer could not be read.
     private func change(
         _ handle: AnyObject, from old: Resource, to new: Resource
+    ) throws(SystemError) {
+        do throws(SystemError) {
+            try set(handle, to: new, instead: old)
+        } catch {
+            try? set(handle, to: old, instead: new)
+            throw error
+        }
+    }
+
+    private func set(
+        _ handle: AnyObject, to new: Resource, instead old: Resource
     ) throws(SystemError) {
         switch (old, new, handle) {
         case (.settings(_, _, let before), .settings(let device, let mtu, let after), let tun as TunDevice):
             let namespace = try Self.enter(device)
             try tun.configure(mtu: mtu, address: after, in: namespace)
             if before != after { try tun.remove(address: before, in: namespace) }
-        case (.filter(_, _, let before), .filter(_, _, let after), let rings as OpenInterface):
-            try rings.receive(after, instead: before)
+        case (.filter, .filter(_, _, let natives), let rings as OpenInterface):
+            try rings.receive(natives)
         case (.replyTable, .replyTable(let chains), let table as FilterTable):
             try table.replace(chains: chains)
         default: throw SystemError("change", new.text, errno: EINVAL)
@@ -399,8 +402,10 @@ extension Plumbing {
         return isDone
     }
 
-    /// Forgets devices that others have deleted, and what stands on them.
+    /// Forgets devices that others have deleted, what stands on them, and a table that cannot be changed.
     private mutating func dropDead(_ facts: HostFacts) {
+        if replyTable?.isSpoiled ?? false { held[.replyTable] = nil }
+        if filters?.isSpoiled ?? false { filters = try? FilterContext() }
         let dead = held.compactMap { key, one -> Resource.Key? in
             guard case .device(let device) = one.resource, let tun = one.handle as? TunDevice else {
                 return nil
@@ -441,6 +446,7 @@ extension Plumbing {
     ///   nobody tells.
     func isDue(_ configuration: Configuration, looksAtNamespaces: Bool) -> Bool {
         if let next = nextAttemptNanoseconds, Host.monotonicNanoseconds() >= next { return true }
+        if replyTable?.isSpoiled ?? filters?.isSpoiled ?? false { return true }
         return looksAtNamespaces
             && configuration.devices.contains { device in
                 guard let path = device.netns else { return false }

@@ -138,6 +138,16 @@ final class ClsactFilter {
             // One that is there already is somebody else's.
             if error.errno != EEXIST { throw error }
         }
+        do throws(SystemError) {
+            try attach(program, netlink)
+        } catch {
+            // It may be there although its acknowledgement could not be read: then it drops frames.
+            try? remove()
+            throw error
+        }
+    }
+
+    private func attach(_ program: Descriptor, _ netlink: NetlinkSocket) throws(SystemError) {
         try netlink.request(object: interface) { message in
             // Takes the place of one that a killed process left behind.
             message.begin(type: RTM_NEWTFILTER, flags: UInt16(NLM_F_CREATE))

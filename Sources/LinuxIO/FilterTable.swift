@@ -8,6 +8,9 @@ import Glibc
 /// One thread only.
 public final class FilterContext {
     fileprivate let pointer: OpaquePointer
+    /// An answer of the kernel could not be read. libnftables would take it for the next one's, and end the
+    /// process: no command is run in this context any more. Its tables go with it.
+    public fileprivate(set) var isSpoiled = false
 
     /// libnftables ends the process when it gets no socket. Open one at the start, when nothing is lost by
     /// that: a later lack of descriptors then ends nothing.
@@ -44,7 +47,11 @@ public final class FilterTable {
         self.name = try Self.create(context, name, chains)
     }
 
+    /// Nothing can be changed any more: another table must take its place.
+    public var isSpoiled: Bool { context.isSpoiled }
+
     public func remove() throws(SystemError) {
+        if isSpoiled { return }
         try Self.run(context, name, "delete table inet \(name)\n")
     }
 
@@ -90,9 +97,14 @@ public final class FilterTable {
     private static func run(
         _ context: FilterContext, _ name: String, _ commands: String
     ) throws(SystemError) {
+        guard !context.isSpoiled else {
+            throw SystemError(
+                "nft transaction", "table inet \(name)", errno: EPIPE, mend: "it is tried again")
+        }
         errno = 0
         guard nft_run_cmd_from_buffer(context.pointer, commands) != 0 else { return }
         let number = errno == 0 ? EINVAL : errno
+        context.isSpoiled = ![EPERM, EOPNOTSUPP, EEXIST, EINVAL, ENOENT].contains(number)
         let said = String(cString: nft_ctx_get_error_buffer(context.pointer))
         // Its first line says what; the rest repeats the commands.
         let first = said.split(separator: "\n").first.map { "nft: \($0)" }

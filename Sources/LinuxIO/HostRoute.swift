@@ -16,6 +16,8 @@ public final class HostRoute {
         do throws(SystemError) {
             try Self.add(address, device, text)
         } catch {
+            // It may be there although its acknowledgement could not be read.
+            if error.errno != EEXIST { try? remove() }
             throw SystemError(
                 "route", text, errno: error.errno, mend: Self.mend(error.errno, text) ?? error.mend)
         }

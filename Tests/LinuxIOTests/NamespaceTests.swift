@@ -144,6 +144,8 @@ extension OnHost {
                 }
                 let second = try FilterTable(context, name: "shucktest", chains: Self.chain("accept"))
                 #expect(second.name == "shucktest-2")
+                // What the kernel would not have, it says: the table can still be changed.
+                #expect(!context.isSpoiled)
                 try table.remove()
                 #expect(try !list().contains("shucktest {"))
                 #expect(try list().contains("shucktest-2"))

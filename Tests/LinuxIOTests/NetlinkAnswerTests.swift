@@ -50,6 +50,16 @@ import Testing
         #expect(found.progress == .done && found.isConsistent)
     }
 
+    /// What is left of a request whose answer could not be read would end the next dump before it began.
+    @Test func theEndOfAnotherDumpIsNotThisOnes() {
+        let other = Self.message(type: Int(NLMSG_DONE), sequence: 6) { _ in }
+        let error = Self.message(type: Int(NLMSG_ERROR), sequence: 6) { $0.linkHeader(index: -12, up: false) }
+        let disturbed = Self.link(2, flags: UInt16(NLM_F_DUMP_INTR), sequence: 6)
+        let found = Self.walk(other + error + disturbed + Self.link(1))
+        #expect(found.links == [1])
+        #expect(found.progress == .more && found.isConsistent)
+    }
+
     /// NLM_F_DUMP_INTR: what was told before does not go with what comes after.
     @Test func aDumpThatWasDisturbedSaysSo() {
         let found = Self.walk(Self.link(1) + Self.link(2, flags: UInt16(NLM_F_DUMP_INTR)))
