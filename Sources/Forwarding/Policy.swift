@@ -28,9 +28,10 @@ public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
     /// `ipip6` and `ip6ip6`, as a set of bits by raw value.
     static let overIPv6: UInt8 = 0b1100
     /// Both IP headers and TCP's, without options: what an MSS leaves of the link's MTU.
+    @inline(__always)
     public var headerBytes: Int {
         (outerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount)
-            + (innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount) + TCPHeader.byteCount
+            &+ (innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount) &+ TCPHeader.byteCount
     }
 }
 

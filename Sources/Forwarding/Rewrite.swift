@@ -140,7 +140,8 @@ enum Rewrite {
         if limit == DestinationRule.mssOff { return nil }
         if limit != DestinationRule.mssAuto { return limit }
         let mtu = Int(world.pointee.interfaces[Int(frame.pointee.interface)].mtu)
-        return mtu > mode.headerBytes ? UInt16(clamping: mtu &- mode.headerBytes) : nil
+        let headers = mode.headerBytes
+        return mtu > headers ? UInt16(clamping: mtu &- headers) : nil
     }
 }
 
