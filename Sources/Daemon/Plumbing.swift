@@ -405,7 +405,7 @@ extension Plumbing {
     /// Forgets devices that others have deleted, what stands on them, and a table that cannot be changed.
     private mutating func dropDead(_ facts: HostFacts) {
         if replyTable?.isSpoiled ?? false { held[.replyTable] = nil }
-        if filters?.isSpoiled ?? false { filters = try? FilterContext() }
+        if filters?.isSpoiled ?? true { filters = try? FilterContext() }
         let dead = held.compactMap { key, one -> Resource.Key? in
             guard case .device(let device) = one.resource, let tun = one.handle as? TunDevice else {
                 return nil
