@@ -78,7 +78,6 @@ public final class Trial {
     private let batchMemory = UnsafeMutableRawPointer.allocate(
         byteCount: Batch.byteCount(capacity: Limits.batch), alignment: 128)
     private let batch: Batch
-    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
     /// So large that nothing is ever evicted, which is at random.
     private let reassemblers = (0..<2).map { _ in
         Reassembler(memory: 64 << 20, timeout: 30_000_000_000, seed: 1)
@@ -90,7 +89,6 @@ public final class Trial {
     public init() { batch = Batch(in: batchMemory, capacity: Limits.batch) }
 
     deinit {
-        tokens.deallocate()
         frames.deallocate()
         verdicts.deallocate()
         heads.deallocate()
@@ -106,6 +104,9 @@ public final class Trial {
         let before = reassemblers.map(\.failures)
         var now: UInt64 = 0
         var generator = PacketGenerator(setting, Random(random.next()))
+        // Of each world its own: its clock begins again.
+        let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
+        defer { tokens.deallocate() }
         batch.adopt(
             world.view, kinds: world.policy.policy.devices.map { _ in [.tcp, .udp] },
             errors: tokens, isShadow: false)
