@@ -7,7 +7,7 @@ import Settings
 
 extension Plumbing {
     func findings(_ configuration: Configuration) -> [Finding] {
-        configuration.devices.compactMap { device($0.name)?.offload }
+        configuration.devices.compactMap { device($0.name).flatMap { .offload($0.offloads, of: $0.name) } }
             + interfaces.compactMap(\.shortQueue)
             + socketFallbacks(configuration) + lostAnswers(configuration) + claimGaps
     }
@@ -52,12 +52,13 @@ extension Plumbing {
     }
 }
 
-extension TunDevice {
-    fileprivate var offload: Finding? {
+extension Finding {
+    /// A kernel that takes no TCP segments from a device; nil where it does.
+    static func offload(_ offloads: TunDevice.Offloads, of device: String) -> Finding? {
         if offloads.contains(.tcp) { return nil }
         return Finding(
-            what: .offload, subject: name,
-            text: "\(name): the kernel takes no TCP segments from it; large packets fail",
+            what: .offload, subject: device,
+            text: "\(device): the kernel takes no TCP segments from it; large packets fail",
             severity: .degraded)
     }
 }

@@ -85,6 +85,21 @@ extension EndToEnd {
         }
 
         /// What then is shown is old, and nobody would follow a change.
+        /// Before it is known to stand still, too.
+        @Test func aReloadNamesWhoHasNotTakenItInTime() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig, Setup(workers: 2))
+                let held = try Self.hold(rig, daemon, worker: 1)
+                try daemon.configure(Setup(workers: 2, more: ["mss: {ipv4: 1300}"]))
+                let answer = try daemon.reload()
+                #expect(answer.status == 200)
+                #expect(answer.body.contains("worker 1 on CPU 1 has not taken it yet"), "\(answer)")
+                held.release()
+                try daemon.waitUntilReady()
+                #expect(try daemon.stop().status == 0)
+            }
+        }
+
         @Test func aControlThreadThatStandsStillIsNamed() throws {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig)

@@ -279,6 +279,17 @@ struct ReversePathTests {
         }
     }
 
+    @Test("I8 a rule from one address says nothing of packets from nobody", arguments: Mode.allCases)
+    func podsBesideRules(mode: Mode) {
+        var rule = RuleEntry(isIPv4: mode.innerIsIPv4, priority: 100, action: .lookup(100))
+        rule.from = prefix(mode.innerIsIPv4 ? "0.0.0.1/32" : "::1/128")
+        let routes = Self.both([Self.route("0.0.0.0/0", [2], table: 100), Self.route(Self.net, [7])])
+        let world = ForwardingTests.world(routes: routes, rules: bothDefaults + [rule]) {
+            $0.interfaces[0].reversePath = .loose
+        }
+        #expect(ForwardingTests.outcome(Encapsulated(mode), in: world) == .drop(.localSource))
+    }
+
     @Test(
         "I5 I8 the route of the address within a 6to4 or NAT64 source",
         arguments: [.ip6ip, .ip6ip6] as [Mode])

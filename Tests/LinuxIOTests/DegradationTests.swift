@@ -1,9 +1,12 @@
 // What the log is told of degradations: each once when it comes and once when it goes.
 
+import CLinux
+import Foundation
 import HostPlan
 import Testing
 
 @testable import Daemon
+@testable import LinuxIO
 
 @Suite("Degradations")
 struct DegradationTests {
@@ -33,5 +36,32 @@ struct DegradationTests {
         let two = told.update([absent("eth0"), absent("eth0", "is down")])
         #expect(two.came == [absent("eth0")])
         #expect(told.update([absent("eth0"), absent("eth0", "is down")]).came.isEmpty)
+    }
+
+    @Test("only a kernel that takes no TCP segments falls short")
+    func offloads() {
+        for offloads: TunDevice.Offloads in [[.checksum, .tcp], [.checksum, .tcp, .udp]] {
+            #expect(Finding.offload(offloads, of: "shuck0") == nil)
+        }
+        for offloads: TunDevice.Offloads in [[], [.checksum]] {
+            let found = Finding.offload(offloads, of: "shuck0")
+            #expect(found?.what == .offload && found?.subject == "shuck0")
+            #expect(found?.severity == .degraded && found?.what.isFallback == true)
+        }
+    }
+
+    /// What systemd could not be told is told again.
+    @Test("without descriptors systemd hears nothing, and that is known")
+    func noDescriptors() throws {
+        var limit = rlimit()
+        try #require(getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
+        var none = limit
+        none.rlim_cur = 0
+        setenv("NOTIFY_SOCKET", "@shuck-test-\(getpid())", 1)
+        defer { unsetenv("NOTIFY_SOCKET") }
+        try #require(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none) == 0)
+        let isTaken = ServiceNotifier.notify("READY=1")
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        #expect(!isTaken)
     }
 }
