@@ -86,11 +86,12 @@ extension Control {
         let old = snapshot.plumbing
         let isChanged =
             reopening
-            || Self.changesPlumbing(from: snapshot.links, to: links, snapshot.configuration)
+            || Self.changesPlumbing(from: reachedLinks, to: links, snapshot.configuration)
         var plumbing = old
         if isChanged {
             let facts = HostFacts.read(for: snapshot.configuration, cpus: cpus, links: links)
             _ = try plumbing.reach(snapshot.configuration, facts, .follow)
+            reachedLinks = links
         }
         plumbing.restoreRoutes()
         snapshot.links = try netlink.links()

@@ -100,6 +100,7 @@ extension Control {
         } catch {
             throw PlanFailure(cause: error, left: plumbing.undo(done))
         }
+        reachedLinks = links
         snapshot.configuration = next
         snapshot.plumbing = plumbing
         snapshot.worlds = nextWorlds

@@ -60,6 +60,9 @@ final class Control {
     let admin: AdminState
     var server: AdminServer?
     var snapshot: Snapshot
+    /// Those that the plumbing was last made for. `snapshot.links` are read behind that, with the devices
+    /// that it opened: an interface that came in between would be in them, and never be taken up.
+    var reachedLinks: [Link] = []
     /// What publications replaced and a worker may still run on, the oldest first.
     var replaced: [Replaced] = []
     /// The mirror's tries have left nodes that a worker may still read.
@@ -116,6 +119,7 @@ final class Control {
                 routes: RouteStatus(routes), warnings: Self.notes(advice)),
             worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
+        reachedLinks = facts.links
         try startWorkers()
         _ = try snapshot.plumbing.reach(configuration, facts, .start)
         findClaimGaps()
