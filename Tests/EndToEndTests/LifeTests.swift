@@ -192,9 +192,7 @@ extension EndToEnd {
                 try rig.serve(.pod, "echo")
                 let daemon = try Daemon.ready(rig)
                 try rig.run(.node, "ip", "link", "set", "shuck0", "down")
-                try eventually("a line about it") {
-                    daemon.process.errors.contains("device shuck0 was changed, it is down: set right again")
-                }
+                try daemon.waitForLine(containing: "device shuck0 was changed, it is down: set right again")
                 try daemon.waitUntilReady()
                 try Self.expectForwarding(rig, "after the device came up")
                 try daemon.expectConservation()

@@ -201,9 +201,7 @@ extension EndToEnd {
             try Self.with { rig in
                 let daemon = try Daemon.ready(rig, Self.setup())
                 try rig.run(.node, "ip", "link", "set", "shuck0", "down")
-                try eventually("the device to be up again") {
-                    daemon.process.errors.contains("device shuck0 was changed")
-                }
+                try daemon.waitForLine(containing: "device shuck0 was changed")
                 try eventually("the route") { try Self.hasRoute(rig) }
                 for target in Self.targets { try Self.expectAnswers(rig, target) }
                 // Made anew, and the interface as well.

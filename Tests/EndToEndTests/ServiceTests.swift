@@ -88,9 +88,7 @@ extension EndToEnd {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig)
                 try rig.run(.node, "ip", "link", "delete", "shuck0")
-                try eventually("its line") {
-                    daemon.process.errors.contains("device shuck0 was deleted; shuck has made it again")
-                }
+                try daemon.waitForLine(containing: "device shuck0 was deleted; shuck has made it again")
             }
         }
 

@@ -29,15 +29,11 @@ extension EndToEnd {
                 let status = try daemon.status()
                 #expect(status.notes.contains { $0.hasPrefix("worker 1 on CPU 1 stands still") })
                 #expect(try daemon.metrics().sum("shuck_degraded", "what=\"worker\"") == 1)
-                try eventually("its line in the log") {
-                    daemon.process.errors.contains("worker 1 on CPU 1 stands still")
-                }
+                try daemon.waitForLine(containing: "worker 1 on CPU 1 stands still")
                 held.release()
                 try daemon.waitUntilReady()
                 #expect(Self.health(daemon)?.status == 200)
-                try eventually("its end in the log") {
-                    daemon.process.errors.contains("no longer degraded: worker 1")
-                }
+                try daemon.waitForLine(containing: "no longer degraded: worker 1")
                 let lines = daemon.process.errors.split(separator: "\n")
                 #expect(lines.filter { $0.contains("stands still") }.count == 1, "\(lines)")
                 #expect(try daemon.stop().status == 0)

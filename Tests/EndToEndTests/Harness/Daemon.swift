@@ -162,6 +162,23 @@ final class Daemon {
         }
     }
 
+    /// Waits for a line of the log that holds all of these words. A thread of its own writes the log, so
+    /// that a line may come later than the state that it tells of.
+    /// - Returns: the last such line.
+    @discardableResult
+    func waitForLine(containing words: String..., seconds: Double = 30) throws -> Substring {
+        var found: Substring?
+        do {
+            try eventually("a line with \(words)", seconds) {
+                found = process.errors.split(separator: "\n").last { words.allSatisfy($0.contains) }
+                return found != nil
+            }
+        } catch {
+            throw Failure("\(error) in: \(process.errors)")
+        }
+        return try #require(found)
+    }
+
     /// Ends it as a service manager does.
     func stop() throws -> CommandResult {
         process.signal(SIGTERM)
