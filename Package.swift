@@ -51,8 +51,7 @@ let package = Package(
         .target(name: "Routing", dependencies: ["IP"], swiftSettings: tested),
         .target(name: "Forwarding", dependencies: ["IP", "Routing"], swiftSettings: tested),
         .target(name: "LinuxIO", dependencies: ["CLinux", "IP", "Routing"], swiftSettings: tested),
-        .target(
-            name: "Captures", dependencies: ["CPcap", "Forwarding"], swiftSettings: tested),
+        .target(name: "Captures", dependencies: ["CPcap", "IP"], swiftSettings: tested),
         .target(
             name: "Settings",
             dependencies: ["Forwarding", "IP", "Routing", .product(name: "Yams", package: "Yams")],

@@ -1,15 +1,16 @@
 // pcapng (draft-ietf-opsawg-pcapng), block by block: each packet with its own interface, whose name, link
 // type and resolution the file tells. libpcap tells nothing of interfaces and refuses files of two kinds.
 
-import Forwarding
 import Foundation
+import IP
 
 /// An interface that packets of a capture came in by.
 public struct CaptureInterface: Sendable, Equatable {
     /// nil: the capture does not tell.
     public var name: String?
     public var link: LinkType
-    var snapLength: UInt32
+    /// Bytes of a packet at most; 0: any.
+    var snapLength: UInt32 = 0
     /// Units of a timestamp a second: a power of ten, or of two.
     var unitsPerSecond: UInt64 = 1_000_000
     /// Seconds to be added.
@@ -33,6 +34,63 @@ public struct CaptureInterface: Sendable, Equatable {
     }
 }
 
+// Numbers, and where a field stands from its block's body, its option or its section on.
+
+/// Kinds of blocks.
+private enum BlockKind {
+    static let section: UInt32 = 0x0a0d_0d0a
+    static let interface: UInt32 = 1
+    /// Obsolete: its interface has 16 bits.
+    static let packet: UInt32 = 2
+    static let simplePacket: UInt32 = 3
+    static let enhancedPacket: UInt32 = 6
+}
+
+/// Kind and length before the body, the length again behind it.
+private enum BlockField {
+    static let length = 4
+    static let body = 8
+    static let trailerBytes = 4
+    /// Bytes of a block without a body.
+    static let byteCount = body + trailerBytes
+}
+
+/// Behind the byte order.
+private enum SectionField {
+    static let version = 4
+    static let byteCount = 16
+}
+
+private enum InterfaceField {
+    static let linkType = 0
+    static let snapLength = 4
+    static let options = 8
+}
+
+private enum PacketField {
+    static let interface = 0
+    static let time = 4
+    static let capturedLength = 12
+    static let wireLength = 16
+    static let bytes = 20
+}
+
+private enum SimplePacketField {
+    static let wireLength = 0
+    static let bytes = 4
+}
+
+private enum InterfaceOption {
+    static let end: UInt16 = 0
+    static let name: UInt16 = 2
+    /// `if_tsresol`.
+    static let resolution: UInt16 = 9
+    /// `if_tsoffset`.
+    static let timeOffset: UInt16 = 14
+    static let length = 2
+    static let value = 4
+}
+
 /// Reads a pcapng file whose first byte has not been taken yet.
 final class CaptureBlocks {
     /// Bytes of a block at most, as libpcap has it, and of a packet.
@@ -47,6 +105,10 @@ final class CaptureBlocks {
     private var body = 0..<0
     private var lastNanoseconds: UInt64 = 0
     private var isFirst = true
+    /// Whether an interface so far has timestamps finer than microseconds.
+    private(set) var isNanosecond = false
+    /// What `next` gives before it reads on.
+    private var pending: Result<Packet?, CaptureError>?
 
     /// Takes the file, which `deinit` closes.
     init(_ file: UnsafeMutablePointer<FILE>) { self.file = file }
@@ -61,16 +123,21 @@ final class CaptureBlocks {
         var wireLength: Int
     }
 
-    /// Goes on until interfaces are known, or the file has ended.
+    /// Goes on to the first packet, or to the end of the file: what stands before is known then.
     func readInterfaces() throws(CaptureError) {
         while interfaces.isEmpty, let kind = try readBlock() {
             if try packet(kind) != nil { throw Self.damage("a packet before its interface") }
         }
         if isFirst { throw Self.damage("the file is empty") }
+        pending = Result { () throws(CaptureError) in try next() }
     }
 
-    /// The next packet, whose bytes are those of `withBytes`; nil at the end of the file.
+    /// The next packet; nil at the end of the file.
     func next() throws(CaptureError) -> Packet? {
+        if let pending {
+            self.pending = nil
+            return try pending.get()
+        }
         while let kind = try readBlock() {
             if let packet = try packet(kind) { return packet }
         }
@@ -117,12 +184,11 @@ final class CaptureBlocks {
     /// The kind of the next block, whose body is then at hand; nil at the end.
     private func readBlock() throws(CaptureError) -> UInt32? {
         block.removeAll(keepingCapacity: true)
-        guard try read(12) else { return nil }
-        let kind = u32(0)
-        let isSection = block[..<4].elementsEqual([0x0a, 0x0d, 0x0d, 0x0a])
+        guard try read(BlockField.byteCount) else { return nil }
+        // The same in either byte order.
+        let isSection = u32(0) == BlockKind.section
         if isSection {
-            // The byte-order magic stands behind the first length.
-            switch Array(block[8..<12]) {
+            switch Array(block[BlockField.body..<BlockField.byteCount]) {
             case [0x4d, 0x3c, 0x2b, 0x1a]: isLittleEndian = true
             case [0x1a, 0x2b, 0x3c, 0x4d]: isLittleEndian = false
             default: throw Self.damage("a section without a byte order")
@@ -132,87 +198,90 @@ final class CaptureBlocks {
             throw Self.damage("it does not begin with a section")
         }
         isFirst = false
-        let length = Int(u32(4))
-        guard length >= 12, length % 4 == 0, length <= Self.blockBytesMax else {
+        let length = Int(u32(BlockField.length))
+        guard length >= BlockField.byteCount, length % 4 == 0, length <= Self.blockBytesMax else {
             throw Self.damage("a block of \(length) bytes")
         }
         // A block without a body has its second length in the first twelve bytes.
-        if length > 12 { _ = try read(length - 12) }
-        guard u32(length - 4) == UInt32(length) else {
+        if length > BlockField.byteCount { _ = try read(length - BlockField.byteCount) }
+        body = BlockField.body..<length - BlockField.trailerBytes
+        guard u32(body.upperBound) == UInt32(length) else {
             throw Self.damage("a block with two lengths")
         }
-        body = 8..<length - 4
         if isSection {
-            guard body.count >= 16, u16(12) == 1 else { throw Self.damage("an unknown version") }
+            guard body.count >= SectionField.byteCount, u16(body.lowerBound + SectionField.version) == 1
+            else { throw Self.damage("an unknown version") }
         }
-        return isSection ? 0x0a0d_0d0a : kind
+        return u32(0)
     }
 
     /// A packet, where the block is one; notes an interface, where it is one.
     private func packet(_ kind: UInt32) throws(CaptureError) -> Packet? {
         let start = body.lowerBound
         switch kind {
-        case 1:
+        case BlockKind.interface:
             try describe()
             return nil
-        case 2:
-            guard body.count >= 20 else { throw Self.damage("a short packet block") }
-            return try packet(Int(u16(start)), time: start + 4)
-        case 3:
-            guard body.count >= 4 else { throw Self.damage("a short packet block") }
+        case BlockKind.packet, BlockKind.enhancedPacket:
+            guard body.count >= PacketField.bytes else { throw Self.damage("a short packet block") }
+            let place = start + PacketField.interface
+            let number = kind == BlockKind.packet ? Int(u16(place)) : Int(u32(place))
+            guard number < interfaces.count else {
+                throw Self.damage("a packet of interface \(number), which is not described")
+            }
+            lastNanoseconds = interfaces[number].nanoseconds(u64(start + PacketField.time))
+            return try packet(
+                number, at: start + PacketField.bytes,
+                count: Int(u32(start + PacketField.capturedLength)),
+                wireLength: Int(u32(start + PacketField.wireLength)))
+        case BlockKind.simplePacket:
+            guard body.count >= SimplePacketField.bytes else {
+                throw Self.damage("a short packet block")
+            }
             guard let first = interfaces.first else { throw Self.damage("a packet of no interface") }
             // Without a time of its own.
-            let wire = Int(u32(start))
-            let bound = first.snapLength == 0 ? wire : Int(first.snapLength)
-            let count = min(wire, bound, body.count - 4)
-            return try packet(lastNanoseconds, 0, start + 4, count, wire: wire)
-        case 6:
-            guard body.count >= 20 else { throw Self.damage("a short packet block") }
-            return try packet(Int(u32(start)), time: start + 4)
+            let wireLength = Int(u32(start + SimplePacketField.wireLength))
+            let bound = first.snapLength == 0 ? wireLength : Int(first.snapLength)
+            return try packet(
+                0, at: start + SimplePacketField.bytes,
+                count: min(wireLength, bound, body.count - SimplePacketField.bytes),
+                wireLength: wireLength)
         default: return nil
         }
     }
 
-    private func packet(_ interface: Int, time: Int) throws(CaptureError) -> Packet {
-        guard interface < interfaces.count else {
-            throw Self.damage("a packet of interface \(interface), which is not described")
-        }
-        let now = interfaces[interface].nanoseconds(u64(time))
-        return try packet(
-            now, interface, time + 16, Int(u32(time + 8)), wire: Int(u32(time + 12)))
-    }
-
     private func packet(
-        _ now: UInt64, _ interface: Int, _ start: Int, _ count: Int, wire: Int
+        _ interface: Int, at start: Int, count: Int, wireLength: Int
     ) throws(CaptureError) -> Packet {
         guard count <= body.upperBound - start, count <= Self.packetBytesMax else {
             throw Self.damage("a packet of \(count) bytes")
         }
-        lastNanoseconds = now
         return Packet(
-            nanoseconds: now, interface: interface, bytes: start..<start + count, wireLength: wire)
+            nanoseconds: lastNanoseconds, interface: interface, bytes: start..<start + count,
+            wireLength: wireLength)
     }
 
     /// An interface description block, §4.2.
     private func describe() throws(CaptureError) {
-        guard body.count >= 8 else { throw Self.damage("a short interface block") }
-        let number = u16(body.lowerBound)
-        guard let link = Self.link(number) else {
-            throw CaptureError(message: LinkType.unsupported("\(number)"))
+        guard body.count >= InterfaceField.options else { throw Self.damage("a short interface block") }
+        let number = u16(body.lowerBound + InterfaceField.linkType)
+        guard let link = LinkType(number: UInt32(number)) else {
+            throw .unsupported(linkType: "\(number)")
         }
         var interface = CaptureInterface(
-            name: nil, link: link, snapLength: u32(body.lowerBound + 4))
-        var offset = body.lowerBound + 8
-        while offset + 4 <= body.upperBound {
-            let (code, size) = (u16(offset), Int(u16(offset + 2)))
-            let value = offset + 4
-            guard code != 0, size <= body.upperBound - value else { break }
+            link: link, snapLength: u32(body.lowerBound + InterfaceField.snapLength))
+        var offset = body.lowerBound + InterfaceField.options
+        while offset + InterfaceOption.value <= body.upperBound {
+            let (code, size) = (u16(offset), Int(u16(offset + InterfaceOption.length)))
+            let value = offset + InterfaceOption.value
+            guard code != InterfaceOption.end, size <= body.upperBound - value else { break }
             switch code {
-            case 2:
+            case InterfaceOption.name:
                 let text = block[value..<value + size].prefix { $0 != 0 }
                 if !text.isEmpty { interface.name = String(decoding: text, as: UTF8.self) }
-            case 9 where size == 1: interface.unitsPerSecond = try Self.units(block[value])
-            case 14 where size == 8:
+            case InterfaceOption.resolution where size == 1:
+                interface.unitsPerSecond = try Self.units(block[value])
+            case InterfaceOption.timeOffset where size == 8:
                 // A number as the section writes it: of 32-bit halves the order turns too.
                 let (first, second) = (UInt64(u32(value)), UInt64(u32(value + 4)))
                 interface.offset = Int64(
@@ -221,6 +290,7 @@ final class CaptureBlocks {
             }
             offset = value + (size + 3) & ~3
         }
+        if interface.unitsPerSecond > 1_000_000 { isNanosecond = true }
         interfaces.append(interface)
     }
 
@@ -232,16 +302,5 @@ final class CaptureBlocks {
         }
         if value & 0x80 != 0 { return 1 << UInt64(exponent) }
         return (0..<exponent).reduce(1) { units, _ in units * 10 }
-    }
-
-    /// From LINKTYPE_ values, which for RAW are not libpcap's own.
-    private static func link(_ number: UInt16) -> LinkType? {
-        switch number {
-        case 1: .ethernet
-        case 101, 228, 229: .raw
-        case 113: .linuxCooked
-        case 276: .linuxCooked2
-        default: nil
-        }
     }
 }

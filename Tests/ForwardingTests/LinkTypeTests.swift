@@ -1,8 +1,7 @@
 // The link layers that captures come in.
 
+import IP
 import Testing
-
-@testable import Forwarding
 
 @Suite("Link types")
 struct LinkTypeTests {

@@ -1,6 +1,7 @@
 // How bytes are a frame: which policy, how it came in, its offload header, then link layer and packet.
 
 import Forwarding
+import IP
 import Model
 
 struct FrameInput {
