@@ -25,6 +25,8 @@ static const struct verb { const char *name; int (*run)(char **argv); const char
 	{ "echo", echo_main, "[--port P]" },
 	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U] [--csum-start B --csum-offset B]   (else one frame a line on stdin)" },
 	{ "same", same_main, "NETNS IFACE NETNS IFACE --packets N [--seed N] [--lossy]   (sends into the first, compares at the second)" },
+	{ "stream", stream_main, "NETNS IFACE NETNS [--rate PPS] [--seconds S] [--flows N] [--size INNER-PACKET-BYTES] [--mode M] [--port P]\n"
+		"           (sends into the first, counts at the second what is lost, twice, late or altered)" },
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 

@@ -1,0 +1,501 @@
+# The faults of docs/reliability.md: what is done to a running shuck, how often, and what may come of it.
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from lab import LAB, Problem, Shuck, Stream, held, in_background, run, wait_for
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one run of a fault did to the stream."""
+
+    sent: int
+    lost: int           # between the fault's begin and its repair; of those, `counted` by shuck
+    stray: int          # lost at other times
+    twice: int
+    late: int
+    altered: int
+    silence_ms: float   # the longest time without a packet
+    recovery_ms: float  # from the end of the fault to the last packet that was lost by it, or as measured by the fault
+    counted: int
+    ring: int           # of those, what the kernel had no slot for
+    complaints: list    # what else was not as it should be
+
+
+class Fault:
+    """One row. `inject` is called in the middle of a stream and returns when its cause is gone."""
+
+    name = title = criterion = ""
+    runs, short_runs = 10, 1
+    lost_most, twice_most, recovery_most_ms = 0, 0, 100.0
+    needs_all_counted = False
+    more, devices, offloads = "", "", "off"
+
+    def prepare(self, rig):
+        """Before shuck starts."""
+
+    def begin(self, rig, shuck):
+        """Before the stream starts."""
+
+    def inject(self, rig, shuck):
+        """The fault; returns seconds of recovery if it measured them itself."""
+
+    def check(self, rig, shuck):
+        """After the stream: complaints."""
+        return []
+
+    def stream(self, rig, rate):
+        return Stream(rig, rate)
+
+    def end(self, rig):
+        """After the last run."""
+
+    def shuck(self, rig, binary):
+        return Shuck(rig, binary, self.more, self.devices)
+
+    def once(self, rig, shuck, rate):
+        before = shuck.packets()
+        self.begin(rig, shuck)
+        with self.stream(rig, rate) as stream:
+            start = time.monotonic_ns()
+            measured = self.inject(rig, shuck)
+            end = time.monotonic_ns()
+        result = stream.result
+        complaints = self.check(rig, shuck)
+        wait_for(shuck.is_ready, "shuck to be ready again")
+        after = shuck.packets()
+        refused, ring = (after[k] - before[k] for k in ("dropped", "ringDropped"))
+        began, ended = ((t - result["start_ns"]) / 1e9 for t in (start, end))
+        # A loss window begins with the fault or behind it; a frame that was under way belongs to it.
+        own = [w for w in result["losses"] if w[1] >= began - 0.05 and w[0] <= ended + 1]
+        recovery = measured if measured is not None else max([0.0, *(w[1] - ended for w in own)])
+        return Outcome(
+            sent=result["sent"], lost=sum(w[2] for w in own),
+            stray=result["lost"] - sum(w[2] for w in own), twice=result["twice"], late=result["late"],
+            altered=result["altered"], silence_ms=result["longest_gap_ms"], recovery_ms=1000 * recovery,
+            counted=refused + ring, ring=ring, complaints=complaints)
+
+    def judge(self, outcome, is_quiet=True):
+        """What of an outcome does not meet the row's criterion. A host with other work may overrun the ring, which is
+        counted, and says nothing about times."""
+        found = list(outcome.complaints)
+        spare = 0 if is_quiet else outcome.ring
+        for what, value, most in [
+            ("lost", outcome.lost - spare, self.lost_most), ("lost outside the fault", outcome.stray - spare, 0),
+            ("twice", outcome.twice, self.twice_most), ("late", outcome.late, 0), ("altered", outcome.altered, 0),
+        ]:
+            if most is not None and value > most:
+                found.append(f"{value} {what}, {most} allowed")
+        if is_quiet and self.recovery_most_ms is not None and outcome.recovery_ms > self.recovery_most_ms:
+            found.append(f"recovery {outcome.recovery_ms:.0f} ms, {self.recovery_most_ms:.0f} allowed")
+        if self.needs_all_counted and outcome.counted != outcome.lost:
+            found.append(f"{outcome.lost} lost, shuck counted {outcome.counted}")
+        return found
+
+
+class Reload(Fault):
+    name, title, runs = "F3", "reload, two configurations in turn, 100 at a time", 10
+    criterion = "0 lost, 0 twice; a bad one is refused and changes nothing"
+    count = 100
+
+    def inject(self, rig, shuck):
+        for number in range(self.count):
+            shuck.configure("mss: {ipv4: 1300}" if number % 2 else "reversePath: {mode: feasible}")
+            if shuck.reload()[0] != 200:
+                raise Problem(f"reload {number} was refused")
+        shuck.config.write_text("interfaces: []\n")
+        if shuck.reload()[0] != 409:
+            raise Problem("a bad configuration was not refused")
+        shuck.configure()
+        shuck.reload()
+
+
+class InterfaceDown(Fault):
+    name, title, runs = "F5", "the receiving interface goes down for 200 ms and comes up", 100
+    criterion = "receives again within 100 ms, same ring"
+    short_runs = 2
+
+    def inject(self, rig, shuck):
+        rig.ip("node", "link", "set", "eth0", "down")
+        time.sleep(0.2)
+        rig.ip("node", "link", "set", "eth0", "up")
+        # Its IPv6 address and its routes go with it; whoever configures the host brings them back.
+        rig.batch("node", ROUTES)
+        return wait_for_arrival(shuck)
+
+    lost_most = None
+
+
+# What `ip link set eth0 down` removes from the rig's node.
+ROUTES = """address replace 2001:db8:1::2/64 dev eth0 nodad
+neighbour replace 192.0.2.1 lladdr 02:00:00:00:02:01 dev eth0 nud permanent
+neighbour replace 2001:db8:1::1 lladdr 02:00:00:00:02:01 dev eth0 nud permanent
+route replace default via 192.0.2.1
+route replace default via 2001:db8:1::1
+"""
+
+
+def wait_for_arrival(shuck):
+    """Seconds until shuck injects again."""
+    first = shuck.packets()["injected"]
+    return wait_for(lambda: shuck.packets()["injected"] > first, "packets to be injected again", 10)
+
+
+class InterfaceMadeAgain(Fault):
+    name, title, runs = "F6", "the receiving interface is deleted and made again", 20
+    criterion = "receives from the new one within 200 ms"
+    short_runs, recovery_most_ms, lost_most = 1, 200.0, None
+
+    def inject(self, rig, shuck):
+        rig.ip("node", "link", "delete", "eth0")
+        time.sleep(0.2)
+        rig.ip("node", "link", "add", "eth0", "address", "02:00:00:00:02:02", "type", "veth", "peer", "back",
+               "netns", rig.namespace("balancer"), "address", "02:00:00:00:02:01")
+        rig.batch("balancer", "link set back up\naddress add 192.0.2.1/24 dev back\n"
+                  "address add 2001:db8:1::1/64 dev back nodad\n")
+        rig.batch("node", "link set eth0 up\naddress add 192.0.2.2/24 dev eth0\n" + ROUTES)
+        return wait_for_arrival(shuck)
+
+
+class DeviceDown(Fault):
+    name, title, runs = "F7", "somebody sets the TUN device down", 20
+    criterion = "shuck sets it up again within 100 ms; what it could not inject is counted"
+    lost_most, needs_all_counted = None, True
+
+    def inject(self, rig, shuck):
+        rig.ip("node", "link", "set", "shuck0", "down")
+
+
+class DeviceDeleted(Fault):
+    name, title, runs = "F8", "somebody deletes the TUN device", 20
+    criterion = "made again within 100 ms; what it could not inject is counted"
+    lost_most, needs_all_counted = None, True
+
+    def inject(self, rig, shuck):
+        rig.ip("node", "link", "delete", "shuck0")
+
+
+class PodGone(Fault):
+    name, title, runs = "F9", "the namespace of another pod with a device is deleted", 20
+    criterion = "0 lost to this pod; the namespace is not kept alive; its end noticed within 50 ms"
+    recovery_most_ms = 50.0
+
+    @property
+    def devices(self):
+        return '      - {prefix: 203.0.113.77, device: other0}\n'
+
+    def prepare(self, rig):
+        self.path = f"/run/netns/{rig.namespace('other')}"
+        run("ip", "netns", "add", rig.namespace("other"))
+        self.more = f"devices: [{{name: shuck0}}, {{name: other0, netns: {self.path}}}]"
+
+    def begin(self, rig, shuck):
+        if subprocess.run(["test", "-e", self.path]).returncode:
+            run("ip", "netns", "add", rig.namespace("other"))
+        wait_for(lambda: self.state(shuck) == "up", "the other pod's device")
+
+    def end(self, rig):
+        subprocess.run(["ip", "netns", "delete", rig.namespace("other")], capture_output=True)
+
+    def state(self, shuck):
+        return json.loads(shuck.ask("GET", "/status")[1])["devices"][1]["state"]
+
+    def inject(self, rig, shuck):
+        identity = run("stat", "-Lc", "%i", self.path).strip()
+        run("ip", "netns", "delete", rig.namespace("other"))
+        seconds = wait_for(lambda: self.state(shuck) != "up", "the end of the other pod's device", 5)
+        if any(link.endswith(f"[{identity}]") for link in namespaces_of(shuck.process.pid)):
+            raise Problem("a thread of shuck keeps the namespace alive")
+        return seconds
+
+
+def namespaces_of(process):
+    text = subprocess.run(f"readlink /proc/{process}/task/*/ns/net", shell=True, capture_output=True, text=True)
+    return text.stdout.split()
+
+
+class RouteStorm(Fault):
+    name, title, runs, routes = "F10", "100,000 routes are added and deleted", 5, 100_000
+    criterion = "0 lost; the mirror holds what the kernel holds"
+    lost_most = 0
+
+    def inject(self, rig, shuck):
+        for verb in ("add", "del"):
+            rig.batch("node", "".join(
+                f"route {verb} 10.{100 + i // 65536}.{i // 256 % 256}.{i % 256}/32 via 10.2.1.9\n"
+                for i in range(self.routes)))
+        wait_for(lambda: self.count(shuck) < 100, "the mirror to follow", 30)
+
+    def count(self, shuck):
+        page = shuck.ask("GET", "/metrics")[1]
+        return int(float(next(line for line in page.splitlines() if line.startswith('shuck_routes{family="ipv4"}')).split()[1]))
+
+
+class NoticesLost(RouteStorm):
+    name, title, runs = "F11", "the control thread is held while 100,000 routes change, so that rtnetlink's buffer overflows", 5
+    criterion = "0 lost; the routes are read again and the mirror holds what the kernel holds"
+
+    def inject(self, rig, shuck):
+        before = self.resyncs(shuck)
+        with held(shuck.process.pid):
+            rig.batch("node", "".join(f"route add 10.{100 + i // 65536}.{i // 256 % 256}.{i % 256}/32 via 10.2.1.9\n"
+                                      for i in range(self.routes)))
+        wait_for(lambda: self.count(shuck) > self.routes, "the mirror to follow", 30)
+        if self.resyncs(shuck) == before:
+            raise Problem("no notice was lost: the test proves nothing")
+        rig.batch("node", "".join(f"route del 10.{100 + i // 65536}.{i // 256 % 256}.{i % 256}/32\n"
+                                  for i in range(self.routes)))
+        wait_for(lambda: self.count(shuck) < 100, "the mirror to follow", 30)
+
+    def resyncs(self, shuck):
+        return sum(float(line.split()[1]) for line in shuck.ask("GET", "/metrics")[1].splitlines()
+                   if line.startswith('shuck_routes_resyncs_total{reason="lost"}'))
+
+
+class Stopped(Fault):
+    name, title, runs = "F12", "the process is stopped (SIGSTOP) for 1 s", 10
+    criterion = "what the ring could not hold is lost and counted, nothing else; goes on within 10 ms"
+    lost_most, needs_all_counted, recovery_most_ms = None, True, 10.0
+
+    def inject(self, rig, shuck):
+        shuck.process.send_signal(signal.SIGSTOP)
+        time.sleep(1)
+        shuck.process.send_signal(signal.SIGCONT)
+
+
+class WorkerHeld(Fault):
+    name, title, runs = "F26", "a worker is held (as by a debugger) for 2 s", 10
+    criterion = "status names it; what the ring could not hold is lost and counted, nothing else"
+    lost_most, needs_all_counted, recovery_most_ms = None, True, 10.0
+
+    def inject(self, rig, shuck):
+        with held(thread_named(shuck.process.pid, "shuck-worker-0")):
+            wait_for(lambda: shuck.ask("GET", "/healthz")[0] == 503, "its mention", 4)
+            time.sleep(0.5)
+
+
+def thread_named(process, name):
+    for task in Path(f"/proc/{process}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            return int(task.name)
+    raise Problem(f"process {process} has no thread {name}")
+
+
+class LittleMemory(Fault):
+    name, title, runs = "F15", "its memory is limited to what it uses and 1 MiB more, 3 s", 10
+    criterion = "0 lost, no end"
+    recovery_most_ms = None
+    group = Path("/sys/fs/cgroup/memory/shuck-chaos")
+
+    def prepare(self, rig):
+        if not self.group.parent.exists():
+            raise Problem("not tried: this host has no memory controller of cgroup v1 at /sys/fs/cgroup/memory")
+        self.group.mkdir(exist_ok=True)
+
+    def begin(self, rig, shuck):
+        (self.group / "cgroup.procs").write_text(str(shuck.process.pid))
+
+    def inject(self, rig, shuck):
+        used = int((self.group / "memory.usage_in_bytes").read_text())
+        (self.group / "memory.limit_in_bytes").write_text(str(used + (1 << 20)))
+        time.sleep(3)
+        (self.group / "memory.limit_in_bytes").write_text("-1")
+
+    def end(self, rig):
+        self.group.rmdir()
+
+
+class Contention(Fault):
+    name, title, runs = "F16", "two busy processes beside it for 2 s", 10
+    criterion = "what the ring could not hold is lost and counted, nothing else"
+    lost_most, needs_all_counted, recovery_most_ms = None, True, None
+
+    def inject(self, rig, shuck):
+        with in_background(["sh", "-c", "while :; do :; done"]), in_background(["sh", "-c", "while :; do :; done"]):
+            time.sleep(2)
+
+
+class Malformed(Fault):
+    name, title, runs = "F18", "malformed and random frames beside the stream, 3 s", 10
+    criterion = "0 lost of the stream; no end"
+    recovery_most_ms, lost_most = None, 0
+
+    def inject(self, rig, shuck):
+        chance = random.Random(time.monotonic_ns())
+        frames = []
+        for _ in range(2000):
+            body = bytearray(chance.randbytes(chance.randrange(0, 120)))
+            head = bytes.fromhex("45000054000000004004b692c0000201c0000202")
+            frame = bytearray(bytes.fromhex("0200000002020200000002010800") + head + body)
+            for _ in range(chance.randrange(4)):
+                frame[chance.randrange(14, len(frame))] ^= 1 << chance.randrange(8)
+            frames.append(frame.hex())
+        for _ in range(5):
+            subprocess.run(rig.inside("balancer", LAB, "send-raw", "back"), input="\n".join(frames) + "\n",
+                           text=True, check=True, capture_output=True)
+            time.sleep(0.2)
+
+
+class FragmentFlood(Fault):
+    name, title, runs = "F19", "30,000 first fragments of other datagrams within 1 s", 10
+    criterion = "0 lost of the stream"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        frames = []
+        for number in range(30_000):
+            packet = bytearray(bytes.fromhex("45000054000020004004000000000000c0000202"))
+            packet[4:6] = (number & 0xffff).to_bytes(2, "big")
+            packet[12:16] = bytes([192, 0, 2, 1])
+            packet[10:12] = checksum(packet)
+            frames.append("0200000002020200000002010800" + packet.hex() + "00" * 64)
+        subprocess.run(rig.inside("balancer", LAB, "send-raw", "back"), input="\n".join(frames) + "\n",
+                       text=True, check=True, capture_output=True)
+
+
+def checksum(header):
+    total = sum(int.from_bytes(header[i:i + 2], "big") for i in range(0, len(header), 2))
+    total = (total & 0xffff) + (total >> 16)
+    return (~(total + (total >> 16)) & 0xffff).to_bytes(2, "big")
+
+
+class ErrorStorm(PodGone):
+    name, title, runs = "F20", "20,000 packets that are too big for the pod behind another device", 10
+    criterion = "at most icmp.burst + icmp.ratePerSecond ICMP errors; 0 lost of the stream"
+    recovery_most_ms = None
+    seconds = 2
+
+    def prepare(self, rig):
+        super().prepare(rig)
+        self.more = f"devices: [{{name: shuck0}}, {{name: other0, netns: {self.path}, mtu: 1280}}]"
+
+    def inject(self, rig, shuck):
+        inner = bytearray(bytes.fromhex("4500057800004000401100006336640201020304")) + bytes(1380)
+        inner[12:20] = bytes([198, 51, 100, 2, 203, 0, 113, 77])
+        inner[10:12] = checksum(inner[:20])
+        outer = bytearray(bytes.fromhex("4500058c000040004004000000000000c0000202"))
+        outer[12:16] = bytes([192, 0, 2, 1])
+        outer[10:12] = checksum(outer)
+        before, start = shuck.packets()["replied"], time.monotonic()
+        subprocess.run(rig.inside("balancer", LAB, "send-raw", "back", "--repeat", "20000", "--hex",
+                                  ("0200000002020200000002010800" + (outer + inner).hex())),
+                       check=True, capture_output=True)
+        time.sleep(0.2)
+        errors, most = shuck.packets()["replied"] - before, 50 + 100 * (time.monotonic() - start + 1)
+        if not 0 < errors <= most:
+            raise Problem(f"{errors} ICMP errors, {most:.0f} allowed")
+
+
+class BadConfigurations(Fault):
+    name, title, runs = "F21", "200 damaged configurations, each with a reload", 2
+    criterion = "each refused with its place, or as good as the one before; 0 lost, nothing touched"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        good, chance = shuck.config.read_text(), random.Random(21)
+        for number in range(200):
+            text = list(good)
+            for _ in range(chance.randrange(1, 4)):
+                text[chance.randrange(len(text))] = chance.choice("\0\t{}[]:,-!&*%@`'\"\\ 0aZ\n")
+            # A damaged tunnel may be valid and refuse all traffic, so only what comes before it is damaged.
+            text = "".join(text[:len("interfaces: [eth0]")]) + "\nwrong: " + str(number) + good[len("interfaces: [eth0]"):]
+            shuck.config.write_text(text)
+            status, body = shuck.reload()
+            if status != 409 or f"{shuck.config}:" not in body:
+                raise Problem(f"configuration {number}: {status} {body[:200]}")
+        shuck.config.write_text(good)
+        if shuck.reload()[0] != 200:
+            raise Problem("the good configuration was refused")
+
+
+class SecondInstance(Fault):
+    name, title, runs = "F22", "a second shuck starts with the same configuration", 10
+    criterion = "it ends with exit code 3 and names the first's process; 0 lost, 0 twice"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        second = subprocess.run(shuck.command(), capture_output=True, text=True)
+        if second.returncode != 3 or str(shuck.process.pid) not in second.stderr:
+            raise Problem(f"the second ended with {second.returncode}: {second.stderr[:300]}")
+
+
+class SettingChanged(Fault):
+    name, title, runs = "F23", "somebody sets rp_filter of the device to strict", 20
+    criterion = "set right within 100 ms"
+    lost_most = None
+
+    def inject(self, rig, shuck):
+        rig.do("node", "sysctl", "-qw", "net.ipv4.conf.shuck0.rp_filter=1")
+
+
+class NotForUs(Fault):
+    name, title, runs = "F24", "frames for other hosts, with VLAN tags and of other protocols beside the stream", 10
+    criterion = "none injected; 0 lost, 0 twice of the stream"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        inner = "45000054000000004004b692c0000201c0000202" + "45000040000040004011" + "00" * 60
+        frames = ["0200000009990200000002010800" + inner, "02000000020202000000020181000005" + "0800" + inner,
+                  "0200000002020200000002010806" + "00" * 46]
+        before = shuck.packets()["received"] - shuck.packets()["passed"]
+        subprocess.run(rig.inside("balancer", LAB, "send-raw", "back"), input="\n".join(frames * 2000) + "\n",
+                       text=True, check=True, capture_output=True)
+        self.before = before
+
+
+class FullLog(Fault):
+    name, title, runs = "L1", "the log stands on a full disk while the interface changes 20 times", 3
+    criterion = "0 lost, no end; lines that could not be written are counted"
+    recovery_most_ms = None
+
+    def shuck(self, rig, binary):
+        return Shuck(rig, binary, self.more, self.devices, errors="/dev/full")
+
+    def inject(self, rig, shuck):
+        for number in range(20):
+            rig.ip("node", "link", "set", "cali0", "mtu", 1400 + number)
+            rig.do("node", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            shuck.reload()
+        rig.ip("node", "link", "set", "cali0", "mtu", 1460)
+
+    def check(self, rig, shuck):
+        page = shuck.ask("GET", "/metrics")[1]
+        lines = [line for line in page.splitlines() if line.startswith("shuck_log_lines_dropped_total")]
+        return [] if lines and float(lines[0].split()[1]) > 0 else ["no dropped log line was counted"]
+
+
+class Killed(Fault):
+    name, title, runs = "F1", "the process is killed (SIGKILL) and started again at once", 10
+    criterion = "figure only: one process holds the rings, so what comes meanwhile is lost"
+    lost_most, recovery_most_ms, twice_most = None, None, 0
+
+    def once(self, rig, shuck, rate):
+        with self.stream(rig, rate) as stream:
+            shuck.process.kill()
+            shuck.process.wait()
+            start = time.monotonic()
+            shuck.__enter__()
+            seconds = time.monotonic() - start
+        result = stream.result
+        return Outcome(result["sent"], result["lost"], 0, result["twice"], result["late"], result["altered"],
+                       result["longest_gap_ms"], 1000 * seconds, 0, 0, [])
+
+
+FAULTS = [Killed(), Reload(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(), DeviceDeleted(), PodGone(), RouteStorm(),
+          NoticesLost(), Stopped(), LittleMemory(), Contention(), Malformed(), FragmentFlood(), ErrorStorm(),
+          BadConfigurations(), SecondInstance(), SettingChanged(), NotForUs(), WorkerHeld(), FullLog()]
+
+# Rows that nothing of this is done for yet, and why.
+UNTRIED = [
+    ("F2", "the supervisor is killed", "one process: see F1"),
+    ("F4", "the binary is replaced under load", "one process: a restart costs what F1 does, without its surprise"),
+    ("F13", "the TUN refuses writes (EAGAIN, ENOMEM, a short write)", "no host makes them on demand; `RingTests` and `BatchTests` give the results by hand"),
+    ("F14", "io_uring is refused", "shuck does not run without io_uring yet and says so (`RefusalTests`)"),
+    ("F17", "the clock jumps by a year", "it would move this host's clock; nothing in the packet path reads wall time"),
+    ("F25", "two hours at half load with a random fault every 10 s", "the rows above are run one by one"),
+]
