@@ -103,7 +103,7 @@ def table(counter):
     kernel = counter.column(encapsulated)
     counter.start()
     shuck = counter.column(encapsulated)
-    lines = ["| sent | mode | routed only | kernel | shuck | shuck / kernel | packets to the pod of a burst |",
+    lines = ["| sent | mode | routed only | kernel | shuck | shuck / kernel | packets to the pod per burst |",
              "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
     for load in LOADS:
         for mode in packets.MODES:

@@ -86,7 +86,7 @@ def main():
     columns = [("before: largest of 8 random, 512-byte cells", "largest of 8 random", OLD),
                ("largest of 8 random", "largest of 8 random", NEW), ("random", "random", NEW),
                ("oldest", "oldest", NEW), ("of the 8 oldest the largest", "window", NEW)]
-    print("| sources | a second | gap, ms |", " | ".join(name for name, _, _ in columns), "|")
+    print("| sources | per second | gap, ms |", " | ".join(name for name, _, _ in columns), "|")
     print("| --- " * (3 + len(columns)) + "|")
     cases = [(sources, 30000, gap) for sources in (1, 256, 4096, 60000) for gap in (0.001, 0.01)]
     for sources, rate, gap in cases + [(60000, 300000, 0.01), (256, 1000000, 0.02), (60000, 1000000, 0.02)]:
