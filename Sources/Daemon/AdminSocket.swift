@@ -18,13 +18,12 @@ final class AdminSocket {
         try Self.check(path)
         let group = try admin.group.map(Self.number(of:))
         unlink(path)
-        let number = socket(
-            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        let number = Sockets.open(AF_UNIX, .stream)
         guard number >= 0 else { throw Self.problem(path, errno) }
         // The file that bind(2) makes takes the mode of the socket's own inode, and the umask can only
         // narrow it: no moment at which others may connect.
         fchmod(number, 0o600)
-        guard Self.bind(number, to: path) else {
+        guard UnixAddress(path: path).with({ bind(number, $0, $1) }) == 0 else {
             let failure = errno
             close(number)
             throw Self.problem(path, failure)
@@ -95,10 +94,6 @@ final class AdminSocket {
                     """)
         }
         return entry.pointee.gr_gid
-    }
-
-    private static func bind(_ number: Int32, to path: String) -> Bool {
-        UnixAddress.with(path: path) { Glibc.bind(number, $0, $1) == 0 }
     }
 
     private static func problem(_ path: String, _ number: Int32) -> HostProblem {

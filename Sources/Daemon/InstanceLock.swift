@@ -22,7 +22,7 @@ final class InstanceLock {
                 return
             }
             // A file that others could open says nothing of a shuck: any of them may hold the lock.
-            guard wasOpen, case .none = UnixAddress.listener(path: path), Self.isAt(lock, file) else {
+            guard wasOpen, case .none = UnixAddress(path: path).listener, Self.isAt(lock, file) else {
                 throw Self.held(path, lock, file)
             }
             unlink(lock)
@@ -60,7 +60,7 @@ final class InstanceLock {
 
     /// The process is the kernel's word: a number in a file may be of one that ended long ago.
     private static func held(_ path: String, _ lock: String, _ file: Descriptor) -> HostProblem {
-        let listener = UnixAddress.listener(path: path)
+        let listener = UnixAddress(path: path).listener
         guard case .none = listener else {
             var name = "of another pid namespace"
             var stop = "stop it"

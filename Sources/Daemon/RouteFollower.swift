@@ -142,7 +142,7 @@ struct RouteFollower {
 
     /// Keeps what was told of links.
     /// - Returns: whether routes may have gone or come with a link, of which the kernel does not tell.
-    private mutating func note(_ changes: [LinkChange]) -> Bool {
+    private mutating func note(_ changes: [KernelNotices.LinkChange]) -> Bool {
         var isChanged = false
         for change in changes {
             let old = states[change.index]
@@ -154,7 +154,7 @@ struct RouteFollower {
     }
 
     /// - Returns: false when the mirror cannot be what the kernel has.
-    private func apply(_ change: KernelRouteChange) -> Bool {
+    private func apply(_ change: KernelNotices.RouteChange) -> Bool {
         var route = change.route
         // Since the last dump came, or its nexthop objects changed: another dump is to tell.
         if route.nexthop != 0, route.entry.interfaces.isEmpty, nexthops[route.nexthop] == nil {

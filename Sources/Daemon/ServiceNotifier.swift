@@ -10,30 +10,17 @@ enum ServiceNotifier {
     @discardableResult
     static func notify(_ lines: String...) -> Bool {
         guard let path = ProcessInfo.processInfo.environment["NOTIFY_SOCKET"],
-            path.hasPrefix("/") || path.hasPrefix("@")
+            path.hasPrefix("/") || path.hasPrefix("@"), path.utf8.count < 108
         else { return true }
-        let number = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        let number = Sockets.open(AF_UNIX, .datagram)
         guard number >= 0 else { return false }
         defer { close(number) }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        var bytes = Array(path.utf8)
-        // A leading @ means the abstract namespace.
-        if bytes[0] == UInt8(ascii: "@") { bytes[0] = 0 }
-        let offset = MemoryLayout<sockaddr_un>.offset(of: \.sun_path)!
-        // Never to be taken.
-        guard bytes.count < MemoryLayout<sockaddr_un>.size - offset else { return true }
-        withUnsafeMutableBytes(of: &address) {
-            for (index, byte) in bytes.enumerated() { $0[offset + index] = byte }
-        }
+        let address =
+            path.hasPrefix("@")
+            ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
         let message = Array(lines.joined(separator: "\n").utf8)
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                sendto(
-                    number, message, message.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT), $0,
-                    socklen_t(offset + bytes.count))
-            }
-        } == message.count
+        let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT)
+        return address.with { sendto(number, message, message.count, flags, $0, $1) } == message.count
     }
 
     /// `RELOADING=1` wants the time at which it began (`Type=notify-reload`).

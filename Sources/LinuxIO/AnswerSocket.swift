@@ -14,10 +14,7 @@ public final class AnswerSocket: Sendable {
         // IPPROTO_RAW: the IP header comes with the packet, and nothing is received.
         descriptor = Descriptor(
             try check("socket(SOCK_RAW)", interface, grant: "grant CAP_NET_RAW") {
-                socket(
-                    AF_INET6,
-                    Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-                        | Int32(SOCK_NONBLOCK.rawValue), Int32(IPPROTO_RAW))
+                Sockets.open(AF_INET6, .raw, Int32(IPPROTO_RAW), isNonBlocking: true)
             })
         try descriptor.setOption(
             SOL_SOCKET, Int32(CLINUX_SO_BINDTOIFINDEX), index, "setsockopt(SO_BINDTOIFINDEX)", interface)
@@ -33,12 +30,8 @@ public final class AnswerSocket: Sendable {
         withUnsafeMutableBytes(of: &target.sin6_addr) {
             $0.copyMemory(from: UnsafeRawBufferPointer(start: packet + 24, count: 16))
         }
-        return withUnsafePointer(to: &target) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                sendto(
-                    descriptor.number, packet, count, Int32(MSG_DONTWAIT), $0,
-                    socklen_t(MemoryLayout<sockaddr_in6>.size))
-            }
+        return Sockets.withAddress(target) {
+            sendto(descriptor.number, packet, count, Int32(MSG_DONTWAIT), $0, $1)
         } == count
     }
 }

@@ -83,28 +83,15 @@ public final class Claim {
         let object = "protocol \(protocolNumber)"
         let descriptor = Descriptor(
             try check("socket(SOCK_RAW)", object, grant: "grant CAP_NET_RAW") {
-                socket(
-                    isIPv4 ? AF_INET : AF_INET6,
-                    Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), protocolNumber)
+                Sockets.open(isIPv4 ? AF_INET : AF_INET6, .raw, protocolNumber)
             })
         try SocketFilter.attach(SocketFilter.nothing, to: descriptor, object)
         // The address may come later than we do (a VIP that a routing daemon brings).
         try descriptor.setOption(
             isIPv4 ? SOL_IP : SOL_IPV6, isIPv4 ? IP_FREEBIND : Self.freebindIPv6, Int32(1),
             "setsockopt(IP_FREEBIND)", object)
-        var storage = sockaddr_storage()
-        let length = withUnsafeMutableBytes(of: &storage) { bytes in
-            bytes.storeBytes(of: UInt16(isIPv4 ? AF_INET : AF_INET6), as: UInt16.self)
-            let offset = isIPv4 ? 4 : 8
-            for (index, byte) in address.enumerated() { bytes[offset + index] = byte }
-            return isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
-        }
         try check("bind(SOCK_RAW)", object) {
-            withUnsafePointer(to: &storage) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    bind(descriptor.number, $0, socklen_t(length))
-                }
-            }
+            Sockets.withAddress(ip: address) { bind(descriptor.number, $0, $1) }
         }
         return descriptor
     }
@@ -129,9 +116,11 @@ final class ClsactFilter {
             try netlink.request(object: interface) { message in
                 message.begin(
                     type: RTM_NEWQDISC, flags: UInt16(NLM_F_CREATE | NLM_F_EXCL))
-                message.trafficHeader(
-                    index: index, parent: CLINUX_TC_H_CLSACT, handle: 0xffff_0000,
-                    info: 0)
+                message.extraHeader(tcmsg.self) { traffic in
+                    traffic.tcm_ifindex = index
+                    traffic.tcm_parent = CLINUX_TC_H_CLSACT
+                    traffic.tcm_handle = 0xffff_0000
+                }
                 message.attribute(TCA_KIND, text: "clsact")
             }
         } catch {
@@ -162,9 +151,12 @@ final class ClsactFilter {
     }
 
     private func header(_ message: NetlinkMessage) {
-        message.trafficHeader(
-            index: index, parent: CLINUX_TC_H_MIN_INGRESS_PARENT, handle: handle,
-            info: Self.priority << 16 | UInt32(UInt16(ETH_P_ALL).bigEndian))
+        message.extraHeader(tcmsg.self) { traffic in
+            traffic.tcm_ifindex = index
+            traffic.tcm_parent = CLINUX_TC_H_MIN_INGRESS_PARENT
+            traffic.tcm_handle = handle
+            traffic.tcm_info = Self.priority << 16 | UInt32(UInt16(ETH_P_ALL).bigEndian)
+        }
     }
 
     /// Removes the filter. The discipline stays: others may use it by now, and empty it costs

@@ -4,7 +4,6 @@ import CLinux
 import Glibc
 import IP
 import Routing
-import Synchronization
 
 /// A device as it is now.
 public struct DeviceFacts: Sendable, Equatable {
@@ -31,40 +30,25 @@ public struct DeviceFacts: Sendable, Equatable {
     public static func read(
         _ name: String, address: Prefix, in namespace: NetworkNamespace? = nil
     ) throws(SystemError) -> DeviceFacts? {
-        let (bytes, length) = (address.address.bytes, address.length)
-        guard let namespace else { return try read(name, bytes, length) }
-        let found = Found()
         try namespace.run { () throws(SystemError) in
-            let facts = try read(name, bytes, length)
-            found.facts.withLock { $0 = facts }
+            let index = Int32(if_nametoindex(name))
+            guard index != 0 else { return nil }
+            let netlink = try NetlinkSocket()
+            let answer = try netlink.answer(to: name) { message in
+                message.begin(type: RTM_GETLINK, flags: 0)
+                message.linkHeader(index: index, up: false)
+                message.attribute(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
+            } _: {
+                NetlinkParser.device($0)
+            }
+            guard var facts = answer else { return nil }
+            let (bytes, family) = (address.address.bytes, address.isIPv4 ? AF_INET : AF_INET6)
+            facts.hasAddress = try netlink.addresses(of: index, family: family).contains {
+                $0.bytes == bytes && $0.length == address.length
+            }
+            facts.namespace = NamespaceFacts.read()
+            return facts
         }
-        return found.facts.withLock { $0 }
-    }
-
-    private final class Found: Sendable {
-        let facts = Mutex<DeviceFacts?>(nil)
-    }
-
-    private static func read(
-        _ name: String, _ address: [UInt8], _ length: Int
-    ) throws(SystemError) -> DeviceFacts? {
-        let index = Int32(if_nametoindex(name))
-        guard index != 0 else { return nil }
-        let netlink = try NetlinkSocket()
-        let answer = try netlink.answer(to: name) { message in
-            message.begin(type: RTM_GETLINK, flags: 0)
-            message.linkHeader(index: index, up: false)
-            message.attribute(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_SKIP_STATS))
-        } _: {
-            NetlinkAnswer.device($0)
-        }
-        guard var facts = answer else { return nil }
-        let family = address.count == 4 ? AF_INET : AF_INET6
-        facts.hasAddress = try netlink.addresses(of: index, family: family).contains {
-            $0.bytes == address && $0.length == length
-        }
-        facts.namespace = NamespaceFacts.read()
-        return facts
     }
 }
 

@@ -18,11 +18,7 @@ public final class FilterContext {
         _ = Descriptor(
             try check(
                 "socket(NETLINK_NETFILTER)", "nftables", mend: "load the driver: modprobe nf_tables"
-            ) {
-                socket(
-                    AF_NETLINK, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue),
-                    NETLINK_NETFILTER)
-            })
+            ) { Sockets.open(AF_NETLINK, .raw, NETLINK_NETFILTER) })
         guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
             throw SystemError("nft_ctx_new", "nftables", errno: ENOMEM)
         }

@@ -48,17 +48,17 @@ public final class InterfaceGuard: Sendable {
     /// nil when somebody has the name.
     private static func bound(_ name: String, _ interface: String) throws(SystemError) -> Descriptor? {
         let number = try check("socket(AF_UNIX)", interface) {
-            socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            Sockets.open(AF_UNIX, .stream)
         }
         let descriptor = Descriptor(number)
         // Nobody is ever accepted: that there is a listener, and whose, is all that there is to know.
-        let isBound = UnixAddress.with(abstract: name) { bind(number, $0, $1) == 0 }
+        let isBound = UnixAddress(abstract: name).with { bind(number, $0, $1) == 0 }
         return isBound && listen(number, 16) == 0 ? descriptor : nil
     }
 
     /// Who holds a name and takes frames; nil when nobody does.
     private static func holder(of name: String, _ index: Int32) -> UnixAddress.Peer? {
-        switch UnixAddress.listener(abstract: name) {
+        switch UnixAddress(abstract: name).listener {
         case .none: nil
         case .peer(let peer):
             peer.user == 0 || peer.user == geteuid() || takesFrames(index, user: peer.user)
@@ -103,7 +103,7 @@ public final class InterfaceGuard: Sendable {
         for line in lines {
             guard let place = line.firstRange(of: " @" + prefix) else { continue }
             let text = String(line[place.upperBound...])
-            if case .peer(peer) = UnixAddress.listener(abstract: prefix + text) { return text }
+            if case .peer(peer) = UnixAddress(abstract: prefix + text).listener { return text }
         }
         return nil
     }

@@ -39,25 +39,37 @@ public final class NetworkNamespace {
     }
 
     /// Runs `body` inside, on a new thread that ends with it: this one stays where it is.
-    func run(_ body: @escaping @Sendable () throws(SystemError) -> Void) throws(SystemError) {
-        let outcome = Outcome()
+    func run<R: Sendable>(
+        _ body: @escaping @Sendable () throws(SystemError) -> R
+    ) throws(SystemError) -> R {
+        let outcome = Outcome<R>()
         let (number, path) = (descriptor.number, path)
         let thread = try WorkerThread(name: "shuck-netns") {
             do throws(SystemError) {
                 try checkNegative(
                     "setns", path, grant: "run as root, or grant CAP_SYS_ADMIN",
                     clinux_enter_network(number))
-                try body()
+                let made = try body()
+                outcome.result.withLock { $0 = .success(made) }
             } catch {
-                outcome.failure.withLock { $0 = error }
+                outcome.result.withLock { $0 = .failure(error) }
             }
         }
         thread.join()
-        if let failure = outcome.failure.withLock({ $0 }) { throw failure }
+        return try outcome.result.withLock { $0! }.get()
     }
 
-    private final class Outcome: Sendable {
-        let failure = Mutex<SystemError?>(nil)
+    private final class Outcome<R: Sendable>: Sendable {
+        let result = Mutex<Result<R, SystemError>?>(nil)
+    }
+}
+
+extension Optional<NetworkNamespace> {
+    /// Runs `body` inside; nil: on this thread, where it stands.
+    func run<R: Sendable>(
+        _ body: @escaping @Sendable () throws(SystemError) -> R
+    ) throws(SystemError) -> R {
+        if let self { try self.run(body) } else { try body() }
     }
 }
 

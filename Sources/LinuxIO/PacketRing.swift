@@ -5,39 +5,6 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// What a slot holds, as the kernel left it.
-@frozen
-public struct Slot {
-    /// Where it begins, for `Slots.release`.
-    public let start: UnsafeMutableRawPointer
-    /// The frame's link-layer header; ten bytes before it stands the `virtio_net_hdr`.
-    public let frame: UnsafeMutableRawPointer
-    /// Bytes at `frame`.
-    public let capturedLength: Int
-    /// Bytes that were on the wire.
-    public let wireLength: Int
-    /// Bytes of link-layer header.
-    public let linkLength: Int
-    /// The whole frame did not fit and waits in the socket's queue: `PacketRing.receive`.
-    public let isCopied: Bool
-    /// For this host (`sll_pkttype`), and untagged or of VLAN 0.
-    public let isForUs: Bool
-
-    @inlinable @inline(__always)
-    init(
-        start: UnsafeMutableRawPointer, frame: UnsafeMutableRawPointer, capturedLength: Int,
-        wireLength: Int, linkLength: Int, isCopied: Bool, isForUs: Bool
-    ) {
-        self.start = start
-        self.frame = frame
-        self.capturedLength = capturedLength
-        self.wireLength = wireLength
-        self.linkLength = linkLength
-        self.isCopied = isCopied
-        self.isForUs = isForUs
-    }
-}
-
 public final class PacketRing: @unchecked Sendable {
     // @unchecked: the slots are one worker's; the statistics have a lock.
 
@@ -73,7 +40,7 @@ public final class PacketRing: @unchecked Sendable {
         self.slotCount = slotCount
         byteCount = slotSize * slotCount
         let number = try check("socket(AF_PACKET)", interface, grant: Self.rawGrant) {
-            socket(AF_PACKET, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            Sockets.open(AF_PACKET, .raw)
         }
         descriptor = Descriptor(number)
         try Self.configure(descriptor, interface, slotSize, slotCount)
@@ -124,13 +91,8 @@ public final class PacketRing: @unchecked Sendable {
         var asked = bytes
         for option in [SO_RCVBUFFORCE, SO_RCVBUF]
         where setsockopt(descriptor.number, SOL_SOCKET, option, &asked, socklen_t(4)) == 0 { break }
-        var granted: Int32 = 0
-        var length = socklen_t(4)
-        guard getsockopt(descriptor.number, SOL_SOCKET, SO_RCVBUF, &granted, &length) == 0 else {
-            return 0
-        }
         // The kernel doubles what is asked, for its own bookkeeping.
-        return Int(granted) / 2
+        return Int(descriptor.option(SOL_SOCKET, SO_RCVBUF, Int32(0)) ?? 0) / 2
     }
 
     private func bindToInterface() throws(SystemError) {
@@ -140,11 +102,7 @@ public final class PacketRing: @unchecked Sendable {
         address.sll_protocol = UInt16(ETH_P_ALL).bigEndian
         address.sll_ifindex = interfaceIndex
         try check("bind(AF_PACKET)", interface) {
-            withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    bind(descriptor.number, $0, socklen_t(MemoryLayout<sockaddr_ll>.size))
-                }
-            }
+            Sockets.withAddress(address) { bind(descriptor.number, $0, $1) }
         }
     }
 
@@ -187,83 +145,16 @@ public final class PacketRing: @unchecked Sendable {
     }
 
     /// Takes a pending socket error (ENETDOWN after the link went down) out of the way.
-    public func clearError() {
-        var error: Int32 = 0
-        var length = socklen_t(4)
-        getsockopt(descriptor.number, SOL_SOCKET, SO_ERROR, &error, &length)
-    }
+    public func clearError() { _ = descriptor.option(SOL_SOCKET, SO_ERROR, Int32(0)) }
 
     /// Frames that the kernel dropped because the ring was full, since it was opened.
     /// The kernel's counter starts again at 0 with each reading, so what was read is added up here.
     public func droppedByKernel() -> UInt64 {
         statistics.withLock { total in
-            var values = tpacket_stats()
-            var length = socklen_t(MemoryLayout<tpacket_stats>.size)
-            if getsockopt(descriptor.number, SOL_PACKET, PACKET_STATISTICS, &values, &length) == 0 {
-                total &+= UInt64(values.tp_drops)
-            }
+            let read = descriptor.option(SOL_PACKET, PACKET_STATISTICS, tpacket_stats())
+            total &+= UInt64(read?.tp_drops ?? 0)
             return total
         }
-    }
-}
-
-/// The mapped ring: trivially copyable, so that the loop counts no references.
-public struct Slots: @unchecked Sendable, BitwiseCopyable {
-    @usableFromInline let memory: UnsafeMutableRawPointer
-    @usableFromInline let size: Int
-    public let count: Int
-
-    @usableFromInline init(memory: UnsafeMutableRawPointer, size: Int, count: Int) {
-        self.memory = memory
-        self.size = size
-        self.count = count
-    }
-
-    /// The frame in a slot, or nil while the slot is the kernel's.
-    @inlinable @inline(__always)
-    public func slot(at index: Int) -> Slot? {
-        let base = memory + index &* size
-        let status = clinux_load_acquire(
-            UnsafePointer(base.assumingMemoryBound(to: UInt32.self)))
-        guard status & UInt32(TP_STATUS_USER) != 0 else { return nil }
-        let header = base.assumingMemoryBound(to: tpacket2_hdr.self)
-        let mac = Int(header.pointee.tp_mac)
-        // sockaddr_ll follows the 32 bytes of the header; at its tenth stands sll_pkttype.
-        let packetType = (base + 42).load(as: UInt8.self)
-        return Slot(
-            start: base, frame: base + mac,
-            capturedLength: min(Int(header.pointee.tp_snaplen), size &- mac),
-            wireLength: Int(header.pointee.tp_len),
-            linkLength: Int(header.pointee.tp_net) &- mac,
-            isCopied: status & UInt32(TP_STATUS_COPY) != 0,
-            // Without a tag beside the frame the kernel writes 0. VLAN 0 is a priority alone.
-            isForUs: packetType == UInt8(PACKET_HOST)
-                && header.pointee.tp_vlan_tci & 0x0fff == 0)
-    }
-
-    /// Whether a slot holds a frame.
-    @inlinable @inline(__always)
-    public func isReady(_ index: Int) -> Bool {
-        let base = memory + index &* size
-        return clinux_load_acquire(UnsafePointer(base.assumingMemoryBound(to: UInt32.self)))
-            & UInt32(TP_STATUS_USER) != 0
-    }
-
-    /// Asks for header and frame's head of the slot fourth behind one ahead of the time they are read.
-    /// Behind the last slot that does nothing.
-    @inlinable @inline(__always)
-    public func prefetch(after start: UnsafeMutableRawPointer) {
-        let slot = start + (4 &* size)
-        clinux_prefetch(slot)
-        clinux_prefetch(slot + 64)
-        clinux_prefetch(slot + 128)
-    }
-
-    /// Gives a slot back to the kernel. Its bytes must not be needed any more.
-    @inlinable @inline(__always)
-    public static func release(_ start: UnsafeMutableRawPointer) {
-        clinux_store_release(
-            start.assumingMemoryBound(to: UInt32.self), UInt32(TP_STATUS_KERNEL))
     }
 }
 
@@ -287,10 +178,8 @@ public final class FanoutGroup {
         try descriptor.setOption(
             SOL_PACKET, PACKET_FANOUT, (type | UInt32(PACKET_FANOUT_FLAG_UNIQUEID)) << 16,
             "setsockopt(PACKET_FANOUT)", interface)
-        var value: UInt32 = 0
-        var length = socklen_t(MemoryLayout<UInt32>.size)
-        try check("getsockopt(PACKET_FANOUT)", interface) {
-            getsockopt(descriptor.number, SOL_PACKET, PACKET_FANOUT, &value, &length)
+        guard let value = descriptor.option(SOL_PACKET, PACKET_FANOUT, UInt32(0)) else {
+            throw SystemError("getsockopt(PACKET_FANOUT)", interface, errno: errno)
         }
         id = UInt16(truncatingIfNeeded: value)
     }

@@ -1,4 +1,4 @@
-// Where workers run: threads, the CPUs of an interface's NUMA node, and memory on that node, through libnuma.
+// Where workers run: the CPUs of an interface's NUMA node, and memory on that node, through libnuma.
 
 import CLinux
 import Glibc
@@ -148,75 +148,5 @@ struct MemoryPolicy: Equatable {
     /// - Returns: false where it is refused.
     func bind(_ start: UnsafeMutableRawPointer, byteCount: Int) -> Bool {
         mbind(start, UInt(byteCount), mode, nodes, UInt(Self.nodeCount + 1), 0) == 0
-    }
-}
-
-/// A thread of our own; nothing of Swift's concurrency pool ever runs on it.
-public final class WorkerThread: @unchecked Sendable {
-    // @unchecked: `handle` is written once, before anybody else can see the object.
-    private var handle = pthread_t()
-
-    private final class Body {
-        let name: String
-        let run: @Sendable () -> Void
-        init(_ name: String, _ run: @escaping @Sendable () -> Void) {
-            self.name = name
-            self.run = run
-        }
-    }
-
-    /// - Parameter name: at most 15 bytes, seen in `ps -L` and `top -H`.
-    public init(name: String, _ run: @escaping @Sendable () -> Void) throws(SystemError) {
-        let body = Unmanaged.passRetained(Body(name, run))
-        let result = pthread_create(
-            &handle, nil,
-            { context in
-                let body = Unmanaged<Body>.fromOpaque(context!).takeRetainedValue()
-                clinux_name_self(body.name)
-                body.run()
-                return nil
-            }, body.toOpaque())
-        guard result == 0 else {
-            body.release()
-            throw SystemError("pthread_create", name, errno: result)
-        }
-    }
-
-    public func join() { pthread_join(handle, nil) }
-
-    /// CPU time that the thread has used; 0 once it has ended.
-    public func cpuNanoseconds() -> UInt64 {
-        var clock = clockid_t()
-        var time = timespec()
-        guard pthread_getcpuclockid(handle, &clock) == 0, clock_gettime(clock, &time) == 0 else {
-            return 0
-        }
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
-}
-
-/// An eventfd: wakes a thread that sleeps on descriptors.
-public final class Wakeup: Sendable {
-    public let descriptor: Descriptor
-
-    public init() throws(SystemError) {
-        descriptor = Descriptor(
-            try check("eventfd", "wakeup") { eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)) })
-    }
-
-    public func signal() {
-        var one: UInt64 = 1
-        _ = write(descriptor.number, &one, 8)
-    }
-
-    /// Sleeps until it is signalled, and clears it.
-    public func wait() {
-        while !Host.waitReadable([descriptor.number], milliseconds: -1)[0] {}
-        clear()
-    }
-
-    public func clear() {
-        var value: UInt64 = 0
-        _ = read(descriptor.number, &value, 8)
     }
 }

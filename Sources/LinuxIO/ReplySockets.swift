@@ -36,11 +36,8 @@ public final class ReplySockets: Sendable {
     private static func open(
         _ family: Int32, _ source: [UInt8]?, _ prepare: (Descriptor) throws(SystemError) -> Void
     ) throws(SystemError) -> Descriptor? {
-        let number = socket(
-            family,
-            Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-                | Int32(SOCK_NONBLOCK.rawValue),
-            Int32(family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6))
+        let number = Sockets.open(
+            family, .raw, Int32(family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6), isNonBlocking: true)
         if number < 0 && errno == EAFNOSUPPORT && source == nil { return nil }
         try check("socket(SOCK_RAW)", "replies") { number }
         let descriptor = Descriptor(number)
@@ -49,7 +46,7 @@ public final class ReplySockets: Sendable {
             try check(
                 "bind", family == AF_INET ? "icmp.source4" : "icmp.source6",
                 mend: "write an address of this host, or auto"
-            ) { withAddress(source) { bind(number, $0, $1) } }
+            ) { Sockets.withAddress(ip: source) { bind(number, $0, $1) } }
         }
         return descriptor
     }
@@ -61,7 +58,7 @@ public final class ReplySockets: Sendable {
         _ pieces: UnsafeMutablePointer<iovec>, _ count: Int, to target: UnsafeRawBufferPointer
     ) -> Int32 {
         guard let descriptor = target.count == 4 ? socket4 : socket6 else { return -EAFNOSUPPORT }
-        let sent = Self.withAddress(Array(target)) { address, length in
+        let sent = Sockets.withAddress(ip: Array(target)) { address, length in
             var message = msghdr()
             message.msg_name = UnsafeMutableRawPointer(mutating: address)
             message.msg_namelen = length
@@ -70,24 +67,5 @@ public final class ReplySockets: Sendable {
             return sendmsg(descriptor.number, &message, Int32(MSG_DONTWAIT))
         }
         return sent < 0 ? -errno : Int32(truncatingIfNeeded: sent)
-    }
-
-    private static func withAddress<T>(
-        _ bytes: [UInt8], _ body: (UnsafePointer<sockaddr>, socklen_t) -> T
-    ) -> T {
-        var storage = sockaddr_storage()
-        let isIPv4 = bytes.count == 4
-        storage.ss_family = sa_family_t(isIPv4 ? AF_INET : AF_INET6)
-        withUnsafeMutableBytes(of: &storage) { memory in
-            // sin_addr stands behind family and port, sin6_addr also behind the flow label.
-            memory.baseAddress!.advanced(by: isIPv4 ? 4 : 8).copyMemory(
-                from: bytes, byteCount: bytes.count)
-        }
-        let length =
-            isIPv4
-            ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
-        return withUnsafePointer(to: &storage) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }
-        }
     }
 }

@@ -85,22 +85,3 @@ private func mendOf(_ error: Int32) -> String? {
     default: nil
     }
 }
-
-/// A descriptor that is closed when its owner goes.
-public final class Descriptor: Sendable {
-    public let number: Int32
-    public init(_ number: Int32) { self.number = number }
-    deinit { close(number) }
-}
-
-extension Descriptor {
-    /// Sets a socket option from a plain value.
-    func setOption<T: BitwiseCopyable>(
-        _ level: Int32, _ name: Int32, _ value: T, _ operation: String, _ object: String
-    ) throws(SystemError) {
-        var value = value
-        try check(operation, object) {
-            setsockopt(number, level, name, &value, socklen_t(MemoryLayout<T>.size))
-        }
-    }
-}

@@ -181,14 +181,32 @@ public final class TunDevice {
         mtu: Int, address: Prefix, in namespace: NetworkNamespace? = nil,
         forwards: Bool = false
     ) throws(SystemError) {
-        let (name, bytes, length) = (name, address.address.bytes, address.length)
-        guard let namespace else {
-            return try Self.configure(
-                name, mtu: mtu, address: bytes, length: length, forwards: forwards)
-        }
+        let name = name
         // A netlink socket speaks to the namespace that its thread stood in when it was made.
         try namespace.run { () throws(SystemError) in
-            try Self.configure(name, mtu: mtu, address: bytes, length: length, forwards: forwards)
+            let (index, bytes) = (Int32(if_nametoindex(name)), address.address.bytes)
+            let netlink = try NetlinkSocket()
+            try netlink.request(object: name) { message in
+                message.begin(type: RTM_NEWLINK, flags: 0)
+                message.linkHeader(index: index, up: true)
+                message.attribute(IFLA_MTU, UInt32(mtu))
+                message.nest(IFLA_AF_SPEC) { message in
+                    message.nest(UInt16(AF_INET)) { message in
+                        message.nest(IFLA_INET_CONF) { message in
+                            message.attribute(UInt16(CLINUX_IPV4_DEVCONF_RP_FILTER), UInt32(2))
+                            if forwards {
+                                message.attribute(UInt16(CLINUX_IPV4_DEVCONF_FORWARDING), UInt32(1))
+                            }
+                        }
+                    }
+                }
+            }
+            try netlink.request(object: name) { message in
+                message.begin(type: RTM_NEWADDR, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
+                message.addressHeader(index: index, bytes: bytes, prefixLength: address.length)
+                message.attribute(IFA_LOCAL, bytes)
+                message.attribute(IFA_ADDRESS, bytes)
+            }
         }
     }
 
@@ -196,73 +214,30 @@ public final class TunDevice {
     public func remove(
         address: Prefix, in namespace: NetworkNamespace? = nil
     ) throws(SystemError) {
-        let (name, bytes, length) = (name, address.address.bytes, address.length)
-        guard let namespace else { return try Self.remove(name, address: bytes, length: length) }
+        let name = name
         try namespace.run { () throws(SystemError) in
-            try Self.remove(name, address: bytes, length: length)
-        }
-    }
-
-    private static func remove(
-        _ name: String, address: [UInt8], length: Int
-    ) throws(SystemError) {
-        let index = Int32(if_nametoindex(name))
-        do throws(SystemError) {
-            try NetlinkSocket().request(object: name) { message in
-                message.begin(type: RTM_DELADDR, flags: 0)
-                message.addressHeader(
-                    index: index, family: address.count == 4 ? AF_INET : AF_INET6,
-                    prefixLength: length)
-                message.attribute(IFA_LOCAL, address)
+            let (index, bytes) = (Int32(if_nametoindex(name)), address.address.bytes)
+            do throws(SystemError) {
+                try NetlinkSocket().request(object: name) { message in
+                    message.begin(type: RTM_DELADDR, flags: 0)
+                    message.addressHeader(index: index, bytes: bytes, prefixLength: address.length)
+                    message.attribute(IFA_LOCAL, bytes)
+                }
+            } catch {
+                if error.errno != EADDRNOTAVAIL { throw error }
             }
-        } catch {
-            if error.errno != EADDRNOTAVAIL { throw error }
         }
     }
 
     /// Switches IPv6 on where it was switched off for this device. By /proc: rtnetlink only shows it.
     public func enableIPv6(in namespace: NetworkNamespace? = nil) throws(SystemError) {
         let path = "/proc/sys/net/ipv6/conf/\(name)/disable_ipv6"
-        guard let namespace else { return try Self.writeZero(path) }
-        // Of /proc/sys/net a thread sees its own namespace's.
-        try namespace.run { () throws(SystemError) in try Self.writeZero(path) }
-    }
-
-    private static func writeZero(_ path: String) throws(SystemError) {
         let mend = "/proc/sys may be read-only here: echo 0 >\(path) outside of the container"
-        let file = Descriptor(
-            try check("open", path, mend: mend) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
-        try check("write", path, mend: mend) { Int32(Glibc.write(file.number, "0\n", 2)) }
-    }
-
-    private static func configure(
-        _ name: String, mtu: Int, address: [UInt8], length: Int, forwards: Bool
-    ) throws(SystemError) {
-        let index = Int32(if_nametoindex(name))
-        let netlink = try NetlinkSocket()
-        try netlink.request(object: name) { message in
-            message.begin(type: RTM_NEWLINK, flags: 0)
-            message.linkHeader(index: index, up: true)
-            message.attribute(IFLA_MTU, UInt32(mtu))
-            message.nest(IFLA_AF_SPEC) { message in
-                message.nest(UInt16(AF_INET)) { message in
-                    message.nest(IFLA_INET_CONF) { message in
-                        message.attribute(
-                            UInt16(CLINUX_IPV4_DEVCONF_RP_FILTER), UInt32(2))
-                        if forwards {
-                            message.attribute(UInt16(CLINUX_IPV4_DEVCONF_FORWARDING), UInt32(1))
-                        }
-                    }
-                }
-            }
-        }
-        try netlink.request(object: name) { message in
-            message.begin(type: RTM_NEWADDR, flags: UInt16(NLM_F_CREATE | NLM_F_REPLACE))
-            message.addressHeader(
-                index: index, family: address.count == 4 ? AF_INET : AF_INET6,
-                prefixLength: length)
-            message.attribute(IFA_LOCAL, address)
-            message.attribute(IFA_ADDRESS, address)
+        // Of /proc/sys/net a thread sees its own namespace's.
+        try namespace.run { () throws(SystemError) in
+            let file = Descriptor(
+                try check("open", path, mend: mend) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
+            try check("write", path, mend: mend) { Int32(Glibc.write(file.number, "0\n", 2)) }
         }
     }
 }

@@ -66,7 +66,7 @@ struct AdminServerTests {
 
     private func connectUnix(_ path: String) throws -> Descriptor {
         let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        try #require(UnixAddress.with(path: path) { connect(number, $0, $1) } == 0)
+        try #require(UnixAddress(path: path).with { connect(number, $0, $1) } == 0)
         return Descriptor(number)
     }
 

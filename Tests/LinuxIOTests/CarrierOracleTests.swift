@@ -202,14 +202,13 @@ private struct CarrierHost {
         do {
             route = try netlink.answer(to: "a route") { message in
                 message.begin(type: RTM_GETROUTE, flags: 0)
-                message.routeHeader(family: address.isIPv4 ? AF_INET : AF_INET6)
-                let header = mnl_nlmsg_get_payload(message.header)!
-                    .assumingMemoryBound(to: rtmsg.self)
-                header.pointee.rtm_dst_len = UInt8(bytes.count * 8)
-                header.pointee.rtm_flags = UInt32(RTM_F_FIB_MATCH)
+                message.extraHeader(rtmsg.self, family: address.isIPv4 ? AF_INET : AF_INET6) { header in
+                    header.rtm_dst_len = UInt8(bytes.count * 8)
+                    header.rtm_flags = UInt32(RTM_F_FIB_MATCH)
+                }
                 message.attribute(RTA_DST.rawValue, bytes)
             } _: {
-                NetlinkAnswer.route($0)
+                NetlinkParser.route($0)
             }
         } catch {
             return nil

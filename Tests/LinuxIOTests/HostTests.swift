@@ -205,18 +205,18 @@ import Testing
             let number = listening.number
             let result =
                 isPath
-                ? UnixAddress.with(path: text) { bind(number, $0, $1) }
-                : UnixAddress.with(abstract: text) { bind(number, $0, $1) }
+                ? UnixAddress(path: text).with { bind(number, $0, $1) }
+                : UnixAddress(abstract: text).with { bind(number, $0, $1) }
             try #require(result == 0 && listen(number, 1) == 0)
-            let found = isPath ? UnixAddress.listener(path: text) : UnixAddress.listener(abstract: text)
+            let found = isPath ? UnixAddress(path: text).listener : UnixAddress(abstract: text).listener
             #expect(found == .peer(UnixAddress.Peer(processID: getpid(), user: geteuid())))
             // A longer one is cut off.
             let other = (isPath ? "/tmp/" : "") + String(repeating: "z", count: 200)
-            #expect(UnixAddress.listener(path: other) == .none)
-            #expect(UnixAddress.listener(abstract: other) == .none)
+            #expect(UnixAddress(path: other).listener == .none)
+            #expect(UnixAddress(abstract: other).listener == .none)
             let whole = MemoryLayout<sockaddr_un>.size
-            #expect(UnixAddress.with(path: other) { Int($1) } == whole)
-            #expect(UnixAddress.with(abstract: other) { Int($1) } == whole)
+            #expect(UnixAddress(path: other).with { Int($1) } == whole)
+            #expect(UnixAddress(abstract: other).with { Int($1) } == whole)
             // As somebody else writes it down: the kernel's own list of them.
             let listed = Host.read("/proc/net/unix")?.split(separator: "\n") ?? []
             #expect(listed.contains { $0.hasSuffix(isPath ? " " + text : " @" + text) })

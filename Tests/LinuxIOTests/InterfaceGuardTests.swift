@@ -58,7 +58,7 @@ struct InterfaceGuardTests {
     private func squat(_ name: String, listening: Bool) throws -> Descriptor {
         try asNobody {
             let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-            try #require(UnixAddress.with(abstract: name) { bind(number, $0, $1) } == 0)
+            try #require(UnixAddress(abstract: name).with { bind(number, $0, $1) } == 0)
             if listening { try #require(listen(number, 0) == 0) }
             return Descriptor(number)
         }
@@ -74,7 +74,7 @@ struct InterfaceGuardTests {
                 let number = socket(
                     AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
                 try #require(number >= 0)
-                _ = UnixAddress.with(abstract: name) { connect(number, $0, $1) }
+                _ = UnixAddress(abstract: name).with { connect(number, $0, $1) }
                 return Descriptor(number)
             }
             let lie = try squat(
@@ -241,7 +241,7 @@ struct InterfaceGuardTests {
                 + (isElsewhere ? attribute(Int(IFLA_LINK_NETNSID), bytes(Int32(0))) : [])
                 + attribute(Int(IFLA_LINKINFO), information)
             let header = [UInt8](repeating: 0, count: 32)
-            let link = (header + attributes).withUnsafeBytes { NetlinkAnswer.link($0) }
+            let link = (header + attributes).withUnsafeBytes { NetlinkParser.link($0) }
             #expect(link?.name == "v5" && link?.kind == kind)
             #expect(link?.lower == lower && link?.vlanID == vlan)
         }

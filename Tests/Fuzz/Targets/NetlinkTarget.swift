@@ -15,18 +15,18 @@ public final class NetlinkTarget: FuzzTarget {
         var found = 0
         var entries: [RouteEntry] = []
         var broken: String?
-        let progress = NetlinkAnswer.walk(bytes, 7, &isConsistent) { message in
+        let progress = NetlinkParser.walk(bytes, 7, &isConsistent) { message in
             found += 1
-            if let link = NetlinkAnswer.link(message), link.name.utf8.count > 3 * message.count {
+            if let link = NetlinkParser.link(message), link.name.utf8.count > 3 * message.count {
                 broken = "a name longer than its message"
             }
-            guard let route = NetlinkAnswer.route(message) else { return }
+            guard let route = NetlinkParser.route(message) else { return }
             let entry = route.entry
             if entry.interfaces.count > message.count || entry.gateways.count != entry.interfaces.count {
                 broken = "more in a route than in its message"
             }
             entries.append(entry)
-            _ = NetlinkAnswer.rule(message)
+            _ = NetlinkParser.rule(message)
         }
         if let broken { throw Violation(broken) }
         guard found * 16 <= input.count else { throw Violation("more messages than bytes") }

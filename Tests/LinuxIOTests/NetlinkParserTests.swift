@@ -8,7 +8,7 @@ import Testing
 
 @testable import LinuxIO
 
-@Suite struct NetlinkAnswerTests {
+@Suite struct NetlinkParserTests {
     /// The bytes of a message.
     private static func message(
         type: Int, flags: UInt16 = 0, sequence: UInt32 = 7, _ build: (inout NetlinkMessage) -> Void
@@ -31,12 +31,12 @@ import Testing
 
     private static func walk(
         _ datagram: [UInt8]
-    ) -> (links: [Int32], progress: NetlinkAnswer.Progress, isConsistent: Bool) {
+    ) -> (links: [Int32], progress: NetlinkParser.Progress, isConsistent: Bool) {
         var isConsistent = true
         var links: [Int32] = []
         let progress = datagram.withUnsafeBytes { bytes in
-            NetlinkAnswer.walk(bytes, 7, &isConsistent) { message in
-                links.append(NetlinkAnswer.link(message)?.index ?? -1)
+            NetlinkParser.walk(bytes, 7, &isConsistent) { message in
+                links.append(NetlinkParser.link(message)?.index ?? -1)
             }
         }
         return (links, progress, isConsistent)
@@ -83,7 +83,7 @@ import Testing
     @Test func anErrorIsToldByItsNumber() {
         let error = Self.message(type: Int(NLMSG_ERROR)) { message in
             // A negative errno, where a link message has its family and type.
-            message.ruleHeader(family: 0)
+            message.extraHeader(fib_rule_hdr.self)
         }
         for number in [EPERM, ENODEV] {
             var bytes = error
@@ -98,11 +98,11 @@ import Testing
         action: Int = Int(FR_ACT_TO_TBL), _ attribute: (NetlinkMessage) -> Void
     ) -> RuleEntry? {
         var bytes = message(type: RTM_NEWRULE) { message in
-            message.ruleHeader(family: AF_INET)
+            message.extraHeader(fib_rule_hdr.self, family: AF_INET)
             attribute(message)
         }
         bytes[16 + 7] = UInt8(action)
-        return bytes.withUnsafeBytes { NetlinkAnswer.rule($0) }
+        return bytes.withUnsafeBytes { NetlinkParser.rule($0) }
     }
 
     @Test func theActionOfARuleIsTold() {
@@ -130,14 +130,14 @@ import Testing
     /// RTM_F_CLONED: of a route that the kernel caches for one destination, with its MTU.
     @Test func aCachedRouteIsNone() {
         for (family, isIPv4) in [(AF_INET, true), (AF_INET6, false)] {
-            var bytes = Self.message(type: RTM_NEWROUTE) { $0.routeHeader(family: family) }
-            let route = bytes.withUnsafeBytes { NetlinkAnswer.route($0) }
+            var bytes = Self.message(type: RTM_NEWROUTE) { $0.extraHeader(rtmsg.self, family: family) }
+            let route = bytes.withUnsafeBytes { NetlinkParser.route($0) }
             #expect(route?.entry.prefix.isIPv4 == isIPv4)
             // rtm_flags, the last word of struct rtmsg.
             withUnsafeBytes(of: UInt32(RTM_F_CLONED)) {
                 bytes.replaceSubrange(24..<28, with: Array($0))
             }
-            #expect(bytes.withUnsafeBytes { NetlinkAnswer.route($0) } == nil)
+            #expect(bytes.withUnsafeBytes { NetlinkParser.route($0) } == nil)
         }
     }
 }

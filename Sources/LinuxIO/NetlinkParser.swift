@@ -5,7 +5,7 @@ import Glibc
 import IP
 import Routing
 
-package enum NetlinkAnswer {
+package enum NetlinkParser {
     package enum Progress: Equatable {
         case more
         case done
@@ -21,26 +21,70 @@ package enum NetlinkAnswer {
         _ datagram: UnsafeRawBufferPointer, _ sequence: UInt32, _ isConsistent: inout Bool,
         _ each: (UnsafeRawBufferPointer) -> Void
     ) -> Progress {
-        var offset = 0
-        while offset + headerBytes <= datagram.count {
-            let header = datagram.loadUnaligned(fromByteOffset: offset, as: nlmsghdr.self)
-            let length = Int(header.nlmsg_len)
-            guard length >= headerBytes, offset + length <= datagram.count else { return .more }
-            let message = UnsafeRawBufferPointer(rebasing: datagram[offset..<offset + length])
-            offset += (length + 3) & ~3
+        for message in Records<UInt32>(datagram, headerBytes: headerBytes) {
+            let header = message.loadUnaligned(as: nlmsghdr.self)
             // The answer to an earlier request, which nobody took.
             guard header.nlmsg_seq == sequence else { continue }
             if header.nlmsg_flags & UInt16(NLM_F_DUMP_INTR) != 0 { isConsistent = false }
             switch Int32(header.nlmsg_type) {
             case NLMSG_DONE: return .done
             case NLMSG_ERROR:
-                guard length >= headerBytes + 4 else { return .failed(EBADMSG) }
+                guard message.count >= headerBytes + 4 else { return .failed(EBADMSG) }
                 let error = message.loadUnaligned(fromByteOffset: headerBytes, as: Int32.self)
                 return .failed(0 &- error)
             default: each(message)
             }
         }
         return .more
+    }
+
+    /// Adds what a datagram of notices tells of.
+    static func read(_ datagram: UnsafeRawBufferPointer, into notices: inout KernelNotices) {
+        for message in Records<UInt32>(datagram, headerBytes: headerBytes) { take(message, into: &notices) }
+    }
+
+    private static func take(_ message: UnsafeRawBufferPointer, into notices: inout KernelNotices) {
+        let header = message.loadUnaligned(as: nlmsghdr.self)
+        switch Int(header.nlmsg_type) {
+        case Int(RTM_NEWLINK), Int(RTM_DELLINK):
+            notices.links = true
+            if let change = linkChange(message, isGone: Int(header.nlmsg_type) == Int(RTM_DELLINK)) {
+                notices.linkChanges.append(change)
+            }
+        case Int(RTM_NEWNETCONF): takeSettings(message, into: &notices)
+        case Int(RTM_NEWADDR): notices.addresses = true
+        case Int(RTM_DELADDR): notices.goneAddresses = true
+        case Int(RTM_NEWRULE), Int(RTM_DELRULE): notices.rules = true
+        case Int(RTM_NEWNEXTHOP), Int(RTM_DELNEXTHOP): notices.nexthops = true
+        case Int(RTM_NEWROUTE), Int(RTM_DELROUTE):
+            guard let route = route(message) else { return }
+            notices.routes.append(
+                KernelNotices.RouteChange(
+                    route: route, isNew: Int(header.nlmsg_type) == Int(RTM_NEWROUTE),
+                    isReplacing: header.nlmsg_flags & UInt16(NLM_F_REPLACE) != 0,
+                    isAppended: header.nlmsg_flags & UInt16(NLM_F_APPEND) != 0))
+        default: break
+        }
+    }
+
+    /// nil when the notice says nothing of a link's state: a bridge's port, or an event of a wireless one.
+    private static func linkChange(
+        _ message: UnsafeRawBufferPointer, isGone: Bool
+    ) -> KernelNotices.LinkChange? {
+        guard let link = link(message), isGone || link.state.operational != nil else { return nil }
+        return KernelNotices.LinkChange(index: link.index, state: isGone ? nil : link.state)
+    }
+
+    /// Settings of a link, of all links, or of those to come.
+    private static func takeSettings(
+        _ message: UnsafeRawBufferPointer, into notices: inout KernelNotices
+    ) {
+        let told = Set(attributes(of: message, after: netconfmsg.self).map(\.type))
+        let forwarding = told.contains(Int(NETCONFA_FORWARDING))
+        if forwarding || told.contains(Int(NETCONFA_RP_FILTER)) { notices.settings = true }
+        // A link that has just come is told of with all of its settings: it has no routes yet.
+        let linkdown = told.contains(Int(NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN))
+        if linkdown, !forwarding { notices.linkdownRule = true }
     }
 
     /// nil when the message is too short to describe a link, or tells of a bridge's port alone.
@@ -52,36 +96,27 @@ package enum NetlinkAnswer {
             index: info.ifi_index, name: "", mtu: 0, isUp: info.ifi_flags & UInt32(IFF_UP) != 0,
             hardwareType: info.ifi_type)
         link.state.flags = info.ifi_flags & LinkState.flagsMask
-        var lower: Int32 = 0
         var isElsewhere = false
-        attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
-            switch Int(type) {
-            case Int(IFLA_IFNAME):
-                link.name = text(value)
-            case Int(IFLA_MTU) where value.count >= 4:
-                link.mtu = Int(value.loadUnaligned(as: UInt32.self))
-            case Int(IFLA_GROUP) where value.count >= 4:
-                link.group = value.loadUnaligned(as: UInt32.self)
-            case Int(IFLA_MASTER) where value.count >= 4:
-                link.master = value.loadUnaligned(as: Int32.self)
-                link.state.master = link.master
-            case Int(IFLA_OPERSTATE) where value.count >= 1: link.state.operational = value[0]
-            case Int(IFLA_CARRIER_CHANGES) where value.count >= 4:
-                link.state.carrierChanges = value.loadUnaligned(as: UInt32.self)
-            case Int(IFLA_LINK) where value.count >= 4:
-                lower = value.loadUnaligned(as: Int32.self)
+        for (type, value) in attributes(of: message, after: ifinfomsg.self) {
+            switch type {
+            case Int(IFLA_IFNAME): link.name = text(value)
+            case Int(IFLA_MTU): link.mtu = Int(word(value))
+            case Int(IFLA_GROUP): link.group = word(value)
+            case Int(IFLA_MASTER): link.master = Int32(bitPattern: word(value))
+            case Int(IFLA_OPERSTATE): link.state.operational = value.first
+            case Int(IFLA_CARRIER_CHANGES): link.state.carrierChanges = word(value)
+            case Int(IFLA_LINK): link.lower = Int32(bitPattern: word(value))
             // It stands on a link of another namespace, whose index says nothing here.
             case Int(IFLA_LINK_NETNSID): isElsewhere = true
-            case Int(IFLA_LINKINFO): information(value, of: &link)
+            case Int(IFLA_LINKINFO): takeInformation(value, into: &link)
             case Int(IFLA_PROP_LIST):
-                attributes(value, from: 0) { type, value in
-                    guard Int(type) == Int(IFLA_ALT_IFNAME) else { return }
-                    link.otherNames.append(text(value))
-                }
+                link.otherNames += attributes(value).filter { $0.type == Int(IFLA_ALT_IFNAME) }
+                    .map { text($0.value) }
             default: break
             }
         }
-        if !isElsewhere { link.lower = lower }
+        link.state.master = link.master
+        if isElsewhere { link.lower = 0 }
         return link
     }
 
@@ -94,8 +129,8 @@ package enum NetlinkAnswer {
         else { return nil }
         // Of an IPv4 address the other end stands in IFA_ADDRESS; IPv6 may have no IFA_LOCAL.
         var (local, other): ([UInt8]?, [UInt8]?) = (nil, nil)
-        attributes(message, after: MemoryLayout<ifaddrmsg>.size) { type, value in
-            switch Int(type) {
+        for (type, value) in attributes(of: message, after: ifaddrmsg.self) {
+            switch type {
             case Int(IFA_LOCAL): local = Array(value)
             case Int(IFA_ADDRESS): other = Array(value)
             default: break
@@ -108,17 +143,16 @@ package enum NetlinkAnswer {
     package static func device(_ message: UnsafeRawBufferPointer) -> DeviceFacts? {
         guard let link = link(message) else { return nil }
         var facts = DeviceFacts(isUp: link.isUp, mtu: link.mtu)
-        attributes(message, after: MemoryLayout<ifinfomsg>.size) { type, value in
-            guard Int(type) == Int(IFLA_AF_SPEC) else { return }
-            attributes(value, from: 0) { family, value in
-                attributes(value, from: 0) { type, values in
-                    if family == UInt16(AF_INET), Int(type) == Int(IFLA_INET_CONF) {
-                        // Counted from 1.
-                        facts.forwardsIPv4 = word(values, CLINUX_IPV4_DEVCONF_FORWARDING - 1) == 1
-                        facts.reversePath = word(values, CLINUX_IPV4_DEVCONF_RP_FILTER - 1)
-                    } else if family == UInt16(AF_INET6), Int(type) == Int(IFLA_INET6_CONF) {
-                        facts.hasIPv6 = word(values, CLINUX_DEVCONF_DISABLE_IPV6) == 0
-                    }
+        let families = attributes(of: message, after: ifinfomsg.self)
+            .filter { $0.type == Int(IFLA_AF_SPEC) }.flatMap { attributes($0.value) }
+        for (family, value) in families {
+            for (type, values) in attributes(value) {
+                if family == Int(AF_INET), type == Int(IFLA_INET_CONF) {
+                    // Counted from 1.
+                    facts.forwardsIPv4 = word(values, CLINUX_IPV4_DEVCONF_FORWARDING - 1) == 1
+                    facts.reversePath = word(values, CLINUX_IPV4_DEVCONF_RP_FILTER - 1)
+                } else if family == Int(AF_INET6), type == Int(IFLA_INET6_CONF) {
+                    facts.hasIPv6 = word(values, CLINUX_DEVCONF_DISABLE_IPV6) == 0
                 }
             }
         }
@@ -131,54 +165,20 @@ package enum NetlinkAnswer {
         return Int(bytes.loadUnaligned(fromByteOffset: offset, as: Int32.self))
     }
 
-    /// nil when the notice says nothing of a link's state: a bridge's port, or an event of a wireless one.
-    package static func linkChange(_ message: UnsafeRawBufferPointer) -> LinkChange? {
-        guard let link = link(message) else { return nil }
-        if type(of: message).type == Int(RTM_DELLINK) {
-            return LinkChange(index: link.index, state: nil)
-        }
-        guard link.state.operational != nil else { return nil }
-        return LinkChange(index: link.index, state: link.state)
-    }
-
-    /// Which settings of a link, of all, or of those to come a `RTM_NEWNETCONF` tells of.
-    package static func settings(
-        _ message: UnsafeRawBufferPointer
-    ) -> (forwarding: Bool, reversePath: Bool, linkdown: Bool) {
-        var told = (forwarding: false, reversePath: false, linkdown: false)
-        guard payload(of: message, as: netconfmsg.self) != nil else { return told }
-        attributes(message, after: MemoryLayout<netconfmsg>.size) { type, _ in
-            switch Int(type) {
-            case Int(NETCONFA_FORWARDING): told.forwarding = true
-            case Int(NETCONFA_RP_FILTER): told.reversePath = true
-            case Int(NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN): told.linkdown = true
-            default: break
-            }
-        }
-        return told
-    }
-
     /// Of `IFLA_LINKINFO`: the kind, a VRF's table, a VLAN's ID.
-    private static func information(_ info: UnsafeRawBufferPointer, of link: inout Link) {
-        var (table, vlan): (UInt32, UInt16?) = (0, nil)
-        attributes(info, from: 0) { type, value in
-            switch Int(type) {
-            case Int(IFLA_INFO_KIND): link.kind = text(value)
-            case Int(IFLA_INFO_DATA):
-                attributes(value, from: 0) { type, value in
-                    // The same number means another thing in each kind.
-                    if Int(type) == Int(IFLA_VRF_TABLE), value.count >= 4 {
-                        table = value.loadUnaligned(as: UInt32.self)
-                    }
-                    if Int(type) == Int(IFLA_VLAN_ID), value.count >= 2 {
-                        vlan = value.loadUnaligned(as: UInt16.self)
-                    }
-                }
-            default: break
+    private static func takeInformation(_ info: UnsafeRawBufferPointer, into link: inout Link) {
+        var data = UnsafeRawBufferPointer(start: nil, count: 0)
+        for (type, value) in attributes(info) {
+            if type == Int(IFLA_INFO_KIND) { link.kind = text(value) }
+            if type == Int(IFLA_INFO_DATA) { data = value }
+        }
+        // The same number means another thing in each kind.
+        for (type, value) in attributes(data) {
+            if link.kind == "vrf", type == Int(IFLA_VRF_TABLE) { link.vrfTable = word(value) }
+            if link.kind == "vlan", type == Int(IFLA_VLAN_ID), value.count >= 2 {
+                link.vlanID = value.loadUnaligned(as: UInt16.self)
             }
         }
-        if link.kind == "vrf" { link.vrfTable = table }
-        if link.kind == "vlan" { link.vlanID = vlan }
     }
 
     private static func text(_ value: UnsafeRawBufferPointer) -> String {
@@ -202,19 +202,16 @@ package enum NetlinkAnswer {
         // Also where a linkdown nexthop does not count, by `ignore_routes_with_linkdown` of its link
         // and family (net/ipv4/fib_semantics.c `fib_nexthop_info`).
         route.isDead = header.rtm_flags & UInt32(RTNH_F_DEAD) != 0
-        attributes(message, after: MemoryLayout<rtmsg>.size) { type, value in
-            switch Int(type) {
+        for (type, value) in attributes(of: message, after: rtmsg.self) {
+            switch type {
             case Int(RTA_DST.rawValue): address = Address(bytes: value)
-            case Int(RTA_TABLE.rawValue) where value.count >= 4:
-                route.entry.table = value.loadUnaligned(as: UInt32.self)
-            case Int(RTA_PRIORITY.rawValue) where value.count >= 4:
-                route.entry.metric = value.loadUnaligned(as: UInt32.self)
+            case Int(RTA_TABLE.rawValue) where value.count >= 4: route.entry.table = word(value)
+            case Int(RTA_PRIORITY.rawValue): route.entry.metric = word(value)
             case Int(RTA_OIF.rawValue) where value.count >= 4:
-                route.entry.interfaces.append(value.loadUnaligned(as: Int32.self))
+                route.entry.interfaces.append(Int32(bitPattern: word(value)))
             case Int(RTA_MULTIPATH.rawValue): route.take(nexthops(value))
             case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue): gateway = hash(value)
-            case Int(RTA_NH_ID.rawValue) where value.count >= 4:
-                route.nexthop = value.loadUnaligned(as: UInt32.self)
+            case Int(RTA_NH_ID.rawValue): route.nexthop = word(value)
             case Int(RTA_SRC.rawValue): route.isSourceSpecific = true
             default: break
             }
@@ -237,26 +234,16 @@ package enum NetlinkAnswer {
 
     /// `struct rtnexthop` list: 2 bytes length, flags, hops, 4 bytes ifindex, then attributes.
     private static func nexthops(_ bytes: UnsafeRawBufferPointer) -> [KernelRoute.Hop] {
-        var hops: [KernelRoute.Hop] = []
-        var offset = 0
-        while offset + 8 <= bytes.count {
-            let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-            guard length >= 8, offset + length <= bytes.count else { break }
+        Records<UInt16>(bytes, headerBytes: 8).map { record in
             var hop = KernelRoute.Hop(
-                interface: bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self),
-                isDead: bytes[offset + 2] & UInt8(RTNH_F_DEAD) != 0)
-            attributes(UnsafeRawBufferPointer(rebasing: bytes[offset + 8..<offset + length]), from: 0) {
-                type, value in
-                switch Int(type) {
-                case Int(RTA_GATEWAY.rawValue), Int(RTA_VIA.rawValue):
-                    hop.gateway = hash(value)
-                default: break
-                }
+                interface: record.loadUnaligned(fromByteOffset: 4, as: Int32.self),
+                isDead: record[2] & UInt8(RTNH_F_DEAD) != 0)
+            for (type, value) in attributes(UnsafeRawBufferPointer(rebasing: record[8...]))
+            where type == Int(RTA_GATEWAY.rawValue) || type == Int(RTA_VIA.rawValue) {
+                hop.gateway = hash(value)
             }
-            hops.append(hop)
-            offset += (length + 3) & ~3
+            return hop
         }
-        return hops
     }
 
     /// nil for another family than IPv4 and IPv6, an action that no lookup takes, and when it is too
@@ -269,13 +256,13 @@ package enum NetlinkAnswer {
         rule.tos = header.tos
         rule.isInverted = header.flags & UInt32(FIB_RULE_INVERT) != 0
         var (table, target) = (UInt32(header.table), UInt32(0))
-        attributes(message, after: MemoryLayout<fib_rule_hdr>.size) { type, value in
-            switch Int(type) {
+        for (type, value) in attributes(of: message, after: fib_rule_hdr.self) {
+            switch type {
             case Int(FRA_DST): rule.to = prefix(value, header.dst_len)
             case Int(FRA_SRC): rule.from = prefix(value, header.src_len)
             case Int(FRA_GOTO): target = word(value)
             case Int(FRA_TABLE): table = word(value)
-            default: select(&rule, Int(type), value)
+            default: select(&rule, type, value)
             }
         }
         switch Int(header.action) {
@@ -338,12 +325,10 @@ package enum NetlinkAnswer {
     package static func nexthop(_ message: UnsafeRawBufferPointer) -> KernelNexthop? {
         guard payload(of: message, as: nhmsg.self) != nil else { return nil }
         var nexthop = KernelNexthop()
-        attributes(message, after: MemoryLayout<nhmsg>.size) { type, value in
-            switch Int(type) {
-            case Int(NHA_ID) where value.count >= 4:
-                nexthop.id = value.loadUnaligned(as: UInt32.self)
-            case Int(NHA_OIF) where value.count >= 4:
-                nexthop.interface = value.loadUnaligned(as: Int32.self)
+        for (type, value) in attributes(of: message, after: nhmsg.self) {
+            switch type {
+            case Int(NHA_ID): nexthop.id = word(value)
+            case Int(NHA_OIF) where value.count >= 4: nexthop.interface = Int32(bitPattern: word(value))
             case Int(NHA_GROUP):
                 // struct nexthop_grp: 4 bytes of id, weight, reserved.
                 nexthop.members = stride(from: 0, to: value.count & ~7, by: 8).map {
@@ -355,25 +340,6 @@ package enum NetlinkAnswer {
         return nexthop
     }
 
-    package static func type(of message: UnsafeRawBufferPointer) -> (type: Int, flags: UInt16) {
-        let header = message.loadUnaligned(as: nlmsghdr.self)
-        return (Int(header.nlmsg_type), header.nlmsg_flags)
-    }
-
-    /// Every message of a datagram of notices.
-    package static func notices(
-        _ datagram: UnsafeRawBufferPointer, _ each: (UnsafeRawBufferPointer) -> Void
-    ) {
-        var offset = 0
-        while offset + headerBytes <= datagram.count {
-            let length = Int(
-                datagram.loadUnaligned(fromByteOffset: offset, as: nlmsghdr.self).nlmsg_len)
-            guard length >= headerBytes, offset + length <= datagram.count else { return }
-            each(UnsafeRawBufferPointer(rebasing: datagram[offset..<offset + length]))
-            offset += (length + 3) & ~3
-        }
-    }
-
     private static func payload<T: BitwiseCopyable>(
         of message: UnsafeRawBufferPointer, as: T.Type
     ) -> T? {
@@ -381,26 +347,42 @@ package enum NetlinkAnswer {
         return message.loadUnaligned(fromByteOffset: headerBytes, as: T.self)
     }
 
-    private static func attributes(
-        _ message: UnsafeRawBufferPointer, after header: Int,
-        _ each: (UInt16, UnsafeRawBufferPointer) -> Void
-    ) {
-        attributes(message, from: headerBytes + ((header + 3) & ~3), each)
+    private typealias Attributes =
+        LazyMapSequence<Records<UInt16>, (type: Int, value: UnsafeRawBufferPointer)>
+
+    /// The attributes of a message, behind the header of its type.
+    private static func attributes<Header>(
+        of message: UnsafeRawBufferPointer, after: Header.Type
+    ) -> Attributes {
+        let start = min(headerBytes + ((MemoryLayout<Header>.size + 3) & ~3), message.count)
+        return attributes(UnsafeRawBufferPointer(rebasing: message[start...]))
     }
 
-    private static func attributes(
-        _ message: UnsafeRawBufferPointer, from start: Int,
-        _ each: (UInt16, UnsafeRawBufferPointer) -> Void
-    ) {
-        var offset = start
-        while offset + 4 <= message.count {
-            let length = Int(message.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-            let type = message.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self)
-            guard length >= 4, offset + length <= message.count else { return }
-            each(
-                type & 0x3fff,
-                UnsafeRawBufferPointer(rebasing: message[offset + 4..<offset + length]))
-            offset += (length + 3) & ~3
+    /// Attributes within a value.
+    private static func attributes(_ value: UnsafeRawBufferPointer) -> Attributes {
+        Records<UInt16>(value, headerBytes: 4).lazy.map { record in
+            let type = Int(record.loadUnaligned(fromByteOffset: 2, as: UInt16.self) & 0x3fff)
+            return (type, UnsafeRawBufferPointer(rebasing: record[4...]))
+        }
+    }
+
+    /// Records one behind the other, each with its length in front, on borders of 4 bytes. One whose length
+    /// leads nowhere is the end.
+    private struct Records<Length: FixedWidthInteger & BitwiseCopyable>: Sequence, IteratorProtocol {
+        private let bytes: UnsafeRawBufferPointer
+        private let headerBytes: Int
+        private var offset = 0
+
+        init(_ bytes: UnsafeRawBufferPointer, headerBytes: Int) {
+            (self.bytes, self.headerBytes) = (bytes, headerBytes)
+        }
+
+        mutating func next() -> UnsafeRawBufferPointer? {
+            guard offset + headerBytes <= bytes.count else { return nil }
+            let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: Length.self))
+            guard length >= headerBytes, offset + length <= bytes.count else { return nil }
+            defer { offset += (length + 3) & ~3 }
+            return UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length])
         }
     }
 }

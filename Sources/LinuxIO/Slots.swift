@@ -1,0 +1,97 @@
+// The slots of an AF_PACKET ring: the kernel fills them, and a worker gives them back.
+
+import CLinux
+import Glibc
+
+/// What a slot holds, as the kernel left it.
+@frozen
+public struct Slot {
+    /// Where it begins, for `Slots.release`.
+    public let start: UnsafeMutableRawPointer
+    /// The frame's link-layer header; ten bytes before it stands the `virtio_net_hdr`.
+    public let frame: UnsafeMutableRawPointer
+    /// Bytes at `frame`.
+    public let capturedLength: Int
+    /// Bytes that were on the wire.
+    public let wireLength: Int
+    /// Bytes of link-layer header.
+    public let linkLength: Int
+    /// The whole frame did not fit and waits in the socket's queue: `PacketRing.receive`.
+    public let isCopied: Bool
+    /// For this host (`sll_pkttype`), and untagged or of VLAN 0.
+    public let isForUs: Bool
+
+    @inlinable @inline(__always)
+    init(
+        start: UnsafeMutableRawPointer, frame: UnsafeMutableRawPointer, capturedLength: Int,
+        wireLength: Int, linkLength: Int, isCopied: Bool, isForUs: Bool
+    ) {
+        self.start = start
+        self.frame = frame
+        self.capturedLength = capturedLength
+        self.wireLength = wireLength
+        self.linkLength = linkLength
+        self.isCopied = isCopied
+        self.isForUs = isForUs
+    }
+}
+
+/// The mapped ring: trivially copyable, so that the loop counts no references.
+public struct Slots: @unchecked Sendable, BitwiseCopyable {
+    @usableFromInline let memory: UnsafeMutableRawPointer
+    @usableFromInline let size: Int
+    public let count: Int
+
+    @usableFromInline init(memory: UnsafeMutableRawPointer, size: Int, count: Int) {
+        self.memory = memory
+        self.size = size
+        self.count = count
+    }
+
+    /// The frame in a slot, or nil while the slot is the kernel's.
+    @inlinable @inline(__always)
+    public func slot(at index: Int) -> Slot? {
+        let base = memory + index &* size
+        let status = clinux_load_acquire(
+            UnsafePointer(base.assumingMemoryBound(to: UInt32.self)))
+        guard status & UInt32(TP_STATUS_USER) != 0 else { return nil }
+        let header = base.assumingMemoryBound(to: tpacket2_hdr.self)
+        let mac = Int(header.pointee.tp_mac)
+        // sockaddr_ll follows the 32 bytes of the header; at its tenth stands sll_pkttype.
+        let packetType = (base + 42).load(as: UInt8.self)
+        return Slot(
+            start: base, frame: base + mac,
+            capturedLength: min(Int(header.pointee.tp_snaplen), size &- mac),
+            wireLength: Int(header.pointee.tp_len),
+            linkLength: Int(header.pointee.tp_net) &- mac,
+            isCopied: status & UInt32(TP_STATUS_COPY) != 0,
+            // Without a tag beside the frame the kernel writes 0. VLAN 0 is a priority alone.
+            isForUs: packetType == UInt8(PACKET_HOST)
+                && header.pointee.tp_vlan_tci & 0x0fff == 0)
+    }
+
+    /// Whether a slot holds a frame.
+    @inlinable @inline(__always)
+    public func isReady(_ index: Int) -> Bool {
+        let base = memory + index &* size
+        return clinux_load_acquire(UnsafePointer(base.assumingMemoryBound(to: UInt32.self)))
+            & UInt32(TP_STATUS_USER) != 0
+    }
+
+    /// Asks for header and frame's head of the slot fourth behind one ahead of the time they are read.
+    /// Behind the last slot that does nothing.
+    @inlinable @inline(__always)
+    public func prefetch(after start: UnsafeMutableRawPointer) {
+        let slot = start + (4 &* size)
+        clinux_prefetch(slot)
+        clinux_prefetch(slot + 64)
+        clinux_prefetch(slot + 128)
+    }
+
+    /// Gives a slot back to the kernel. Its bytes must not be needed any more.
+    @inlinable @inline(__always)
+    public static func release(_ start: UnsafeMutableRawPointer) {
+        clinux_store_release(
+            start.assumingMemoryBound(to: UInt32.self), UInt32(TP_STATUS_KERNEL))
+    }
+}
