@@ -1,4 +1,4 @@
-# The kernel's tunnels beside shuck by instructions a packet, counted in an emulated machine of one CPU.
+# The kernel's tunnels beside shuck by instructions per packet, counted in an emulated machine of one CPU.
 import base64
 import struct
 
@@ -58,7 +58,7 @@ class Counter:
             raise
 
     def count(self, load, frames, family):
-        """Instructions a packet from the sender's system call to the pod's veth, and packets that a burst made."""
+        """Instructions per packet from the sender's system call to the pod's veth, and packets that a burst made."""
         data = b"".join(struct.pack("<I", len(frame)) + frame for frame in frames)
         self.shell.write("/tmp/frames64", base64.encodebytes(data).decode().strip())
         self.shell.run("base64 -d /tmp/frames64 >/tmp/frames")

@@ -13,7 +13,7 @@ from peers import LAB, VIPS, Problem, run
 # Figure: unit, and whether more of it is better.
 FIGURES = {
     "delivered_mpps": ("Mpps", True), "loss_free_mpps": ("Mpps", True), "mbit_per_s": ("Mbit/s", True),
-    "host_cpu_ns": ("ns a packet", False), "worker_cpu_ns": ("ns a packet", False),
+    "host_cpu_ns": ("ns per packet", False), "worker_cpu_ns": ("ns per packet", False),
     "writes_per_packet": ("", False), "memory_mib": ("MiB", False), "idle_cpu": ("% of a core", False),
     "median_us": ("µs", False), "p99_us": ("µs", False), "p999_us": ("µs", False),
 }

@@ -1,4 +1,4 @@
-# What noise cannot move, against a committed baseline: instructions, system calls, writes and allocations a packet.
+# What noise cannot move, against a committed baseline: instructions, system calls, writes and allocations per packet.
 import json
 import os
 import re
@@ -124,7 +124,7 @@ def check_fate(path, fate, counted):
 
 
 def instructions(bench, binary, path):
-    """Instructions a frame in user space, from frame to verdict and in all of the worker; and writes a packet."""
+    """Instructions a frame in user space, from frame to verdict and in all of the worker; and writes per packet."""
     fate = PATHS[path][1]
     out = Path(bench.work) / "callgrind"
     # Only inside the worker's loop: what stands before it is start-up.
@@ -148,12 +148,12 @@ def instructions(bench, binary, path):
     figures = {"instructions to the verdict": verdict / received, "instructions of the worker": total / received,
                "of them for references": references / received}
     if fate == "injected":
-        figures["writes a packet"] = counted["writes"] / counted["injected"]
+        figures["writes per packet"] = counted["writes"] / counted["injected"]
     return figures
 
 
 def calls_and_allocations(bench, binary):
-    """System calls a packet and allocations, by what FRAMES cost more than a quarter of them."""
+    """System calls per packet and allocations, by what FRAMES cost more than a quarter of them."""
     counts = []
     for frames in (FRAMES // 4, FRAMES):
         counted, report = drained(bench, binary, "memcheck", "ipip", "--leak-check=no", "--trace-syscalls=yes",
@@ -164,7 +164,7 @@ def calls_and_allocations(bench, binary):
         counts.append((counted["received"], len(calls),
                        int(re.search(r"([\d,]+) allocs", report)[1].replace(",", ""))))
     few, many = counts
-    return {"system calls a packet": (many[1] - few[1]) / (many[0] - few[0]), "allocations": many[2] - few[2]}
+    return {"system calls per packet": (many[1] - few[1]) / (many[0] - few[0]), "allocations": many[2] - few[2]}
 
 
 def run_gates(bench, binary, rewrite):

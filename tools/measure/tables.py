@@ -26,10 +26,10 @@ BURSTS = "bursts of {}, 900 kpps offered"
 AIMS = (
     Aim("nothing to join: small packets of 1024 flows, delivered", "small, saturated", "shuck", "delivered_mpps", 1.0, True),
     Aim("the same, device in the pod", "small, saturated", "shuck-pod", "delivered_mpps", 1.25, True),
-    Aim("bursts of 8, worker CPU a packet", BURSTS.format(8), "shuck", "worker_cpu_ns", 0.4),
-    Aim("bursts of 64, worker CPU a packet", BURSTS.format(64), "shuck", "worker_cpu_ns", 0.2),
-    Aim("bursts of 8, host CPU a delivered packet", BURSTS.format(8), "shuck", "host_cpu_ns", 0.8),
-    Aim("bursts of 64, host CPU a delivered packet", BURSTS.format(64), "shuck", "host_cpu_ns", 0.8),
+    Aim("bursts of 8, worker CPU per packet", BURSTS.format(8), "shuck", "worker_cpu_ns", 0.4),
+    Aim("bursts of 64, worker CPU per packet", BURSTS.format(64), "shuck", "worker_cpu_ns", 0.2),
+    Aim("bursts of 8, host CPU per delivered packet", BURSTS.format(8), "shuck", "host_cpu_ns", 0.8),
+    Aim("bursts of 64, host CPU per delivered packet", BURSTS.format(64), "shuck", "host_cpu_ns", 0.8),
     Aim("one TCP stream of GSO frames", "one TCP stream", "shuck", "mbit_per_s", 0.8, True),
     Aim("round trip on one CPU, `busyPoll: 0us`, median", "round trip, one CPU, busyPoll 0us", "shuck", "median_us", 1.5),
     Aim("round trip on one CPU, `busyPoll: 0us`, p99", "round trip, one CPU, busyPoll 0us", "shuck", "p99_us", 2.0),
@@ -100,9 +100,9 @@ def peers(rows):
     """The peers beside each other, where nothing can be joined and where all can."""
     known = found(rows)
     columns = [("small, saturated", "delivered_mpps", "each of another flow, Mpps"),
-               ("small, 300 kpps offered", "host_cpu_ns", "the same at 300 kpps, host CPU a packet, ns"),
+               ("small, 300 kpps offered", "host_cpu_ns", "the same at 300 kpps, host CPU per packet, ns"),
                (BURSTS.format(64), "delivered_mpps", "bursts of 64, Mpps"),
-               (BURSTS.format(64), "host_cpu_ns", "the same, host CPU a packet, ns")]
+               (BURSTS.format(64), "host_cpu_ns", "the same, host CPU per packet, ns")]
     if not any(key[0] in (point for point, *_ in columns) for key in known):
         return ""
     names = in_order([row for row in rows if row["point"] == "small, saturated"], "peer")
@@ -123,7 +123,7 @@ def matrix(rows, figure):
 def gates(rows):
     rows = [row for row in rows if row["case"] == "gates"]
     known = found(rows)
-    columns = ("instructions to the verdict", "instructions of the worker", "writes a packet")
+    columns = ("instructions to the verdict", "instructions of the worker", "writes per packet")
     return headed(("path", *columns),
                   [f"| {path} | " + " | ".join(cell(known.get((path, "shuck", column))) for column in columns) + " |"
                    for path in in_order(rows, "point")])
