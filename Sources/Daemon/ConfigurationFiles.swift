@@ -30,8 +30,9 @@ public enum ConfigurationFiles {
     private struct Unreadable: Error { let message: String }
 
     private static func text(of path: String) -> Result<String, Unreadable> {
-        // A pipe is read as a file is; a folder opens, but has no text.
-        guard let file = fopen(path, "re") else {
+        // A pipe is read like a file. A directory opens, but cannot be read.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
             let cause =
                 switch errno {
                 case ENOENT, ENOTDIR: "there is no such file; give one with --config FILE"
@@ -41,16 +42,10 @@ public enum ConfigurationFiles {
                 }
             return .failure(Unreadable(message: cause))
         }
-        defer { fclose(file) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 65_536)
-        while true {
-            let count = fread(&chunk, 1, chunk.count, file)
-            bytes += chunk[..<count]
-            if count < chunk.count { break }
-        }
-        if ferror(file) != 0 {
-            let cause = String(cString: strerror(errno))
+        defer { close(descriptor) }
+        let (bytes, failure) = readWhole(descriptor)
+        if let failure {
+            let cause = String(cString: strerror(failure))
             return .failure(Unreadable(message: "it cannot be read: \(cause)"))
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {

@@ -23,6 +23,7 @@
 
     /// Where a field stands.
     public enum Offset {
+        @inlinable public static var sequenceNumber: Int { 4 }
         @inlinable public static var flags: Int { 13 }
         @inlinable public static var checksum: Int { 16 }
     }
@@ -46,7 +47,7 @@
     @inlinable @inline(__always) init(_ bytes: Bytes) { self.bytes = bytes }
 
     @inlinable @inline(__always) public var ports: Ports { Ports(bytes) }
-    @inlinable @inline(__always) public var sequenceNumber: UInt32 { bytes.u32(4) }
+    @inlinable @inline(__always) public var sequenceNumber: UInt32 { bytes.u32(Offset.sequenceNumber) }
     @inlinable @inline(__always) public var acknowledgmentNumber: UInt32 { bytes.u32(8) }
     /// Bytes of the header, options included.
     @inlinable @inline(__always) public var dataOffset: Int { Int(bytes.u8(12) >> 4) << 2 }

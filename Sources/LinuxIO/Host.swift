@@ -9,14 +9,7 @@ public enum Host {
         let number = open(path, O_RDONLY | O_CLOEXEC)
         guard number >= 0 else { return nil }
         defer { close(number) }
-        var text: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = Glibc.read(number, &chunk, chunk.count)
-            if count < 0 && errno == EINTR { continue }
-            guard count > 0 else { break }
-            text += chunk[..<count]
-        }
+        var text = readWhole(number).bytes
         if text.last == UInt8(ascii: "\n") { text.removeLast() }
         return String(decoding: text, as: UTF8.self)
     }

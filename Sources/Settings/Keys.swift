@@ -374,8 +374,8 @@ extension Codec<UInt8> {
             shape: .choice([.text("name", pattern: "^[a-z0-9]+$"), .number(0...255, unit: "")]),
             read: { field in
                 guard let text = field.text else { return field.wrong("is no protocol; \(mend)") }
-                guard let number = Words.protocolNumber(text) else {
-                    let near = Words.nearest(text, among: Words.protocols.map(\.name))
+                guard let number = ProtocolNumber.number(named: text) else {
+                    let near = Words.nearest(text, among: ProtocolNumber.names.map(\.name))
                     return field.wrong(
                         "is no protocol; \(near.map { "did you mean \($0)?" } ?? mend)")
                 }
@@ -385,7 +385,7 @@ extension Codec<UInt8> {
                 }
                 return number
             },
-            item: { .scalar(Words.protocolText($0)) })
+            item: { .scalar(ProtocolNumber.text($0)) })
     }
 }
 
@@ -393,7 +393,7 @@ extension Section {
     /// Whether a destination's protocol is one of these; true where it is wrong, which is reported there.
     fileprivate func isOf(_ isMeant: (UInt8) -> Bool, orAny: Bool) -> Bool {
         guard let field = self["protocol"], !field.says("any") else { return orAny }
-        guard let number = field.text.flatMap(Words.protocolNumber) else { return true }
+        guard let number = field.text.flatMap(ProtocolNumber.number) else { return true }
         return isMeant(number) || ProtocolNumber.isNest(number)
     }
 }

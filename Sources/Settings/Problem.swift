@@ -15,8 +15,8 @@ struct Position: Hashable, Sendable, Comparable {
 }
 
 /// An error or a warning about a configuration.
-public struct Problem: Sendable, Hashable, CustomStringConvertible {
-    public enum Severity: String, Sendable {
+public struct Problem: Sendable, Hashable, Encodable, CustomStringConvertible {
+    public enum Severity: String, Sendable, Encodable {
         /// The configuration is refused.
         case error
         /// The configuration is accepted; the operator may not have meant it.

@@ -86,27 +86,6 @@ enum Words {
         return overflow ? nil : product
     }
 
-    // MARK: Protocols
-
-    /// Names as in IANA's registry and /etc/protocols.
-    static let protocols: [(name: String, number: UInt8)] = [
-        ("icmp", ProtocolNumber.icmp), ("igmp", ProtocolNumber.igmp), ("ipip", ProtocolNumber.ipv4),
-        ("tcp", ProtocolNumber.tcp), ("udp", ProtocolNumber.udp), ("dccp", ProtocolNumber.dccp),
-        ("ipv6", ProtocolNumber.ipv6), ("gre", ProtocolNumber.gre), ("esp", ProtocolNumber.esp),
-        ("ah", ProtocolNumber.authentication), ("icmpv6", ProtocolNumber.icmpv6),
-        ("ospf", ProtocolNumber.ospf), ("pim", ProtocolNumber.pim), ("vrrp", ProtocolNumber.vrrp),
-        ("l2tp", ProtocolNumber.l2tp), ("sctp", ProtocolNumber.sctp),
-        ("udplite", ProtocolNumber.udplite), ("mpls", ProtocolNumber.mplsInIP),
-    ]
-
-    static func protocolNumber(_ text: String) -> UInt8? {
-        protocols.first { $0.name == text }?.number ?? decimal(text).flatMap(UInt8.init(exactly:))
-    }
-
-    static func protocolText(_ number: UInt8) -> String {
-        protocols.first { $0.number == number }?.name ?? "\(number)"
-    }
-
     // MARK: Ports and CPUs
 
     /// `80` or `8000-8010`.

@@ -44,14 +44,7 @@ struct CheckCommand: ParsableCommand {
     }
 
     private struct Report: Encodable {
-        struct Entry: Encodable {
-            var file: String
-            var line: Int
-            var column: Int
-            var severity: String
-            var message: String
-        }
-        var problems: [Entry]
+        var problems: [Problem]
         /// YAML; absent when there is an error, or with `--diff`.
         var configuration: String?
         /// Only with `--diff`.
@@ -68,12 +61,7 @@ struct CheckCommand: ParsableCommand {
         let (configuration, problems) =
             noHost
             ? ConfigurationFiles.load(file.config) : ConfigurationFiles.loadForHost(file.config)
-        var report = Report(
-            problems: problems.map {
-                Report.Entry(
-                    file: $0.file, line: $0.line, column: $0.column,
-                    severity: $0.severity.rawValue, message: $0.message)
-            })
+        var report = Report(problems: problems)
         if !format.json { try show(problems) }
         if let configuration {
             if !noHost { lookAtHost(configuration, &report) }

@@ -1,4 +1,4 @@
-// shuck reload: what SIGHUP does, but waiting for the outcome.
+// shuck reload: what SIGHUP does, and waits for the outcome.
 
 import ArgumentParser
 
@@ -14,14 +14,13 @@ struct ReloadCommand: ParsableCommand {
         var applied: Bool
         /// Why it was refused.
         var problems: [String]
-        /// What is still to come of one that was applied; absent when nothing is.
+        /// What of an applied configuration is still to come; absent when nothing is.
         var pending: [String]?
     }
 
     func run() throws {
-        // A daemon waits 1 s for its workers, and opens what is new before.
-        let answer = try AdminClient(socketPath: socket.socket)
-            .request("POST", "/reload", seconds: 60)
+        // The daemon opens new resources first, then waits 1 s for its workers.
+        let answer = try socket.client.request("POST", "/reload", seconds: 60)
         guard answer.status == 200 || answer.status == 409 else {
             throw Failure(
                 message: "the shuck at \(socket.socket) answers \(answer.status) to a reload")

@@ -155,58 +155,26 @@ struct ReplayCommand: ParsableCommand {
     }
 
     private func world(_ policy: Policy) throws -> (World, names: [Int32: String]) {
-        var numbers = InterfaceNumbers(policy.interfaces.map(\.name))
-        var tables = TableNumbers()
-        let facts = try HostFacts(routes, &numbers, &tables)
-        let walked = try loadRules(&tables, facts)
-        for note in facts.notes { Output.error("shuck: \(note)") }
+        var host = try HostFiles(routes: routes, rules: rules, interfaces: policy.interfaces.map(\.name))
+        for note in host.notes { Output.error("shuck: \(note)") }
         if routes.isEmpty {
             Output.error("shuck: the reverse path is not checked: there are no --routes")
         } else {
-            warnOfMissingRoutes(facts.entries, policy)
+            warnOfMissingRoutes(host.routes, policy)
+        }
+        let walked = [true, false].flatMap { isIPv4 in
+            host.rules[isIPv4] ?? RuleEntry.kernelDefaults.filter { $0.isIPv4 == isIPv4 }
         }
         let mirror = RouteMirror()
-        mirror.load(facts.entries, rules: walked, groups: facts.groups, vrfs: facts.vrfs)
+        mirror.load(host.routes, rules: walked, groups: host.groups, vrfs: host.vrfs)
         let world = World(
             policy: PolicyTables(policy), routes: routes.isEmpty ? nil : mirror.generation(),
             interfaces: policy.interfaces.map {
                 InterfaceState(
-                    index: numbers.number($0.name), mtu: 1500, reversePath: $0.reversePath,
-                    vrf: facts.vrfOfInterface[$0.name] ?? 0)
+                    index: host.interface($0.name), mtu: 1500, reversePath: $0.reversePath,
+                    vrf: host.vrfOfInterface[$0.name] ?? 0)
             })
-        return (world, facts.names)
-    }
-
-    /// The kernel's own rules for a family of which there is no file.
-    private func loadRules(
-        _ tables: inout TableNumbers, _ facts: HostFacts
-    ) throws -> [RuleEntry] {
-        var found: [Bool: [RuleEntry]] = [:]
-        for path in rules {
-            let (isIPv4, list) = try RuleFile.load(path, &tables)
-            guard found.updateValue(list, forKey: isIPv4) == nil else {
-                throw Failure(
-                    message: "\(path) is a second list of \(isIPv4 ? "IPv4" : "IPv6") rules")
-            }
-        }
-        let remedy = "add the output of `ip -j -d link` to --routes"
-        if facts.names.isEmpty, found.values.joined().contains(where: \.isL3mdev) {
-            Output.error("shuck: l3mdev rules match nothing: no file tells of VRFs; \(remedy)")
-        }
-        if facts.names.isEmpty, found.values.joined().contains(where: { $0.suppressGroup != nil }) {
-            Output.error(
-                """
-                shuck: suppress_ifgroup: no file tells of groups, so every interface is in group 0; \
-                \(remedy)
-                """)
-        }
-        for isIPv4 in [true, false] where !rules.isEmpty && found[isIPv4] == nil {
-            Output.error(
-                "shuck: --rules hold none of \(isIPv4 ? "IPv4" : "IPv6"): the kernel's own are taken")
-        }
-        return [true, false].flatMap { isIPv4 in
-            found[isIPv4] ?? RuleEntry.kernelDefaults.filter { $0.isIPv4 == isIPv4 }
-        }
+        return (world, host.names)
     }
 
     /// One family forgotten looks like an attack.

@@ -1,4 +1,4 @@
-// The command line: one file a verb, and in one place how an error becomes an exit code.
+// The command line: its verbs, and how an error becomes an exit code.
 
 import ArgumentParser
 import Captures
@@ -53,34 +53,4 @@ struct Shuck: ParsableCommand {
             Foundation.exit(code == .validationFailure ? 2 : code.rawValue)
         }
     }
-}
-
-/// Why a verb could not give what it was asked for, in one sentence.
-struct Failure: Error {
-    enum Code: Int32 {
-        case badAnswer = 1
-        /// Not permitted or not supported here.
-        case notHere = 3
-    }
-
-    var code = Code.badAnswer
-    var message: String
-}
-
-struct ConfigurationOption: ParsableArguments {
-    @Option(
-        help: ArgumentHelp(
-            "Configuration file; *.yaml of its .d directory are merged over it.",
-            valueName: "file"))
-    var config = ConfigurationFiles.defaultPath
-}
-
-struct SocketOption: ParsableArguments {
-    @Option(help: ArgumentHelp("The daemon's unix socket.", valueName: "path"))
-    var socket = AdminClient.defaultPath
-}
-
-struct JSONOption: ParsableArguments {
-    @Flag(help: "Print JSON, for scripts.")
-    var json = false
 }

@@ -1,10 +1,9 @@
-// shuck status: the running daemon's facts, once or every second.
+// shuck status: a screen of the running daemon's facts, once or every second.
 
 import ArgumentParser
 import Daemon
 import Foundation
 import IP
-import Routing
 import Settings
 
 struct StatusCommand: ParsableCommand {
@@ -12,18 +11,18 @@ struct StatusCommand: ParsableCommand {
         commandName: "status",
         abstract: "One screen: what is active beside what was asked for, rates, drops, workers.",
         discussion: """
-            The first line says whether it forwards as asked, and if not why. Exit code 1 when it \
-            does not; with --why when the source is refused on an interface that was asked for.
+            The first line says whether the daemon forwards as asked, and if not, why. Exit code 1 \
+            when it does not; with --why, when the source is refused on one of the interfaces.
             """)
 
     @OptionGroup var socket: SocketOption
 
-    @Flag(help: "Show it anew each second, until interrupted.")
+    @Flag(help: "Show it again each second, until interrupted.")
     var watch = false
 
     @Option(
         help: ArgumentHelp(
-            "Say by which rule, table and route an inner source is accepted or refused.",
+            "Say which rule, table and route accept or refuse an inner source.",
             valueName: "address"))
     var why: String?
 
@@ -35,7 +34,8 @@ struct StatusCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "With --why: the inner destination, which rules with `from` meet.",
+            "With --why: the inner destination; `ip rule from` matches it, since the reverse-path "
+                + "lookup swaps the roles.",
             valueName: "address"))
     var destination: String?
 
@@ -55,29 +55,18 @@ struct StatusCommand: ParsableCommand {
         }
     }
 
-    /// What `/status` answered: the text, and what this version reads out of it.
-    private struct Fetched {
-        var text: String
-        var report: StatusReport
-    }
-
     func run() throws {
         if let why { return try explain(why) }
-        var last = try fetch()
-        if !format.json {
-            // Rates need two looks; half a second is long enough to be counted in.
-            usleep(500_000)
-        } else if !watch {
-            try Output.print(last.text, terminator: "")
-            return try judge(last.report)
-        }
-        while true {
-            let next = try fetch()
-            try show(next, after: last.report)
-            guard watch else { return try judge(next.report) }
-            last = next
-            sleep(1)
-        }
+        // Rates need two reports; half a second apart is enough.
+        var last = format.json ? nil : try fetch().report
+        if !format.json { usleep(500_000) }
+        repeat {
+            let (text, report) = try fetch()
+            try Output.print(format.json ? text : screen(report, after: last ?? report), terminator: "")
+            last = report
+            if watch { sleep(1) }
+        } while watch
+        if last?.ready != true { throw ExitCode(1) }
     }
 
     private func explain(_ source: String) throws {
@@ -85,25 +74,24 @@ struct StatusCommand: ParsableCommand {
         query.path = "/why"
         query.queryItems = [("source", source), ("interface", interface), ("destination", destination)]
             .compactMap { name, value in value.map { URLQueryItem(name: name, value: $0) } }
-        let answer = try AdminClient(socketPath: socket.socket).request("GET", query.string ?? "/why")
+        let answer = try socket.client.request("GET", query.string ?? "/why")
+        if answer.status == 404, let interface {
+            throw ValidationError("--interface \(interface) is not configured")
+        }
         guard answer.status == 200,
             let found = try? JSONDecoder().decode(RouteAnswer.self, from: Data(answer.body.utf8))
         else {
-            if answer.status == 404, let interface {
-                throw ValidationError("--interface \(interface) is not configured")
-            }
-            throw Failure(
-                message: "the shuck at \(socket.socket) has no /why: it is another version")
+            throw Failure(message: "the shuck at \(socket.socket) has no /why: it is another version")
         }
-        try Output.print(format.json ? answer.body : WhyScreen(found).text, terminator: "")
+        try Output.print(format.json ? answer.body : found.screen, terminator: "")
         if !found.verdicts.allSatisfy(\.isAccepted) { throw ExitCode(1) }
     }
 
-    private func fetch() throws -> Fetched {
-        let text = try AdminClient(socketPath: socket.socket).get("/status")
+    /// What `/status` answers, and what this version reads out of it.
+    private func fetch() throws -> (text: String, report: StatusReport) {
+        let text = try socket.client.get("/status")
         do {
-            let report = try JSONDecoder().decode(StatusReport.self, from: Data(text.utf8))
-            return Fetched(text: text, report: report)
+            return (text, try JSONDecoder().decode(StatusReport.self, from: Data(text.utf8)))
         } catch {
             throw Failure(
                 message: """
@@ -113,16 +101,10 @@ struct StatusCommand: ParsableCommand {
         }
     }
 
-    private func show(_ next: Fetched, after last: StatusReport) throws {
-        if format.json { return try Output.print(next.text, terminator: "") }
-        let painter = Painter.standardOutput
-        let screen = StatusScreen(now: next.report, before: last, painter: painter).text
-        // Home, then clear to the end: written at once, so that nothing flickers.
+    private func screen(_ report: StatusReport, after last: StatusReport) -> String {
+        let screen = StatusScreen(now: report, before: last, painter: .standardOutput)
+        // Home, then clear to the end; with the text in one write, so that nothing flickers.
         let clear = watch && isatty(STDOUT_FILENO) == 1 ? "\u{1b}[H\u{1b}[J" : ""
-        try Output.print(clear + screen, terminator: "")
-    }
-
-    private func judge(_ report: StatusReport) throws {
-        if !report.ready { throw ExitCode(1) }
+        return clear + screen.text
     }
 }

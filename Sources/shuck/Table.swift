@@ -1,48 +1,24 @@
-// Columns of text for a screen: padding, numbers for people, and colour where it is wanted.
+// Columns of text for a screen, and numbers as people read them.
 
 import Foundation
 
-enum Style: String {
-    case plain = ""
-    case bold = "1"
-    case good = "32"
-    case attention = "33"
-    case bad = "1;31"
-}
-
-/// Colours text on a terminal, unless NO_COLOR (no-color.org) says otherwise.
-struct Painter {
-    let isColoured: Bool
-
-    static var standardOutput: Painter {
-        let refused = ProcessInfo.processInfo.environment["NO_COLOR"].map { !$0.isEmpty } ?? false
-        return Painter(isColoured: isatty(STDOUT_FILENO) == 1 && !refused)
-    }
-
-    func paint(_ text: String, _ style: Style) -> String {
-        isColoured && style != .plain ? "\u{1b}[\(style.rawValue)m\(text)\u{1b}[0m" : text
-    }
-}
-
 struct Table {
-    struct Cell: ExpressibleByStringLiteral, ExpressibleByStringInterpolation {
+    struct Cell: ExpressibleByStringInterpolation {
         var text: String
         var style = Style.plain
 
-        init(_ text: String, _ style: Style = .plain) {
+        init(_ text: String, _ style: Style) {
             self.text = text
             self.style = style
         }
-        init(stringLiteral text: String) { self.init(text) }
+        init(stringLiteral text: String) { self.text = text }
     }
 
-    /// A title that begins with `>` is that of a column of numbers, set to the right.
+    /// A title that begins with `>` is of a column of numbers, which are aligned to the right.
     let titles: [String]
-    var rows: [[Cell]] = []
+    /// Each row has as many cells as there are titles.
+    let rows: [[Cell]]
 
-    init(_ titles: String...) { self.titles = titles }
-
-    /// Each row holds as many cells as there are titles.
     func lines(_ painter: Painter) -> [String] {
         let isNumber = titles.map { $0.hasPrefix(">") }
         let head = titles.map { Cell($0.hasPrefix(">") ? String($0.dropFirst()) : $0, .bold) }
@@ -54,7 +30,7 @@ struct Table {
                 let space = String(repeating: " ", count: widths[column] - cell.text.count)
                 let text = painter.paint(cell.text, cell.style)
                 if isNumber[column] { return space + text }
-                // Nothing stands behind the last column, so no spaces either.
+                // The last column needs no padding.
                 return column == row.count - 1 ? text : text + space
             }.joined(separator: "  ")
         }
@@ -75,7 +51,7 @@ enum Figure {
 
     static func count(_ value: Double) -> String { count(whole(value.rounded())) }
 
-    /// What an answer says may be any number, and none.
+    /// A report may hold any number, also NaN.
     private static func whole(_ value: Double) -> UInt64 {
         value > 0 ? UInt64(exactly: value.rounded(.down)) ?? .max : 0
     }

@@ -1,27 +1,21 @@
-// The answer of `shuck status --why` for people.
+// The answer of `shuck status --why` as text.
 
 import Daemon
 
-struct WhyScreen {
-    private let answer: RouteAnswer
-
-    init(_ answer: RouteAnswer) { self.answer = answer }
-
-    var text: String {
-        var lines = ["source       \(answer.source)" + (answer.destination.map { " to \($0)" } ?? "")]
-        lines.append("rule         \(answer.rule ?? "none leads to a route")")
-        if let table = answer.table { lines.append("table        \(table)") }
-        for (index, route) in answer.routes.enumerated() {
+extension RouteAnswer {
+    var screen: String {
+        var lines = ["source       \(source)" + (destination.map { " to \($0)" } ?? "")]
+        lines.append("rule         \(rule ?? "none leads to a route")")
+        if let table { lines.append("table        \(table)") }
+        for (index, route) in routes.enumerated() {
             lines.append((index == 0 ? "route        " : "also         ") + route)
         }
-        for verdict in answer.verdicts {
+        for verdict in verdicts {
             let word = verdict.isAccepted ? "accepted" : "dropped, \(verdict.reason ?? "")"
             lines.append("\(verdict.interface), \(verdict.mode): \(word)")
         }
-        for rule in answer.passedOver {
-            lines.append("! may match other packets of this source: \(rule)")
-        }
-        if answer.age > 0 { lines.append("! resyncing routes for \(Int(answer.age)) s") }
+        lines += passedOver.map { "! may match other packets of this source: \($0)" }
+        if age > 0 { lines.append("! resyncing routes for \(Int(age)) s") }
         return lines.joined(separator: "\n") + "\n"
     }
 }

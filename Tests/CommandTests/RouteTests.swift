@@ -393,8 +393,8 @@ import Testing
         let cases: [(String, String)] = [
             ("", "r0.json is not what `ip -j route show table all` prints: "),
             ("default via 192.0.2.1\n", "r0.json is not what `ip -j route show table all`"),
-            (#"[{"dev":"eth0"}]"#, #"route 0 has no "dst""#),
-            (#"[{"dst":"::/0"},{"dst":"::/0","metric":"x"}]"#, #"route 1, "metric": Expected"#),
+            (#"[{"dev":"eth0"}]"#, #"r0.json: route 0: it has no "dst""#),
+            (#"[{"dst":"::/0"},{"dst":"::/0","metric":"x"}]"#, #"route 1: "metric" is "x", not a number"#),
             (#"[{"dst":"10.0.0.1/8"}]"#, #"r0.json: route 0: "10.0.0.1/8" is not a destination"#),
         ]
         for (text, message) in cases {
