@@ -1,5 +1,5 @@
-// Inside the emulated machine: asks shuck's socket for each path of standard input, as `shuck status` does for
-// one, and prints the answers as they come.
+// Runs inside the emulated machine: requests each path of standard input from shuck's socket, as `shuck status`
+// does for one path, and prints each answer.
 #include <err.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-# The frames, made from a seed: named ones for each rule, then random ones of the same parts, then damage.
+# The frames, made from a seed: named frames for each rule, then random frames of the same parts, then damage.
 import random
 import struct
 
 import packets as p
 from packets import MODES, ethernet
 
-# As in the file `network`.
+# The same addresses as in the file `network`.
 REMOTE = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 OTHER_REMOTE = {4: "192.0.2.3", 6: "2001:db8:1::3"}
 STRANGER = {4: "192.0.2.66", 6: "2001:db8:1::66"}

@@ -1,4 +1,4 @@
-# The differences from Linux that are meant: the ids of docs/rfc-compliance.md, and when each applies.
+# The intended differences from Linux: the ids of docs/rfc-compliance.md, and when each applies.
 import ipaddress
 from fnmatch import fnmatchcase
 

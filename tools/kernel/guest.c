@@ -1,15 +1,15 @@
-// Inside the emulated machine: sends each frame that the host hands it, and tells what came of it.
+// Runs inside the emulated machine: sends each frame from the host, and reports the result.
 //
-// A message is a kind, a length (both 32 bits, little-endian) and so many bytes. The host sends
-//   frame   to be sent into wire0      packet   to be written to shuck0      `end`, which powers it off
-// The guest sends `version` and `routes` (twice) once, and for each frame or packet what left these devices,
-// then `done`:
+// A message is a kind, a length (both 32 bits, little-endian) and that many bytes. The host sends
+//   frame   to send into wire0         packet   to write to shuck0           `end`, which powers it off
+// The guest sends `version` and `routes` (twice) once. For each frame or packet it sends the packets that left
+// these devices, then `done`:
 //   tunnel  16 bytes of a device's name, and the packet that the tunnel handed to the IP layer
-//   pod     a packet forwarded to the pods      wire     a packet sent back to where the frames come from
+//   pod     a packet forwarded to the pods      wire     a packet sent back towards the balancers
 //
-// Nothing waits for a timer: a marker follows each frame on the same way, and what has not come out before
-// the marker does will not come out. One CPU handles one queue in order; a nest takes the queue once a
-// layer, so two markers follow one another.
+// Nothing waits for a timer: a marker follows each frame on the same path, and no packet comes out after the
+// marker. One CPU handles one queue in order. A nest takes the queue once per layer, so two markers follow
+// each frame.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-# The kernel's tunnels beside shuck by instructions per packet, counted in an emulated machine of one CPU.
+# Instructions per packet of the kernel's tunnels and of shuck, counted in an emulated machine with one CPU.
 import base64
 import struct
 

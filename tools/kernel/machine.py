@@ -1,4 +1,4 @@
-# The emulated machine: Debian's kernel under qemu with a small file system of our own, and the link to it.
+# The emulated machine: Debian's kernel under qemu with our own small file system, and the link to it.
 import fcntl
 import glob
 import os
@@ -12,7 +12,7 @@ import tarfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# What guest.c names so.
+# The message kinds of guest.c.
 END, FRAME, PACKET, VERSION, ROUTES, TUNNEL, POD, WIRE, DONE = range(9)
 MODULES = ["virtio_pci", "virtio_console", "veth", "tun", "ipip", "sit", "ip6_tunnel"]
 PROGRAMS = ["qemu-system-x86_64", "busybox", "cpio", "ip", "ldd", "apt-get", "apt-cache", "dpkg-deb", "nft"]

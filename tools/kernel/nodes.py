@@ -1,4 +1,4 @@
-# shuck itself in an emulated machine of four CPUs on two NUMA nodes, with a NIC on each node, and what must hold.
+# Checks of shuck in an emulated machine with four CPUs on two NUMA nodes, and a NIC on each node.
 import json
 import re
 import shutil

@@ -1,4 +1,4 @@
-# Packets as bytes, with each field free to be wrong, and their parts read back.
+# Builds packets as bytes, where each field may be wrong, and parses them.
 import ipaddress
 import struct
 

@@ -1,6 +1,6 @@
-// Inside the emulated machine: on which NUMA node each page of a process lies.
+// Runs inside the emulated machine: prints the NUMA node of each page of a process.
 //   pages PID
-// For each mapping with pages a line: its name (or `-`), protection, address, then NODE=PAGES for each node.
+// One line per mapping with pages: its name (or `-`), protection, address, then NODE=PAGES per node.
 
 #define _GNU_SOURCE
 #include <errno.h>

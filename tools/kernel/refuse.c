@@ -1,5 +1,5 @@
-// Inside the emulated machine: runs a program whose NUMA system calls are refused, as the seccomp profiles of
-// containers do it.
+// Runs a program inside the emulated machine and refuses its NUMA system calls, like the seccomp profiles of
+// containers.
 //   refuse PROGRAM [ARGUMENT…]
 
 #include <errno.h>

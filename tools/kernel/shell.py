@@ -1,4 +1,4 @@
-# An emulated machine whose shell is driven from here, with NICs whose frames come and go as datagrams.
+# Drives the shell of an emulated machine whose NICs send and receive frames as datagrams.
 import os
 import re
 import socket

@@ -1,12 +1,12 @@
-// Inside the emulated machine: sends frames and counts the machine's instructions until all have come out.
+// Runs inside the emulated machine: sends frames and counts the machine's instructions until all packets come out.
 //   stream DEVICE SINK BURST COUNT HEADERS PAYLOAD FILE
-// FILE holds frames, each behind its length (32 bits, little-endian); they are sent in turn, BURST at once, and each
-// burst is awaited at SINK. Packets may come joined, so PAYLOAD bytes a frame are awaited: what SINK counts without
-// HEADERS bytes a packet. A burst is sent in real time, so that nobody works on a part of it. Prints instructions,
-// packets sent, and packets that SINK received.
+// FILE holds frames, each behind its length (32 bits, little-endian). The program sends them in turn, BURST at once, and
+// waits for each burst at SINK. Packets may arrive coalesced, so it waits for PAYLOAD bytes per frame: the bytes at SINK
+// less HEADERS bytes per packet. It sends a burst with real-time priority, so that nothing handles a part of the burst.
+// It prints instructions, packets sent, and packets that SINK received.
 //
-// Under `-icount shift=0` the time-stamp counter counts instructions of all that runs on the one CPU, kernel
-// and processes. Nothing sleeps here, so that no idle time is counted.
+// Under `-icount shift=0` the time-stamp counter counts all instructions of the one CPU, of kernel and processes. The
+// program never sleeps, so that no idle time counts.
 
 #define _GNU_SOURCE
 #include <errno.h>

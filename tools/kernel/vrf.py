@@ -1,4 +1,4 @@
-# The reverse path with interfaces in VRFs: what `shuck status --why` says, and what the kernel does with a packet.
+# Compares `shuck status --why` with the kernel's treatment of a packet, for interfaces in VRFs.
 import ipaddress
 import itertools
 import json

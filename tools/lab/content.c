@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-// splitmix64 by position: any part can be made without the parts before it.
+// splitmix64 by position: any part can be computed without the parts before it.
 static uint64_t word_at(uint64_t seed, uint64_t index)
 {
 	uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15ull;

@@ -1,6 +1,6 @@
-// The in-kernel peers: a tc ingress program that strips the outer header and lets the kernel route the rest, or hands
-// the packet straight into the pod; and an XDP program that strips before the kernel makes a socket buffer. They check
-// as little as such programs do, so they are the fastest honest comparison.
+// The in-kernel peers. A tc ingress program strips the outer header and lets the kernel route the packet, or redirects
+// it directly into the pod. An XDP program strips before the kernel makes a socket buffer. They check as little as usual
+// programs of this kind, so they are the fastest fair comparison.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -9,7 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-// Linux 6.3; absent from Debian 12's headers. Only they change skb->protocol when the families differ.
+// Linux 6.3; absent from Debian 12's headers. Only these flags change skb->protocol when the families differ.
 #define DECAP_L3_IPV4 (1 << 7)
 #define DECAP_L3_IPV6 (1 << 8)
 

@@ -1,6 +1,6 @@
-// The generator: an XDP program run by BPF_PROG_TEST_RUN on live frames, which writes one encapsulated UDP packet and
-// redirects it into the veth. Frames are recycled with whatever the receiver made of them (a moved Ethernet header, a
-// lower TTL), so every header byte is written anew; only the padding behind the 16 marked bytes is left.
+// The generator: BPF_PROG_TEST_RUN runs this XDP program on live frames. The program writes one encapsulated UDP packet
+// and redirects it into the veth. The kernel recycles frames with the receiver's changes (a moved Ethernet header, a
+// lower TTL), so the program writes every header byte again, but not the padding behind the 16 marked bytes.
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -9,7 +9,7 @@
 // Written by user space before the run.
 struct recipe recipe SEC(".data.recipe") = {};
 
-// Nanoseconds spent on nothing but waiting for the next frame's time: what a measurement of the host's CPU takes off.
+// Nanoseconds spent only on waiting for the next frame's time. A measurement of the host's CPU subtracts them.
 __u64 waited SEC(".data.waited") = 0;
 
 // Where the run stands. One thread runs the program, so plain variables do; counting up needs no division.

@@ -1,6 +1,6 @@
-// The verb generate: small encapsulated UDP packets out of a veth, made by an XDP program on live frames.
-// The other end of the veth must run NAPI, or it takes no XDP frames at all: switch GRO on there (rig up --offloads on or
-// gro does, on the node's eth0), or attach an XDP program.
+// The verb generate: an XDP program on live frames sends small encapsulated UDP packets out of a veth.
+// The other end of the veth must run NAPI, or it accepts no XDP frames: enable GRO there (rig up --offloads on or gro
+// does that on the node's eth0), or attach an XDP program.
 #define _GNU_SOURCE
 #include "lab.h"
 #include "wire.h"

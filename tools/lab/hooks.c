@@ -1,6 +1,6 @@
-// The verbs that put programs on tc hooks: encap (balancer), decap (the in-kernel peer), sink (pod).
-// They hang on clsact, not tcx: it works before Linux 6.6 and outlives the command that attached it, with no pin left
-// in a bpf file system. "detach" or the end of the interface ends them.
+// The verbs that attach programs to tc hooks: encap (balancer), decap (the in-kernel peer), sink (pod).
+// They use clsact, not tcx: clsact works before Linux 6.6, and the program outlives the command without a pin in a
+// bpf file system. "detach" or the removal of the interface removes the program.
 #include "lab.h"
 #include "wire.h"
 #include <bpf/bpf.h>

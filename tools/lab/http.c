@@ -1,5 +1,5 @@
 // The verbs serve (pod), fetch and push (client): deterministic content over HTTP/1.1, down and up, with its SHA-256.
-// Only push loads the decapsulator with bulk data: a download sends acknowledgements through it.
+// Only push sends bulk data through the decapsulator; fetch sends acknowledgements through it.
 #define _GNU_SOURCE
 #include "lab.h"
 #include <errno.h>

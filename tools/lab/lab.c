@@ -1,4 +1,4 @@
-// The lab's one executable: finds the verb, and holds what the verbs share.
+// The lab's only executable: finds the verb, and holds the code that verbs share.
 #include "lab.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,10 +23,10 @@ static const struct verb { const char *name; int (*run)(char **argv); const char
 	{ "digest", digest_main, "--size BYTES [--seed N]" },
 	{ "pingpong", pingpong_main, "ADDR PORT --count N [--size B] [--interval-us U | --rate PER-SECOND] [--timeout-ms T]" },
 	{ "echo", echo_main, "[--port P]" },
-	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U] [--csum-start B --csum-offset B]   (else one frame a line on stdin)" },
+	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U] [--csum-start B --csum-offset B]   (else one frame per line on stdin)" },
 	{ "same", same_main, "NETNS IFACE NETNS IFACE --packets N [--seed N] [--lossy]   (sends into the first, compares at the second)" },
 	{ "stream", stream_main, "NETNS IFACE NETNS [--rate PPS] [--seconds S] [--flows N] [--size INNER-PACKET-BYTES] [--mode M] [--port P]\n"
-		"           (sends into the first, counts at the second what is lost, twice, late or altered)" },
+		"           (sends into the first, counts lost, duplicate, late and changed packets at the second)" },
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 

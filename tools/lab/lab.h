@@ -1,4 +1,4 @@
-// What the lab's verbs share: options, time, failure, addresses, and each verb's entry.
+// Shared by the lab's verbs: options, time, failure, addresses, and each verb's entry.
 #ifndef LAB_H
 #define LAB_H
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-// The verb naive: decapsulation as one writes it in an afternoon. A process for each pair of families blocks in recv on
-// a raw socket and writes what is behind the outer header to a TUN device. It checks nothing, and it can take neither frames
-// that GRO joined nor unfinished checksums.
+// The verb naive: a decapsulator that can be written in an afternoon. One process per pair of families blocks in recv on
+// a raw socket and writes the packet behind the outer header to a TUN device. It checks nothing. It supports neither GRO
+// super-frames nor unfinished checksums.
 #define _GNU_SOURCE
 #include "lab.h"
 #include <errno.h>

@@ -1,4 +1,4 @@
-// The verb send-raw: Ethernet frames exactly as given, for packets no stack would send.
+// The verb send-raw: sends Ethernet frames exactly as given, for packets that no stack would send.
 #include "lab.h"
 #include <ctype.h>
 #include <errno.h>

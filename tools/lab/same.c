@@ -1,7 +1,7 @@
-// The verb same: random encapsulated segments into a forwarder, each compared with what comes out behind it. Flows of all
-// modes, TCP and UDP, in bursts that could be joined, with losses, repetitions, changed places, wrong checksums and
-// every change of a header that ends a run. It knows each packet that must arrive, byte by byte (a router took one from
-// the TTL), and that the packets of a flow must keep their order. --lossy: some may be missing, but none may come late.
+// The verb same: sends random encapsulated segments into a forwarder, and compares each with the packet that comes out.
+// The flows have all modes, TCP and UDP, in bursts that could be coalesced, with losses, duplicates, reordering, wrong
+// checksums and every header change that ends a run. Each expected packet must arrive byte by byte (a router lowers the
+// TTL by one), and a flow must keep its order. --lossy: packets may be missing, but none may be late.
 #define _GNU_SOURCE
 #include "lab.h"
 #include "wire.h"

@@ -1,6 +1,6 @@
-// The sink: a tc ingress program in the pod that counts and drops the generator's packets and passes all else.
-// A joined (GSO) datagram is counted as the packets it stands for, each with its own mark looked at: the cost a packet
-// is then the same whether the forwarder joined or not.
+// The sink: a tc ingress program in the pod that counts and drops the generator's packets and passes all others.
+// It counts each packet within a coalesced (GSO) datagram and reads each mark: so the cost per packet is the same with
+// and without coalescing.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>

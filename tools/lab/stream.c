@@ -1,6 +1,7 @@
-// The verb stream: numbered datagrams at a steady rate into a forwarder, and what became of each. Every datagram holds its
-// number, its flow and bytes that follow from the number, so that the other end counts what is lost, twice, late within its
-// flow, or altered, and says when the losses were. It ends after --seconds, or at SIGINT, and waits for what is under way.
+// The verb stream: sends numbered datagrams at a steady rate into a forwarder, and checks each at the other end. Every
+// datagram holds its number, its flow and bytes derived from the number. The other end counts lost, duplicate, changed and
+// (within the flow) late datagrams, and prints the times of losses. It ends after --seconds, or at SIGINT, and waits for
+// datagrams on their way.
 #define _GNU_SOURCE
 #include "lab.h"
 #include "wire.h"

@@ -1,15 +1,15 @@
-// What the lab's BPF programs and its user-space half agree on: map values, the generator's payload, fixed numbers.
+// Shared by the lab's BPF programs and its user-space code: map values, the generator's payload, fixed numbers.
 #ifndef LAB_WIRE_H
 #define LAB_WIRE_H
 #include <linux/types.h>
 
 enum { ETHERNET = 14, IPV4 = 20, IPV6 = 40, UDP = 8, VIPS_MAX = 64, FLOWS_MAX = 1 << 20, CPUS_MAX = 256, DISCARD_PORT = 9 };
 
-// One VIP of the balancer: what its packets are wrapped in. ECN 0xff = copy the inner bits (RFC 6040, normal mode).
+// The outer header for one VIP of the balancer. ECN 0xff = copy the inner bits (RFC 6040, normal mode).
 struct outer { __u8 family, ttl, ecn, spare; __u8 local[16], remote[16]; };
 
 // The first bytes of every generated UDP payload, big-endian. Magic is GENERATED_TAG and the whole inner length,
-// so that the sink can tell a cut packet from a short one.
+// so that the sink can distinguish a cut packet from a short packet.
 #define GENERATED_TAG 0x5ca1u
 struct generated { __u64 sequence; __u32 flow; __u16 tag, length; };
 
