@@ -1,4 +1,4 @@
-# The cases: which traffic, and which figures are taken of it.
+# The cases: their traffic and their figures.
 import contextlib
 import ipaddress
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from figures import Clock, process_cpu, process_memory
 from peers import LAB, VIPS, Problem, run
 
-# Figure: unit, and whether more of it is better.
+# Figure: unit, and whether more is better.
 FIGURES = {
     "delivered_mpps": ("Mpps", True), "loss_free_mpps": ("Mpps", True), "mbit_per_s": ("Mbit/s", True),
     "host_cpu_ns": ("ns per packet", False), "worker_cpu_ns": ("ns per packet", False),
@@ -127,7 +127,7 @@ def beside(bench, traffic):
 
 
 def latency(cpu, **traffic):
-    """Requests at 4,000 a second, one at a time; a late answer's delay is also that of the requests it held up."""
+    """Requests at 4,000 per second, one at a time; the requests behind a late answer count from their due time."""
     def measure(bench, peer):
         with peer, beside(bench, traffic):
             result = json.loads(run(*bench.rig.inside(
@@ -196,11 +196,11 @@ def points():
         Point("imix", "IMIX 64:576:1400 7:4:1", flood(size="imix"), joined),
         *[Point("modes", mode, flood(mode=mode), short) for mode in VIPS],
         Point("bulk", "one TCP stream", bulk, quick=True, around=lambda b: serving(b, LAB, "serve", "--port", 80)),
-        # Where interrupt, worker and pod share a core; and where a worker that spins has one to itself.
+        # Interrupt, worker and pod share a core; or a spinning worker has its own core.
         Point("latency", "round trip, one CPU, busyPoll 0us", latency(last), quick=True, how={"cpus": last}, around=echo),
         *[Point("latency", f"round trip, another CPU, busyPoll {wait}", latency(last), ("tc-bpf", "shuck", "shuck-pod"),
                 how={"busy_poll": wait}, around=echo) for wait in ("50us", "1ms")],
-        # What a packet alone pays for runs that are moderated. The generator has a CPU alone.
+        # The cost of moderation for a lone packet. The generator has its own CPU.
         Point("latency", "round trip beside bursts of 64, 100 kpps", latency(0, burst=64, rate=100000),
               ("tc-bpf", "shuck", "shuck-pod"), how={"cpus": 0}, around=lambda b: echo(b, 0)),
         Point("lossfree", "loss-free rate (RFC 2544)", loss_free, ("tc-bpf", "xdp", "naive", "shuck", "shuck-pod")),

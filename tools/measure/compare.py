@@ -1,4 +1,4 @@
-# --against: whether two runs differ, figure by figure, by a permutation test.
+# --against: compares two runs, figure by figure, with a permutation test.
 import math
 import statistics
 
@@ -8,10 +8,10 @@ P_MOST, CHANGE_LEAST = 0.01, 0.02
 
 
 def compared(before_rows, after_rows):
-    """A comparison for each figure that both runs have.
+    """A comparison per figure that both runs have.
 
-    Figures that one run compares with its baseline are compared as those ratios, since two runs may have met two
-    different hosts, or hours; exact ones as they are.
+    Compares the ratios to the baseline, because two runs may have had different hosts or loads; exact figures as they
+    are.
     """
     def keyed(rows):
         return {(row["point"], row["peer"], row["figure"]): row for row in rows if row.get("verdict") != "noise"}

@@ -1,4 +1,4 @@
-# What is read from the host, and when two measurements differ: medians, noise, permutations.
+# Reads figures from the host, and decides whether two measurements differ: medians, noise, permutations.
 import itertools
 import math
 import os

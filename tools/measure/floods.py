@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-# Which datagram goes when the memory for outer fragments is full? Policies side by side, by a clock of their own.
+# Compares policies for evicting a datagram when the memory for outer fragments is full, with a simulated clock.
 #   tools/measure/floods.py
-# A flood of first fragments of 8 bytes from so many sources of the balancer's own /64; from the moment that it has filled
-# the memory, 200 datagrams of two fragments of 720 bytes from the balancer, 3 ms apart. Printed: how many became whole.
-# What shuck does is the last column; Tests/ForwardingTests/FragmentFloodTests.swift holds the code to it.
+# A flood sends first fragments of 8 bytes from many sources of the balancer's own /64. Once the flood has filled the
+# memory, the balancer sends 200 datagrams of two fragments of 720 bytes, 3 ms apart. The table says how many became whole.
+# The last column is shuck's policy; Tests/ForwardingTests/FragmentFloodTests.swift checks the code against it.
 import collections
 import random
 

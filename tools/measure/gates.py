@@ -1,4 +1,4 @@
-# What noise cannot move, against a committed baseline: instructions, system calls, writes and allocations per packet.
+# Compares exact figures with a committed baseline: instructions, system calls, writes and allocations per packet.
 import json
 import os
 import re
@@ -124,7 +124,7 @@ def check_fate(path, fate, counted):
 
 
 def instructions(bench, binary, path):
-    """Instructions a frame in user space, from frame to verdict and in all of the worker; and writes per packet."""
+    """Instructions per frame in user space, from frame to verdict and in the whole worker; and writes per packet."""
     fate = PATHS[path][1]
     out = Path(bench.work) / "callgrind"
     # Only inside the worker's loop: what stands before it is start-up.
@@ -153,7 +153,7 @@ def instructions(bench, binary, path):
 
 
 def calls_and_allocations(bench, binary):
-    """System calls per packet and allocations, by what FRAMES cost more than a quarter of them."""
+    """System calls per packet and allocations: the cost of FRAMES less the cost of a quarter of them."""
     counts = []
     for frames in (FRAMES // 4, FRAMES):
         counted, report = drained(bench, binary, "memcheck", "ipip", "--leak-check=no", "--trace-syscalls=yes",

@@ -1,5 +1,5 @@
-# tools/bench on two hosts: send makes the traffic, receive runs the peers, one TCP connection between them.
-# Its messages are JSON objects, a line each: hello and hello; then "run" and what was sent, as often as receive asks.
+# tools/bench on two hosts: send generates the traffic, receive runs the peers, over one TCP connection.
+# Each message is a JSON object on one line: hello and hello; then "run" and the sent traffic, per request of receive.
 import contextlib
 import json
 import os
@@ -125,7 +125,7 @@ def send(given, parser):
             command = generator(interface, given, hello)
             line.say({"version": VERSION, "facts": host_facts(), "remotes": list(addresses(interface)[0].values()),
                       "mode": given.mode, "traffic": f"{given.mode}, {given.size} bytes, {given.flows} flows, bursts of "
-                      f"{given.burst}, {given.rate} packets a second, {given.seconds:g} s"})
+                      f"{given.burst}, {given.rate} packets per second, {given.seconds:g} s"})
             print(f"sending to {peer[0]}", flush=True)
             while line.hear().get("run"):
                 before = nic_counters(interface)

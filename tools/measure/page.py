@@ -1,4 +1,4 @@
-# The run as one HTML page with its plots and the host's facts: no script, nothing from the network.
+# Writes the run as one HTML page with plots and the host's facts, without scripts or network requests.
 import html
 import itertools
 import math

@@ -1,4 +1,4 @@
-# Who strips the outer header: shuck, programs in the kernel, the kernel's own tunnels, an afternoon's loop.
+# The peers that strip the outer header: shuck, programs in the kernel, the kernel's own tunnels, a naive loop.
 import json
 import os
 import subprocess
@@ -12,7 +12,7 @@ VIPS = {"ipip": "203.0.113.4", "ip6ip": "2001:db8:f::4", "ipip6": "203.0.113.6",
 
 
 class Problem(Exception):
-    """What ends the bench: a sentence, and the exit code."""
+    """A problem that ends the bench: a sentence, and the exit code."""
 
     def __init__(self, text, code=1):
         super().__init__(text)

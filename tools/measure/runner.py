@@ -1,4 +1,4 @@
-# Runs the points: all peers in turn in each round, and a row for each figure of each peer.
+# Runs the points: all peers in turn in each round, and one row per figure and peer.
 import contextlib
 import json
 import statistics
@@ -9,7 +9,7 @@ from figures import busy_share, number, ratios, verdict
 from peers import LAB, Problem, again, everyone
 
 
-# Of a host's CPUs, while nothing of the bench runs: more is no quiet host.
+# Busy share of the host's CPUs while the bench pauses. Above this the host is not quiet.
 BUSY_MOST = 0.1
 
 

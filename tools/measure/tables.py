@@ -1,4 +1,4 @@
-# What a run says as tables of Markdown: the aims, the peers beside each other, and the same filled into the documents.
+# Writes a run as Markdown tables: the aims, the comparison of the peers; and fills the tables into the documents.
 import re
 import statistics
 from dataclasses import dataclass

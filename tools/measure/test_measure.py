@@ -1,4 +1,4 @@
-# Tests of the bench's own arithmetic: what is called a difference, and what the page and a comparison make of rows.
+# Tests the bench's own arithmetic: when a difference counts, and how the page and a comparison use rows.
 #   python3 -B -m unittest discover -s tools/measure
 import random
 import unittest

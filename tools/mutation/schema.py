@@ -1,5 +1,5 @@
-# Writes all mutants of a file into that file: one build holds them all, and SHUCK_MUTANT names the one that counts.
-# Lines stay where they are, so that the compiler's complaints name them; operators are declared behind the last one.
+# Writes all mutants of a file into that file: one build holds all mutants, and SHUCK_MUTANT selects one.
+# Line numbers stay the same, so that the compiler's errors name them; operators are declared after the last line.
 GLYPHS = "─│┌┐└┘├┤┬┴┼═║╒╓╔"
 PRECEDENCES = {
     "Comparison": ("<", "<=", ">", ">=", "==", "!="), "Addition": ("+", "-", "&+", "&-", "|", "^"),
@@ -7,7 +7,7 @@ PRECEDENCES = {
     "LogicalDisjunction": ("||",), "Assignment": ("+=", "-=", "&+=", "&-=", "|=", "&=")}
 PRECEDENCE = {operator: name for name, operators in PRECEDENCES.items() for operator in operators}
 
-# One file a module. 0 is no mutant.
+# One file per module. 0 is no mutant.
 SUPPORT = """\
 // Which mutant counts in this process.
 import Glibc

@@ -1,6 +1,6 @@
-# The places of a Swift file that can be changed, and what each can be changed into. Not a parser: tokens, brackets and
-# the house's layout (one statement a line, blanks around binary operators) are enough, and what does not compile is
-# left out later.
+# Finds the places of a Swift file that can be changed, and the possible changes. This is not a parser: tokens, brackets
+# and the house's layout (one statement per line, blanks around binary operators) are enough, because changes that do not
+# compile are dropped later.
 import hashlib
 import re
 

@@ -1,4 +1,4 @@
-# What is changed and what is left alone, how all changes stand in one file, and that known.txt speaks of today's code.
+# Tests the choice of changes, how one file holds all changes, and that known.txt matches the present code.
 import glob
 import os
 import subprocess
