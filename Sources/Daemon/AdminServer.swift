@@ -14,42 +14,34 @@ import Synchronization
 final class AdminState: Sendable {
     /// nil before the first assignment was published.
     let snapshot = Mutex<Snapshot?>(nil)
-    private let reloads = Mutex<[EventLoopPromise<ReloadOutcome>]>([])
-    /// The mirror of the routes is the control thread's alone: it answers.
-    private let inquiries = Mutex<[(RouteInquiry, EventLoopPromise<RouteAnswer?>)]>([])
+    private let requests = Mutex<[AdminRequest]>([])
     let wakeup: Wakeup
 
     init() throws(SystemError) { wakeup = try Wakeup() }
 
-    /// Asks the control thread to reload.
-    func requestReload(on loop: EventLoop) -> EventLoopFuture<ReloadOutcome> {
-        let promise = loop.makePromise(of: ReloadOutcome.self)
-        reloads.withLock { $0.append(promise) }
+    /// Hands a request to the control thread, which answers it.
+    func request<R: Sendable>(
+        on loop: EventLoop, _ make: (EventLoopPromise<R>) -> AdminRequest
+    ) -> EventLoopFuture<R> {
+        let promise = loop.makePromise(of: R.self)
+        requests.withLock { $0.append(make(promise)) }
         wakeup.signal()
         return promise.futureResult
     }
 
-    /// Asks the control thread why; nil when the interface is not configured.
-    func ask(_ inquiry: RouteInquiry, on loop: EventLoop) -> EventLoopFuture<RouteAnswer?> {
-        let promise = loop.makePromise(of: RouteAnswer?.self)
-        inquiries.withLock { $0.append((inquiry, promise)) }
-        wakeup.signal()
-        return promise.futureResult
-    }
-
-    func takeInquiries() -> [(RouteInquiry, EventLoopPromise<RouteAnswer?>)] {
-        inquiries.withLock { waiting in
+    func takeRequests() -> [AdminRequest] {
+        requests.withLock { waiting in
             defer { waiting = [] }
             return waiting
         }
     }
+}
 
-    func takeReloads() -> [EventLoopPromise<ReloadOutcome>] {
-        reloads.withLock { waiting in
-            defer { waiting = [] }
-            return waiting
-        }
-    }
+/// What the control thread is asked, and where its answer goes.
+enum AdminRequest: Sendable {
+    case reload(EventLoopPromise<ReloadOutcome>)
+    /// The mirror of the routes is the control thread's alone. nil: the interface is not configured.
+    case why(RouteInquiry, EventLoopPromise<RouteAnswer?>)
 }
 
 final class AdminServer {
@@ -227,7 +219,7 @@ private final class AdminHandler: ChannelInboundHandler {
         case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-            state.requestReload(on: context.eventLoop).whenSuccess { outcome in
+            state.request(on: context.eventLoop, AdminRequest.reload).whenSuccess { outcome in
                 let (handler, context) = bound.value
                 handler.send(
                     context, outcome.isApplied ? .ok : .conflict, "text/plain",
@@ -258,7 +250,7 @@ private final class AdminHandler: ChannelInboundHandler {
         let inquiry = RouteInquiry(
             source: source, destination: destination ?? nil, interface: value("interface"))
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        state.ask(inquiry, on: context.eventLoop).whenSuccess { answer in
+        state.request(on: context.eventLoop) { .why(inquiry, $0) }.whenSuccess { answer in
             let (handler, context) = bound.value
             guard let answer, let data = try? Self.encoder.encode(answer) else {
                 return handler.send(

@@ -13,48 +13,52 @@ final class Assignment: Sendable {
         let ring: PacketRing
     }
 
+    struct Device: Sendable {
+        /// This worker's queue; nil: the device is absent.
+        let queue: Descriptor?
+        /// What may be joined for it.
+        let joins: Joiner.Kinds
+        /// Where to say that the kernel refused it.
+        let refusals: TunDevice.Refusals?
+    }
+
     let generation: UInt64
     let world: World
-    let fragments: Configuration.Fragments
+    let configuration: Configuration
     let ports: [Port]
-    /// This worker's queue of each device, in the policy's order; nil: the device is absent.
-    let queues: [Descriptor?]
-    /// What may be joined for each of them, and where to say that the kernel refused it.
-    let joins: [(kinds: Joiner.Kinds, refusals: TunDevice.Refusals?)]
+    /// In the policy's order.
+    let devices: [Device]
     /// nil: no device needs them.
     let replies: Replies?
     /// nil: no probe is rewritten.
     let answers: Answers?
     let counters: CounterBlock
     let examples: DropExamples
-    let busyPollNanoseconds: UInt64
-    /// Judge and count, inject nothing.
-    let isShadow: Bool
     /// Empty the rings, then end.
     let isLast: Bool
 
+    /// - Parameter worker: the number of its ring and of its queue.
     init(
-        generation: UInt64, world: World, fragments: Configuration.Fragments, ports: [Port],
-        devices: [(device: TunDevice?, queue: Int)], coalesce: Bool, replies: Replies?,
-        answers: Answers?,
-        counters: CounterBlock, examples: DropExamples, busyPollNanoseconds: UInt64,
-        isShadow: Bool, isLast: Bool
+        _ configuration: Configuration, _ plumbing: Plumbing, worker: Int, generation: UInt64, world: World,
+        counters: CounterBlock, examples: DropExamples, isLast: Bool
     ) {
+        self.configuration = configuration
         self.generation = generation
         self.world = world
-        self.fragments = fragments
-        self.ports = ports
-        queues = devices.map { $0.device?.queues[$0.queue] }
-        joins = devices.map { device, _ in
-            (coalesce ? device?.joins ?? [] : [], device?.refusals)
-        }
-        self.replies = replies
-        self.answers = answers
         self.counters = counters
         self.examples = examples
-        self.busyPollNanoseconds = busyPollNanoseconds
-        self.isShadow = isShadow
         self.isLast = isLast
+        ports = configuration.interfaces.enumerated().compactMap { index, name in
+            plumbing.interface(name).map { Port(interface: UInt16(index), ring: $0.rings[worker]) }
+        }
+        devices = configuration.devices.map { settings in
+            let device = plumbing.device(settings.name)
+            return Device(
+                queue: device?.queues[worker],
+                joins: configuration.workers.coalesce ? device?.joins ?? [] : [], refusals: device?.refusals)
+        }
+        replies = plumbing.replies
+        answers = plumbing.answers
     }
 }
 

@@ -16,11 +16,11 @@ public enum ConfigurationFiles {
     ) -> (configuration: Configuration?, problems: [Problem]) {
         var files: [(name: String, text: String)] = []
         for name in [path] + dropIns(of: path) {
-            switch text(of: name) {
-            case .success(let text): files.append((name, text))
-            case .failure(let failure):
+            do throws(Unreadable) {
+                files.append((name, try text(of: name)))
+            } catch {
                 let problem = Problem(
-                    file: name, line: 1, column: 1, severity: .error, message: failure.message)
+                    file: name, line: 1, column: 1, severity: .error, message: error.message)
                 return (nil, [problem])
             }
         }
@@ -29,7 +29,7 @@ public enum ConfigurationFiles {
 
     private struct Unreadable: Error { let message: String }
 
-    private static func text(of path: String) -> Result<String, Unreadable> {
+    private static func text(of path: String) throws(Unreadable) -> String {
         // A pipe is read like a file. A directory opens, but cannot be read.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
@@ -40,19 +40,17 @@ public enum ConfigurationFiles {
                     "this user may not read it: run as root, or give read permission (ls -l \(path))"
                 default: "it cannot be opened: \(String(cString: strerror(errno)))"
                 }
-            return .failure(Unreadable(message: cause))
+            throw Unreadable(message: cause)
         }
         defer { close(descriptor) }
         let (bytes, failure) = readWhole(descriptor)
         if let failure {
-            let cause = String(cString: strerror(failure))
-            return .failure(Unreadable(message: "it cannot be read: \(cause)"))
+            throw Unreadable(message: "it cannot be read: \(String(cString: strerror(failure)))")
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            return .failure(
-                Unreadable(message: "it is not UTF-8 text: save it as UTF-8 (iconv -t UTF-8)"))
+            throw Unreadable(message: "it is not UTF-8 text: save it as UTF-8 (iconv -t UTF-8)")
         }
-        return .success(text)
+        return text
     }
 
     private static func dropIns(of path: String) -> [String] {

@@ -1,76 +1,11 @@
 // The daemon at one moment, as values: whether it is ready, where it falls short of what was asked for.
 // Status and metrics are made of it. Snapshot.swift reads it.
 
-import Forwarding
 import Foundation
 import HostPlan
-import LinuxIO
-import Routing
 import Settings
 
-/// What the control thread sets.
-struct DaemonState: Sendable {
-    var configurationFile: String
-    var configuration: Configuration
-    /// Accepted since the start.
-    var configurations: UInt64 = 1
-    /// Of what the workers are handed; see `Assignment.generation`.
-    var generation: UInt64 = 1
-    var links: [Link]
-    var routes: RouteStatus
-    var warnings: [String] = []
-    /// What others changed on the host, and what it lacks.
-    var host: [Finding] = []
-    var startedNanoseconds = Host.monotonicNanoseconds()
-    var startedUnix = Host.unixSeconds()
-    var lastReloadSuccessful = true
-    var lastAppliedUnix = Host.unixSeconds()
-    var lastReloadUnix = Host.unixSeconds()
-    var lastReloadProblems: [String] = []
-    var isStopping = false
-}
-
 struct DaemonView: Sendable {
-    struct Interface: Sendable {
-        var name: String
-        var reversePath: ReversePathMode
-        var link: Link?
-        /// nil: it is not received from.
-        var ring: (slots: Int, slotBytes: Int)?
-        /// Why it could not be opened.
-        var absence: String?
-        var claim = StatusReport.Interface.Claim.none
-
-        var state: StatusReport.Interface.State {
-            guard let link, ring != nil else { return .absent }
-            return link.isUp ? .receiving : .down
-        }
-    }
-
-    struct Device: Sendable {
-        struct Open: Sendable {
-            var queues: Int
-            var offloads: TunDevice.Offloads
-            /// What the kernel refused though it had agreed to it.
-            var refused: TunDevice.Offloads
-        }
-
-        var settings: Configuration.Device
-        /// nil also in a pod: the links of this namespace know nothing of a pod's.
-        var link: Link?
-        var open: Open?
-        /// Why it could not be opened.
-        var absence: String?
-        /// Protocols whose segments are joined for it.
-        var joins: [String] = []
-
-        /// In a pod it was set up when it was opened.
-        var state: StatusReport.Device.State {
-            if settings.netns != nil { return open == nil ? .absent : .up }
-            return link.map { $0.isUp ? .up : .down } ?? .absent
-        }
-    }
-
     struct Worker: Sendable {
         var number: Int
         var cpu: Int
@@ -84,15 +19,13 @@ struct DaemonView: Sendable {
     }
 
     var state: DaemonState
-    var interfaces: [Interface]
-    var devices: [Device]
+    var interfaces: [StatusReport.Interface]
+    var devices: [StatusReport.Device]
     var workers: [Worker]
     var endedWorkers: [String] = []
     var replies: StatusReport.Replies
-    /// Why the rules of before a change still stand.
-    var replyFailure: String?
-    /// Why frames of some interfaces are not claimed.
-    var claimAbsence: String?
+    /// Why a part is not there, or still as it was before a change.
+    var absences: [Part: String] = [:]
     /// Of plumbing and of claims.
     var otherFindings: [Finding] = []
     var uptime: Double
@@ -132,8 +65,8 @@ extension DaemonView {
     /// What `workers.coalesce` asks for, and where a device falls short of it.
     var joining: String {
         guard state.configuration.workers.coalesce else { return "off" }
-        let short = devices.filter { ($0.open?.queues ?? 0) > 0 && $0.joins.count < 2 }.map { device in
-            "\(device.settings.name) \(device.joins.isEmpty ? "nothing" : "\(device.joins[0]) only")"
+        let short = devices.filter { $0.queues > 0 && $0.joins.count < 2 }.map { device in
+            "\(device.name) \(device.joins.isEmpty ? "nothing" : "\(device.joins[0]) only")"
         }
         return short.isEmpty ? "on" : "on, but \(short.joined(separator: ", "))"
     }
@@ -144,7 +77,7 @@ extension DaemonView {
 extension DaemonView {
     /// Everything that falls short of what was asked for.
     var findings: [Finding] {
-        var all = absentInterfaces() + absentDevices() + state.host + otherFindings + refusedOffloads()
+        var all = absentInterfaces() + absentDevices() + state.host + otherFindings
         func add(
             _ what: Finding.What, _ subject: String, _ text: String, severity: Finding.Severity = .degraded
         ) {
@@ -154,9 +87,9 @@ extension DaemonView {
         if let reason = state.routes.due, state.routes.age >= 1 {
             add(.routes, "mirror", "routes are being read again for more than a second: \(reason)")
         }
-        if let replyFailure { add(.replies, "nft", "mss.replies: \(replyFailure)") }
-        if let claimAbsence {
-            add(.claim, "consume", "consume: frames of some interfaces are not claimed: \(claimAbsence)")
+        if let reason = absences[.replyTable] { add(.replies, "nft", "mss.replies: \(reason)") }
+        if let reason = absences[.claims] {
+            add(.claim, "consume", "consume: frames of some interfaces are not claimed: \(reason)")
         }
         for worker in workers {
             if worker.isStill {
@@ -190,7 +123,7 @@ extension DaemonView {
                 case .receiving: nil
                 case .down: "interface \(name) is down: ip link set \(name) up"
                 case .absent:
-                    interface.absence.map { "interface \(name) is not received from: \($0)" }
+                    absences[.interface(name)].map { "interface \(name) is not received from: \($0)" }
                         ?? "interface \(name) is absent"
                 }
             return problem.map { Finding(what: .interface, subject: name, text: $0, severity: .blocking) }
@@ -200,37 +133,17 @@ extension DaemonView {
     /// A pod that is gone is none of the others' business: its device blocks nothing.
     private func absentDevices() -> [Finding] {
         devices.compactMap { device in
-            let name = device.settings.name
-            if let absence = device.absence {
+            let (name, isPod) = (device.name, device.netns != nil)
+            if let absence = absences[.device(name)] {
                 return Finding(
                     what: .device, subject: name,
                     text: "device \(name) is absent, its packets are dropped: \(absence)",
-                    severity: device.settings.netns == nil ? .blocking : .degraded)
+                    severity: isPod ? .degraded : .blocking)
             }
-            guard device.settings.netns == nil, device.link?.isUp != true else { return nil }
+            if isPod || device.state == .up { return nil }
             return Finding(
                 what: .device, subject: name,
                 text: "device \(name) is not up: ip link set \(name) up", severity: .blocking)
-        }
-    }
-
-    /// Joining that was asked for and is not to be had, and why.
-    private func refusedOffloads() -> [Finding] {
-        guard state.configuration.workers.coalesce else { return [] }
-        return devices.compactMap { device in
-            guard let tun = device.open else { return nil }
-            let name = device.settings.name
-            let refused = tun.offloads.intersection(tun.refused).names
-            var text: String?
-            if !refused.isEmpty {
-                text = """
-                    \(name): the kernel refused joined segments \
-                    (\(refused.joined(separator: ", "))): they are written singly
-                    """
-            } else if !tun.offloads.contains(.udp) && tun.offloads.contains(.tcp) {
-                text = "\(name): UDP is written singly: joining it needs Linux 6.2"
-            }
-            return text.map { Finding(what: .offload, subject: name, text: $0, severity: .degraded) }
         }
     }
 }

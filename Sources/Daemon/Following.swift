@@ -118,10 +118,7 @@ extension Control {
         let names =
             configuration.interfaces
             + configuration.devices.filter { $0.netns == nil }.map(\.name)
-        let (before, after) = (
-            Dictionary(old.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }),
-            Dictionary(new.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        )
+        let (before, after) = (old.byName, new.byName)
         return names.contains { before[$0]?.index != after[$0]?.index || before[$0]?.mtu != after[$0]?.mtu }
     }
 }

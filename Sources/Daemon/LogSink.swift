@@ -40,17 +40,11 @@ final class LogSink: @unchecked Sendable {
     init(descriptor: Int32) { self.descriptor = descriptor }
 
     func setNotice(_ form: @escaping @Sendable (String) -> String) {
-        condition.lock()
-        defer { condition.unlock() }
-        notice = form
+        condition.withLock { notice = form }
     }
 
     /// Lines that were never written, since the start.
-    var droppedLines: UInt64 {
-        condition.lock()
-        defer { condition.unlock() }
-        return dropped
-    }
+    var droppedLines: UInt64 { condition.withLock { dropped } }
 
     /// Why lines are lost at this time; nil when they are not.
     var failure: String? {
@@ -103,7 +97,7 @@ final class LogSink: @unchecked Sendable {
                 switch entry {
                 case .line(let line):
                     deliver(line)
-                    settle(line.utf8.count + 1)
+                    condition.withLock { waitingBytes -= line.utf8.count + 1 }
                 case .lost(let count):
                     fail(count, cause: EAGAIN)
                     _ = tell()
@@ -131,41 +125,29 @@ final class LogSink: @unchecked Sendable {
         return queue
     }
 
-    private func settle(_ bytes: Int) {
-        condition.lock()
-        defer { condition.unlock() }
-        waitingBytes -= bytes
-    }
-
     private func fail(_ count: UInt64, cause: Int32) {
-        condition.lock()
-        defer { condition.unlock() }
-        untold += count
-        self.cause = cause
+        condition.withLock {
+            untold += count
+            self.cause = cause
+        }
     }
 
     private func deliver(_ line: String) {
         let failure = tell() ?? put(line)
         guard let failure else { return }
         fail(1, cause: failure)
-        condition.lock()
-        defer { condition.unlock() }
-        dropped += 1
+        condition.withLock { dropped += 1 }
     }
 
     /// Says how many lines were lost, if some were.
     /// - Returns: errno when that cannot be written.
     private func tell() -> Int32? {
-        condition.lock()
-        let (count, form, reason) = (untold, notice, cause)
-        condition.unlock()
+        let (count, form, reason) = condition.withLock { (untold, notice, cause) }
         if count == 0 { return nil }
         let why = reason == EAGAIN ? "nobody read it" : String(cString: strerror(reason))
         let text = "\(count) log lines were lost, standard error could not be written: \(why)"
         if let failure = put(form(text)) { return failure }
-        condition.lock()
-        defer { condition.unlock() }
-        untold -= count
+        condition.withLock { untold -= count }
         return nil
     }
 

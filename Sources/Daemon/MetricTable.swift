@@ -151,7 +151,7 @@ extension Metric {
             ["interface", "asked", "active"],
             .each { scrape in
                 scrape.view.interfaces.map {
-                    ([$0.name, scrape.state.configuration.consume.rawValue, $0.claim.rawValue], 1)
+                    ([$0.name, $0.claimAsked.rawValue, $0.claimActive.rawValue], 1)
                 }
             }),
         Metric(
@@ -164,7 +164,7 @@ extension Metric {
             }),
         Metric(
             "shuck_device_up", "1 if the device exists and is up.", ["device"],
-            .each { $0.view.devices.map { ([$0.settings.name], $0.state == .up ? 1 : 0) } }),
+            .each { $0.view.devices.map { ([$0.name], $0.state == .up ? 1 : 0) } }),
         Metric(
             "shuck_interface_up", "1 if the interface exists, is up and is received from.", ["interface"],
             .each { $0.view.interfaces.map { ([$0.name], $0.state == .receiving ? 1 : 0) } }),
@@ -176,8 +176,8 @@ extension Metric {
             ["tunnel", "family"],
             .each { scrape in
                 guard scrape.view.replies.active != .off else { return [] }
-                let mtus = Dictionary(scrape.state.links.map { ($0.name, $0.mtu) }, uniquingKeysWith: { $1 })
-                return ReplyRules.lowest(scrape.state.configuration, mtu: { mtus[$0] }).map {
+                let links = scrape.state.links.byName
+                return ReplyRules.lowest(scrape.state.configuration, mtu: { links[$0]?.mtu }).map {
                     ([$0.tunnel, $0.isIPv4 ? "ipv4" : "ipv6"], Double($0.bytes))
                 }
             }),

@@ -1,20 +1,7 @@
-// What workers counted, as series that never go down, and /metrics, the Prometheus text of all series
-// (exposition format 0.0.4). MetricTable.swift has the metrics.
+// Sums of what workers counted, and /metrics: the Prometheus text of all series (exposition format 0.0.4).
 
 import Forwarding
-import LinuxIO
 import Settings
-
-/// What a value stands under.
-struct Series: Hashable {
-    let metric: String
-    /// Values of the metric's labels.
-    let labels: [String]
-}
-
-/// Sums that never go down, also when a reload brings new tunnels. Series by tunnel, device or
-/// reason are there once they counted something: most combinations never do.
-typealias Totals = [Series: UInt64]
 
 extension Totals {
     /// Adds what one worker counted under one policy.
@@ -47,28 +34,7 @@ extension Totals {
     }
 }
 
-/// What is counted, as values.
-struct DaemonCounts: Sendable {
-    struct Worker: Sendable {
-        var number: Int
-        /// Frames that the kernel had no room for.
-        var ringDropped: UInt64
-        var cpuSeconds: Double
-        /// End of its last batch, Unix time; 0: none.
-        var lastProgressUnix: Double
-    }
-
-    var totals: Totals
-    var workers: [Worker] = []
-}
-
-/// One answer of /metrics, as values.
-struct Scrape: Sendable {
-    let view: DaemonView
-    let counts: DaemonCounts
-    let usage: (residentBytes: Int, cpuSeconds: Double, descriptors: Int)
-    var state: DaemonState { view.state }
-
+extension Scrape {
     var text: String {
         let counted = Dictionary(grouping: counts.totals, by: \.key.metric)
         var page = ""

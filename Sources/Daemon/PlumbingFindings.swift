@@ -7,7 +7,13 @@ import Settings
 
 extension Plumbing {
     func findings(_ configuration: Configuration) -> [Finding] {
-        configuration.devices.compactMap { device($0.name).flatMap { .offload($0.offloads, of: $0.name) } }
+        configuration.devices.compactMap { settings in
+            device(settings.name).flatMap { device in
+                .offload(
+                    device.offloads, refused: device.refusals.offloads, of: device.name,
+                    coalesces: configuration.workers.coalesce)
+            }
+        }
             + interfaces.compactMap(\.shortQueue)
             + socketFallbacks(configuration) + lostAnswers(configuration) + claimGaps
     }
@@ -53,13 +59,23 @@ extension Plumbing {
 }
 
 extension Finding {
-    /// A kernel that takes no TCP segments from a device; nil where it does.
-    static func offload(_ offloads: TunDevice.Offloads, of device: String) -> Finding? {
-        if offloads.contains(.tcp) { return nil }
-        return Finding(
-            what: .offload, subject: device,
-            text: "\(device): the kernel takes no TCP segments from it; large packets fail",
-            severity: .degraded)
+    /// What a kernel does not take joined, and why; nil where it takes all that is asked for.
+    /// - Parameter refused: what it refused though it had agreed to it.
+    static func offload(
+        _ offloads: TunDevice.Offloads, refused: TunDevice.Offloads, of device: String, coalesces: Bool
+    ) -> Finding? {
+        let names = offloads.intersection(refused).names.joined(separator: ", ")
+        let text: String
+        if !offloads.contains(.tcp) {
+            text = "the kernel takes no TCP segments from it; large packets fail"
+        } else if coalesces, !names.isEmpty {
+            text = "the kernel refused joined segments (\(names)): they are written singly"
+        } else if coalesces, !offloads.contains(.udp) {
+            text = "UDP is written singly: joining it needs Linux 6.2"
+        } else {
+            return nil
+        }
+        return Finding(what: .offload, subject: device, text: "\(device): \(text)", severity: .degraded)
     }
 }
 

@@ -68,23 +68,10 @@ extension Control {
     func assignment(
         _ worker: Int, _ counters: CounterBlock, _ examples: DropExamples, isLast: Bool = false
     ) -> Assignment {
-        let configuration = snapshot.configuration
-        let ports = configuration.interfaces.enumerated().compactMap { index, name in
-            snapshot.plumbing.interface(name).map {
-                Assignment.Port(interface: UInt16(index), ring: $0.rings[worker])
-            }
-        }
-        return Assignment(
-            generation: snapshot.generation, world: snapshot.worlds[nodes.places[worker]],
-            fragments: configuration.outer.fragments, ports: ports,
-            devices: configuration.devices.map {
-                (snapshot.plumbing.device($0.name), worker)
-            },
-            coalesce: configuration.workers.coalesce,
-            replies: snapshot.plumbing.replies, answers: snapshot.plumbing.answers,
-            counters: counters, examples: examples,
-            busyPollNanoseconds: configuration.workers.busyPoll.nanoseconds,
-            isShadow: configuration.mode == .shadow, isLast: isLast)
+        Assignment(
+            snapshot.configuration, snapshot.plumbing, worker: worker, generation: snapshot.generation,
+            world: snapshot.worlds[nodes.places[worker]], counters: counters, examples: examples,
+            isLast: isLast)
     }
 
     // MARK: publishing

@@ -1,32 +1,15 @@
 // The mirror of the kernel's rules and routes: a dump, then every change of it, and a dump again
 // when changes were lost. The control thread's alone; what it hands out is for any thread.
 
-import IP
 import LinuxIO
 import Routing
 
-/// Why routes are dumped again: label `reason` of `shuck_routes_resyncs_total`.
-enum ResyncCause: String, CaseIterable, Sendable {
-    /// Notices did not fit the socket's buffer.
-    case lost
-    /// A link or an address changed, with which routes come and go untold.
-    case links
-    case nexthops
-    /// A notice does not fit the mirror.
-    case unlike
-}
-
+@dynamicMemberLookup
 struct RouteFollower {
     private(set) var mirror = RouteMirror()
     private(set) var generation: RouteTable
-    /// Dumps after the first, by why they were needed.
-    private(set) var resyncs = Dictionary(uniqueKeysWithValues: ResyncCause.allCases.map { ($0, UInt64(0)) })
-    /// Changes of single routes that were followed.
-    private(set) var changes: UInt64 = 0
-    /// When the mirror last was what the kernel had, monotonic.
-    private(set) var currentNanoseconds: UInt64
-    /// A dump that is still to be made, why; and when, so that dumps take a tenth of the time at most.
-    private(set) var due: ResyncCause?
+    private(set) var status = RouteStatus()
+    /// When a pending dump may begin: dumps take at most a tenth of the time.
     private var dueNanoseconds: UInt64 = 0
     private var dumpNanoseconds: UInt64 = 0
     /// As they were when rules and routes last were read with them.
@@ -35,18 +18,24 @@ struct RouteFollower {
     private var states: [Int32: LinkState] = [:]
     /// By number, the interfaces that each nexthop object came to in the last dump.
     private var nexthops: [UInt32: [Int32]] = [:]
-    /// Routes that are not understood, as notes for status.
-    private(set) var notes: [String] = []
     /// What dumps took of the notices and others must hear of: see `takeUnseen`.
     private var unseen = KernelNotices()
 
     init(_ netlink: NetlinkSocket, _ notices: NetlinkSocket, _ links: [Link]) throws(SystemError) {
         generation = RouteTable([])
-        currentNanoseconds = 0
         try dump(netlink, notices, links)
     }
 
-    /// Everything anew, into a mirror of its own: until it is whole, and when it fails, readers keep
+    subscript<T>(dynamicMember member: KeyPath<RouteStatus, T>) -> T { status[keyPath: member] }
+
+    /// Hands out what the mirror holds now.
+    private mutating func renew() {
+        generation = mirror.generation()
+        (status.countIPv4, status.countIPv6) = (mirror.countIPv4, mirror.countIPv6)
+        status.rules = mirror.rules.count
+    }
+
+    /// Reads everything again into a mirror of its own: until it is whole, and when it fails, readers keep
     /// the generation that they have.
     private mutating func dump(
         _ netlink: NetlinkSocket, _ notices: NetlinkSocket, _ links: [Link]
@@ -73,7 +62,7 @@ struct RouteFollower {
                 if route.isSourceSpecific { ignored += 1 }
                 if let entry = route.found(nexthops) { fresh.add(entry) }
             })
-        notes = ignored == 0 ? [] : ["\(ignored) IPv6 routes with a source prefix are not followed"]
+        status.notes = ignored == 0 ? [] : ["\(ignored) IPv6 routes with a source prefix are not followed"]
         fresh.finish()
         mirror = fresh
         let meanwhile = notices.takeNotices(limit: .max)
@@ -82,12 +71,12 @@ struct RouteFollower {
             note(meanwhile.linkChanges) || meanwhile.areLost || meanwhile.rules
             || meanwhile.nexthops || meanwhile.goneAddresses || meanwhile.linkdownRule
         for change in meanwhile.routes where !apply(change) { isUnsure = true }
-        generation = mirror.generation()
+        renew()
         self.links = links
         let end = Host.monotonicNanoseconds()
         dumpNanoseconds = end - start
-        currentNanoseconds = end
-        due = nil
+        status.currentNanoseconds = end
+        status.due = nil
         if isUnsure { ask(meanwhile.areLost ? .lost : .links) }
     }
 
@@ -100,9 +89,9 @@ struct RouteFollower {
 
     /// Sees to it that a dump is made, not before nine times what the last one took is over.
     mutating func ask(_ cause: ResyncCause) {
-        guard due == nil else { return }
-        due = cause
-        dueNanoseconds = currentNanoseconds + 9 * dumpNanoseconds
+        guard status.due == nil else { return }
+        status.due = cause
+        dueNanoseconds = status.currentNanoseconds + 9 * dumpNanoseconds
     }
 
     /// - Parameter links: as they are now.
@@ -113,11 +102,11 @@ struct RouteFollower {
         if told.areLost { ask(.lost) }
         if told.nexthops { ask(.nexthops) }
         if note(told.linkChanges) || told.goneAddresses || told.linkdownRule { ask(.links) }
-        if let cause = due, Host.monotonicNanoseconds() >= dueNanoseconds {
+        if let cause = status.due, Host.monotonicNanoseconds() >= dueNanoseconds {
             // When it fails it is tried again, but not at once.
             dueNanoseconds = Host.monotonicNanoseconds() + 1_000_000_000
             try dump(netlink, notices, links)
-            resyncs[cause, default: 0] += 1
+            status.resyncs[cause, default: 0] += 1
             return true
         }
         var isChanged = false
@@ -131,12 +120,12 @@ struct RouteFollower {
         // A mirror that is to be made anew anyhow still follows what it can.
         for change in told.routes {
             if !apply(change) { ask(.unlike) }
-            changes += 1
+            status.changes += 1
             isChanged = true
         }
-        if due == nil { currentNanoseconds = Host.monotonicNanoseconds() }
+        if status.due == nil { status.currentNanoseconds = Host.monotonicNanoseconds() }
         guard isChanged else { return false }
-        generation = mirror.generation()
+        renew()
         return true
     }
 
@@ -185,39 +174,8 @@ struct RouteFollower {
     /// Milliseconds until a dump is to be made or notices are to be heard of; nil: none is due.
     var patience: Int32? {
         if !unseen.isEmpty { return 0 }
-        guard due != nil else { return nil }
+        guard status.due != nil else { return nil }
         let now = Host.monotonicNanoseconds()
         return now >= dueNanoseconds ? 0 : Int32(clamping: (dueNanoseconds - now) / 1_000_000 + 1)
-    }
-}
-
-/// What status and metrics say of the mirror.
-struct RouteStatus: Sendable {
-    var countIPv4: Int
-    var countIPv6: Int
-    var rules: Int
-    var resyncs: [ResyncCause: UInt64]
-    var changes: UInt64
-    var currentNanoseconds: UInt64
-    /// Why it is not what the kernel has; nil: it is.
-    var due: ResyncCause?
-    var notes: [String]
-
-    /// Seconds since the mirror was known to be the kernel's; 0 while nothing says otherwise.
-    var age: Double {
-        due == nil ? 0 : Double(Host.monotonicNanoseconds() - currentNanoseconds) / 1e9
-    }
-}
-
-extension RouteStatus {
-    init(_ follower: RouteFollower) {
-        countIPv4 = follower.mirror.countIPv4
-        countIPv6 = follower.mirror.countIPv6
-        rules = follower.mirror.rules.count
-        resyncs = follower.resyncs
-        changes = follower.changes
-        currentNanoseconds = follower.currentNanoseconds
-        due = follower.due
-        notes = follower.notes
     }
 }

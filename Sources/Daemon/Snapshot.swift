@@ -79,52 +79,38 @@ extension Snapshot {
     }
 
     func view() -> DaemonView {
-        let linkOf = Dictionary(state.links.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        let configuration = state.configuration
-        let replies = StatusReport.Replies(
-            asked: configuration.mss.replies,
-            active: plumbing.replyTable == nil ? .off : plumbing.absences[.replyTable] != nil ? .stale : .nft,
-            table: plumbing.replyTable?.name)
+        let (links, configuration) = (state.links.byName, state.configuration)
+        let table = plumbing.replyTable
+        let isStale = plumbing.absences[.replyTable] != nil
         return DaemonView(
             state: state,
             interfaces: configuration.policy.interfaces.enumerated().map { number, policy in
-                let ring = plumbing.interface(policy.name).map { $0.rings.first }
-                return DaemonView.Interface(
-                    name: policy.name, reversePath: policy.reversePath, link: linkOf[policy.name],
-                    ring: ring.map { ($0?.slotCount ?? 0, $0?.slotSize ?? 0) },
-                    absence: plumbing.absences[.interface(policy.name)]?.reason,
-                    claim: activeClaim(policy.name, number))
+                StatusReport.Interface(
+                    policy, link: links[policy.name],
+                    ring: plumbing.interface(policy.name)?.rings.first.map { ($0.slotCount, $0.slotSize) },
+                    claimAsked: configuration.consume, claimActive: activeClaim(policy.name, number))
             },
-            devices: configuration.devices.map { device($0, linkOf[$0.name]) },
-            workers: workers.map(worker), endedWorkers: endedWorkers(), replies: replies,
-            replyFailure: plumbing.absences[.replyTable]?.reason,
-            claimAbsence: plumbing.absences[.claims]?.reason,
-            otherFindings: plumbing.findings(configuration),
+            devices: configuration.devices.map { settings in
+                let open = plumbing.device(settings.name)
+                let joins = configuration.workers.coalesce ? open?.joins ?? [] : []
+                return StatusReport.Device(
+                    settings, link: links[settings.name], queues: open?.queues.count ?? 0,
+                    offloads: open?.offloads.names ?? [],
+                    joins: (joins.contains(.tcp) ? ["tcp"] : []) + (joins.contains(.udp) ? ["udp"] : []))
+            },
+            workers: workers.map(worker), endedWorkers: endedWorkers(),
+            replies: StatusReport.Replies(
+                asked: configuration.mss.replies, active: table == nil ? .off : isStale ? .stale : .nft,
+                table: table?.name),
+            absences: plumbing.absences.mapValues(\.reason), otherFindings: plumbing.findings(configuration),
             uptime: Double(Host.monotonicNanoseconds() - state.startedNanoseconds) / 1e9,
             isControlStill: pulse.isStill, logFailure: LogSink.standardError.failure.map { "\($0)" },
             logLinesDropped: LogSink.standardError.droppedLines)
     }
 
     private func activeClaim(_ interface: String, _ number: Int) -> StatusReport.Interface.Claim {
-        switch plumbing.claim(interface)?.means {
-        case .tcx: .tcx
-        case .clsact: .clsact
-        case .socket: .socket
-        case nil: plumbing.socketInterfaces.contains(number) && plumbing.socketClaim != nil ? .socket : .none
-        }
-    }
-
-    private func device(_ settings: Configuration.Device, _ link: Link?) -> DaemonView.Device {
-        let open = plumbing.device(settings.name)
-        let joins = state.configuration.workers.coalesce ? open?.joins ?? [] : []
-        return DaemonView.Device(
-            settings: settings, link: settings.netns == nil ? link : nil,
-            open: open.map {
-                DaemonView.Device.Open(
-                    queues: $0.queues.count, offloads: $0.offloads, refused: $0.refusals.offloads)
-            },
-            absence: plumbing.absences[.device(settings.name)]?.reason,
-            joins: (joins.contains(.tcp) ? ["tcp"] : []) + (joins.contains(.udp) ? ["udp"] : []))
+        if let means = plumbing.claim(interface)?.means { return .init(rawValue: means.rawValue) ?? .none }
+        return plumbing.socketInterfaces.contains(number) && plumbing.socketClaim != nil ? .socket : .none
     }
 
     private func worker(_ worker: WorkerState) -> DaemonView.Worker {

@@ -1,14 +1,8 @@
-// One screen of facts, which `shuck status` shows and /status serves: the types of the report, and the
-// report of a view of the daemon.
+// One screen of facts, which `shuck status` shows and /status serves.
 
 import Forwarding
-import Foundation
-import LinuxIO
+import Routing
 import Settings
-
-public enum Build {
-    public static let version = "0.1.0"
-}
 
 /// One screen of facts, also `shuck status --json`. Times in seconds.
 public struct StatusReport: Codable, Sendable {
@@ -123,79 +117,34 @@ public struct StatusReport: Codable, Sendable {
     public var placement: [String]?
 }
 
-/// Where workers stand: looked at again for each report, since others move interrupts.
-struct PlacementView {
-    var facts: PlacementFacts
-    /// Pages of a worker's rings and buffers on another NUMA node than its CPU; empty where the host has
-    /// one node, or does not tell.
-    var pagesElsewhere: [Int: Int]
-
-    /// What slows the workers where they stand, each with what mends it.
-    func warnings(workers cpus: [Int]) -> [String] {
-        let far = pagesElsewhere.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        return facts.warnings(workers: cpus)
-            + far.map { worker, pages in
-                """
-                worker \(worker): \(pages) pages of its rings and buffers lie on another NUMA node, for \
-                its own had no room when shuck started: free memory there and restart shuck
-                """
-            }
-    }
-}
-
-extension StatusReport {
+extension StatusReport.Interface {
+    /// - Parameters:
+    ///   - link: nil: there is none of the name.
+    ///   - ring: nil: it is not received from.
     init(
-        _ view: DaemonView, _ counts: DaemonCounts, _ placement: PlacementView, lastDrops: [String: Drop]
+        _ interface: Policy.Interface, link: Link?, ring: (slots: Int, slotBytes: Int)?,
+        claimAsked: Configuration.Consume, claimActive: Claim
     ) {
-        let (state, totals) = (view.state, counts.totals)
-        let received = totals.sums(.received, by: "worker")
+        let state: State = link == nil || ring == nil ? .absent : link?.isUp == true ? .receiving : .down
         self.init(
-            version: Build.version, ready: view.unreadiness.isEmpty, notReady: view.unreadiness,
-            processID: getpid(), uptime: view.uptime,
-            mode: state.configuration.mode, configurationFile: state.configurationFile,
-            generation: state.configurations, publications: state.generation,
-            lastReloadSuccessful: state.lastReloadSuccessful, lastReloadProblems: state.lastReloadProblems,
-            engine: "io_uring", joining: view.joining,
-            interfaces: view.interfaces.map { interface in
-                Interface(
-                    name: interface.name, state: interface.state, mtu: interface.link?.mtu ?? 0,
-                    reversePath: "\(interface.reversePath)", claimAsked: state.configuration.consume,
-                    claimActive: interface.claim, ringSlots: interface.ring?.slots ?? 0,
-                    slotBytes: interface.ring?.slotBytes ?? 0,
-                    nodes: placement.facts.interfaces.first { $0.name == interface.name }?.nodes)
-            },
-            devices: view.devices.map { device in
-                Device(
-                    name: device.settings.name, state: device.state, netns: device.settings.netns,
-                    mtu: device.link?.mtu ?? device.settings.mtu, queues: device.open?.queues ?? 0,
-                    offloads: device.open?.offloads.names ?? [], joins: device.joins)
-            },
-            mssReplies: view.replies, tunnels: state.configuration.tunnels.map(\.name),
-            workers: zip(view.workers, counts.workers).map { worker, counted in
-                WorkerReport(
-                    worker: worker.number, cpu: worker.cpu, node: placement.facts.node(ofCPU: worker.cpu),
-                    state: worker.failure ?? (worker.isStill ? "stands still" : "running"),
-                    received: received["\(worker.number)"] ?? 0, ringDropped: counted.ringDropped,
-                    cpuSeconds: counted.cpuSeconds, pagesElsewhere: placement.pagesElsewhere[worker.number])
-            },
-            routesIPv4: state.routes.countIPv4, routesIPv6: state.routes.countIPv6, rules: state.routes.rules,
-            routesAge: state.routes.age,
-            routesResyncs: Dictionary(
-                uniqueKeysWithValues: state.routes.resyncs.map { ($0.key.rawValue, $0.value) }),
-            packets: Packets(counts), dropsByReason: totals.sums(.dropped, by: "reason"),
-            lastDrops: lastDrops, injectedByMode: totals.sums(.injected, by: "mode"),
-            notes: state.warnings + view.findings.map(\.description) + state.routes.notes,
-            placement: placement.warnings(workers: view.workers.map(\.cpu)))
+            name: interface.name, state: state, mtu: link?.mtu ?? 0,
+            reversePath: "\(interface.reversePath)", claimAsked: claimAsked, claimActive: claimActive,
+            ringSlots: ring?.slots ?? 0, slotBytes: ring?.slotBytes ?? 0)
     }
 }
 
-extension StatusReport.Packets {
-    init(_ counts: DaemonCounts) {
-        let totals = counts.totals
+extension StatusReport.Device {
+    /// - Parameters:
+    ///   - link: of the name, in the daemon's own namespace.
+    ///   - queues: 0: it is absent.
+    init(_ settings: Configuration.Device, link: Link?, queues: Int, offloads: [String], joins: [String]) {
+        // In a pod it was set up when it was opened, and no link of this namespace is it.
+        let isPod = settings.netns != nil
+        let isUp = isPod ? queues > 0 : link?.isUp == true
+        let isThere = isPod ? queues > 0 : link != nil
         self.init(
-            received: totals.sum(.received), injected: totals.sum(.injected), passed: totals.sum(.passed),
-            held: totals.sum(.held), dropped: totals.sum(.dropped), replied: totals.sum(.replied),
-            injectedBytes: totals.sum(.injectedBytes), writes: totals.sum(.writes),
-            ringDropped: counts.workers.reduce(0) { $0 + $1.ringDropped }, mssClamped: totals.sum(.clamped))
+            name: settings.name, state: isUp ? .up : isThere ? .down : .absent, netns: settings.netns,
+            mtu: isPod ? settings.mtu : link?.mtu ?? settings.mtu, queues: queues, offloads: offloads,
+            joins: joins)
     }
 }

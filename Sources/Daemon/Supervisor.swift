@@ -116,7 +116,7 @@ final class Control {
         snapshot = Snapshot(
             state: DaemonState(
                 configurationFile: path, configuration: configuration, links: links,
-                routes: RouteStatus(routes), warnings: Self.notes(advice)),
+                routes: routes.status, warnings: Self.notes(advice)),
             worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
         reachedLinks = facts.links
@@ -171,7 +171,7 @@ final class Control {
 
     /// Shows the admin threads the new state.
     func share() {
-        snapshot.routes = RouteStatus(routes)
+        snapshot.routes = routes.status
         let snapshot = snapshot
         admin.snapshot.withLock { $0 = snapshot }
     }
@@ -202,8 +202,12 @@ final class Control {
             watchHost()
             if ready[2] {
                 admin.wakeup.clear()
-                for request in admin.takeReloads() { request.succeed(reload()) }
-                for (inquiry, promise) in admin.takeInquiries() { promise.succeed(why(inquiry)) }
+                for request in admin.takeRequests() {
+                    switch request {
+                    case .reload(let promise): promise.succeed(reload())
+                    case .why(let inquiry, let promise): promise.succeed(why(inquiry))
+                    }
+                }
             }
             guard ready[0] else { continue }
             switch signals.next() {
@@ -215,7 +219,7 @@ final class Control {
 
     private func why(_ inquiry: RouteInquiry) -> RouteAnswer? {
         var answer = RouteAnswer(inquiry, routes.mirror, snapshot.world, snapshot.links)
-        answer?.age = RouteStatus(routes).age
+        answer?.age = routes.age
         return answer
     }
 

@@ -151,19 +151,19 @@ final class Worker {
         }
         try adoptPorts(next.ports)
         try adoptAnswers(next)
-        if next.fragments != assignment.fragments || reassembler == nil {
-            reassembler = Self.reassembler(next.fragments)
+        let (settings, old) = (next.configuration, assignment.configuration)
+        if settings.outer.fragments != old.outer.fragments || reassembler == nil {
+            reassembler = Self.reassembler(settings.outer.fragments)
             countedFailures = Reassembler.Failures()
         }
         assignment = next
         writer = next.counters.writer
         examples = next.examples.writer
         batch.adopt(
-            next.world.view, kinds: next.joins.map(\.kinds), errors: next.replies?.tokens,
-            isShadow: next.isShadow)
-        if next.busyPollNanoseconds != busyPoll.limit {
-            busyPoll = BusyPoll(limit: next.busyPollNanoseconds)
-        }
+            next.world.view, kinds: next.devices.map(\.joins), errors: next.replies?.tokens,
+            isShadow: settings.mode == .shadow)
+        let limit = settings.workers.busyPoll.nanoseconds
+        if limit != busyPoll.limit { busyPoll = BusyPoll(limit: limit) }
         mailbox.taken.store(next.generation, ordering: .releasing)
         return true
     }
@@ -174,12 +174,12 @@ final class Worker {
         guard next.ports.count <= Limits.interfaces else {
             return "\(next.ports.count) interfaces are more than \(Limits.interfaces)"
         }
-        let wanted = next.queues.map { $0?.number ?? -1 }
+        let wanted = next.devices.map { $0.queue?.number ?? -1 }
         let count = max(wanted.count, (registered.lastIndex { $0 >= 0 } ?? -1) + 1)
         var change = [Int32](repeating: SubmissionRing.keep, count: count)
         for place in 0..<count {
-            let queue = place < wanted.count ? next.queues[place] : nil
-            let old = place < assignment.queues.count ? assignment.queues[place] : nil
+            let queue = place < wanted.count ? next.devices[place].queue : nil
+            let old = place < assignment.devices.count ? assignment.devices[place].queue : nil
             // A number that was closed and given again is another file.
             let isSame =
                 old === queue && place < registered.count
@@ -253,7 +253,7 @@ final class Worker {
     private func adoptAnswers(_ next: Assignment) throws(SystemError) {
         let old = answerLoop
         answerLoop = next.answers.flatMap { answers in
-            next.queues[answers.place].map { AnswerLoop(answers, worker: $0) }
+            next.devices[answers.place].queue.map { AnswerLoop(answers, worker: $0) }
         }
         if let old, old.isPolled {
             if let new = answerLoop, new.answers.device === old.answers.device {

@@ -185,7 +185,7 @@ extension Worker {
     private func noteRefusedJoins(_ places: Range<Int>) {
         for place in places where batch.operations[place].isRefusedJoin {
             let operation = batch.operations[place]
-            assignment.joins[Int(operation.index)].refusals?.note(
+            assignment.devices[Int(operation.index)].refusals?.note(
                 operation.joined == .udp ? .udp : .tcp)
             writer.begin()
             writer.add(.refusedJoins)

@@ -29,12 +29,7 @@ package enum WorkerBench {
         let links = try netlink.links()
         let world = World(
             policy: PolicyTables(configuration.policy), routes: RouteTable(routes),
-            interfaces: configuration.policy.interfaces.map { interface in
-                let link = links.first { $0.name == interface.name }
-                return InterfaceState(
-                    index: link?.index ?? 0, mtu: Int32(link?.mtu ?? 0),
-                    reversePath: interface.reversePath)
-            })
+            interfaces: Control.states(configuration, links))
         guard let ring = plumbing.interface(configuration.interfaces[0])?.rings[0] else {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
@@ -47,14 +42,8 @@ package enum WorkerBench {
         try plumbing.stopReceiving()
         let counters = try CounterBlock(shape: CounterShape(world.policy), cpu: cpu)
         let assignment = Assignment(
-            generation: 1, world: world,
-            fragments: configuration.outer.fragments,
-            ports: [Assignment.Port(interface: 0, ring: ring)],
-            devices: configuration.devices.map { (plumbing.device($0.name), 0) },
-            coalesce: configuration.workers.coalesce,
-            replies: nil, answers: nil, counters: counters,
-            examples: try DropExamples(cpu: cpu), busyPollNanoseconds: 0,
-            isShadow: false, isLast: true)
+            configuration, plumbing, worker: 0, generation: 1, world: world, counters: counters,
+            examples: try DropExamples(cpu: cpu), isLast: true)
         let mailbox = try Mailbox()
         mailbox.post(assignment)
         let worker = try Worker(

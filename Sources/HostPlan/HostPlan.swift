@@ -166,8 +166,8 @@ public struct HostPlan: Sendable {
     }
 
     private mutating func addReplyTable() {
-        let mtus = Dictionary(facts.links.map { ($0.name, $0.mtu) }, uniquingKeysWith: { first, _ in first })
-        add(.replyTable(chains: ReplyRules.chains(configuration) { mtus[$0] }))
+        let links = facts.links.byName
+        add(.replyTable(chains: ReplyRules.chains(configuration) { links[$0]?.mtu }))
     }
 }
 

@@ -33,6 +33,12 @@ public struct Link: Sendable, Equatable {
     }
 }
 
+extension [Link] {
+    package var byName: [String: Link] {
+        Dictionary(map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+}
+
 /// What decides whether routes through a link live. When any of it changes, the kernel removes, kills
 /// or revives routes and nexthop objects of both families, mostly without a notice of each
 /// (net/ipv4/fib_semantics.c `fib_sync_down_dev`, `fib_sync_up`; net/ipv4/nexthop.c

@@ -1,5 +1,6 @@
 // Readiness, findings and status from values.
 
+import HostPlan
 import LinuxIO
 import Settings
 import Testing
@@ -17,14 +18,16 @@ import Testing
 
     @Test func anInterfaceThatIsDownOrAbsentBlocks() {
         var view = view
-        view.interfaces[0].link?.isUp = false
+        let policy = view.state.configuration.policy.interfaces[0]
+        let ring = (slots: 512, slotBytes: 2048)
+        view.interfaces[0] = Views.interface(policy, link: Views.link("eth0", isUp: false), ring: ring)
         #expect(view.interfaces[0].state == .down)
         #expect(view.unreadiness == ["interface eth0 is down: ip link set eth0 up"])
-        view.interfaces[0].link = nil
+        view.interfaces[0] = Views.interface(policy, link: nil, ring: ring)
         #expect(view.interfaces[0].state == .absent)
         #expect(view.unreadiness == ["interface eth0 is absent"])
-        view.interfaces[0].link = Views.link("eth0")
-        (view.interfaces[0].ring, view.interfaces[0].absence) = (nil, "no memory")
+        view.interfaces[0] = Views.interface(policy, link: Views.link("eth0"), ring: nil)
+        view.absences[.interface("eth0")] = "no memory"
         #expect(view.unreadiness == ["interface eth0 is not received from: no memory"])
         #expect(view.unhealthiness == [])
     }
@@ -33,15 +36,16 @@ import Testing
         let devices = "devices: [{name: shuck0}, {name: pod1, netns: /run/netns/pod1}]"
         var view = Views.forwarding(try #require(Views.configuration(devices)))
         #expect(view.devices.map(\.state) == [.up, .up])
-        view.devices[1].open = nil
-        view.devices[1].absence = "no namespace"
+        let settings = view.state.configuration.devices
+        view.devices[1] = Views.device(settings[1], link: nil, queues: 0)
+        view.absences[.device("pod1")] = "no namespace"
         #expect(view.devices[1].state == .absent)
         #expect(view.unreadiness == [])
         #expect(
             view.findings.map(\.description) == [
                 "device pod1 is absent, its packets are dropped: no namespace"
             ])
-        view.devices[0].link = nil
+        view.devices[0] = Views.device(settings[0], link: nil)
         #expect(view.devices[0].state == .absent)
         #expect(view.unreadiness == ["device shuck0 is not up: ip link set shuck0 up"])
     }
@@ -65,14 +69,34 @@ import Testing
 
     @Test func whatBlocksNothingIsANote() {
         var view = view
-        view.replyFailure = "refused"
-        view.claimAbsence = "refused"
+        view.absences = [.replyTable: "refused", .claims: "refused"]
         view.logFailure = "No space left on device"
-        view.devices[0].open?.refused = [.udp]
         #expect(view.unreadiness == [])
-        #expect(view.findings.map(\.what) == [.offload, .replies, .claim, .log])
+        #expect(view.findings.map(\.what) == [.replies, .claim, .log])
         view.state.isStopping = true
         #expect(view.unreadiness == ["shuck is stopping"])
+    }
+}
+
+@Suite struct OffloadFindingTests {
+    private func text(
+        _ offloads: TunDevice.Offloads, refused: TunDevice.Offloads = [], coalesces: Bool = true
+    ) -> String? {
+        Finding.offload(offloads, refused: refused, of: "shuck0", coalesces: coalesces)?.text
+    }
+
+    @Test func onlyWhatIsAskedForAndNotToBeHadIsNamed() {
+        let all: TunDevice.Offloads = [.checksum, .tcp, .udp]
+        #expect(text(all) == nil)
+        #expect(text([]) == "shuck0: the kernel takes no TCP segments from it; large packets fail")
+        #expect(text([], coalesces: false) == text([]))
+        let refused = "shuck0: the kernel refused joined segments (udp): they are written singly"
+        #expect(text(all, refused: [.udp]) == refused)
+        #expect(text([.checksum, .tcp]) == "shuck0: UDP is written singly: joining it needs Linux 6.2")
+        // What the kernel had not agreed to, it cannot refuse.
+        #expect(text([.checksum, .tcp], refused: [.udp]) == text([.checksum, .tcp]))
+        #expect(text(all, refused: [.udp], coalesces: false) == nil)
+        #expect(text([.checksum, .tcp], coalesces: false) == nil)
     }
 }
 

@@ -35,19 +35,25 @@ enum Views {
                 routes: RouteStatus(
                     countIPv4: 12, countIPv6: 4, rules: 3, resyncs: [.links: 2], changes: 9,
                     currentNanoseconds: 0, due: nil, notes: [])),
-            interfaces: configuration.interfaces.map {
-                DaemonView.Interface(
-                    name: $0, reversePath: .strict, link: link($0), ring: (512, 2048), absence: nil,
-                    claim: .tcx)
+            interfaces: configuration.policy.interfaces.map {
+                interface($0, link: link($0.name), ring: (512, 2048))
             },
-            devices: configuration.devices.map {
-                DaemonView.Device(
-                    settings: $0, link: $0.netns == nil ? link($0.name) : nil,
-                    open: DaemonView.Device.Open(queues: 1, offloads: [.checksum, .tcp, .udp], refused: []),
-                    absence: nil, joins: ["tcp", "udp"])
-            },
+            devices: configuration.devices.map { device($0, link: link($0.name)) },
             workers: [DaemonView.Worker(number: 0, cpu: 2)],
             replies: StatusReport.Replies(asked: .off, active: .off, table: nil), uptime: 60)
+    }
+
+    static func interface(
+        _ interface: Policy.Interface, link: Link?, ring: (slots: Int, slotBytes: Int)?
+    ) -> StatusReport.Interface {
+        StatusReport.Interface(interface, link: link, ring: ring, claimAsked: .auto, claimActive: .tcx)
+    }
+
+    static func device(
+        _ device: Configuration.Device, link: Link?, queues: Int = 1
+    ) -> StatusReport.Device {
+        StatusReport.Device(
+            device, link: link, queues: queues, offloads: ["checksum", "tcp", "udp"], joins: ["tcp", "udp"])
     }
 
     /// What one worker counted: 30 frames received, 10 of them injected, 5 dropped, 2 answered.

@@ -116,7 +116,7 @@ struct AdminServerTests {
                 let got = answer(request("GET", path), on: try connectUnix(place.socket))
                 #expect(status(got) == 503, "\(path): \(got)")
             }
-            #expect(state.takeReloads().isEmpty)
+            #expect(state.takeRequests().isEmpty)
         }
     }
 
@@ -146,7 +146,7 @@ struct AdminServerTests {
                     #expect(status(got) == 403, "\(method) \(path): \(got)")
                 }
             }
-            #expect(state.takeReloads().isEmpty)
+            #expect(state.takeRequests().isEmpty)
         }
     }
 
@@ -219,13 +219,15 @@ struct AdminServerTests {
             let connection = try connectUnix(place.socket)
             let bytes = Array(request("POST", "/reload").utf8)
             send(connection.number, bytes, bytes.count, 0)
-            var asked: [EventLoopPromise<ReloadOutcome>] = []
+            var asked: [AdminRequest] = []
             try Network.eventually("the reload to be asked for") {
-                asked += state.takeReloads()
+                asked += state.takeRequests()
                 return !asked.isEmpty
             }
             usleep(200_000)
-            for promise in asked { promise.succeed(ReloadOutcome(isApplied: true, lines: [])) }
+            for case .reload(let promise) in asked {
+                promise.succeed(ReloadOutcome(isApplied: true, lines: []))
+            }
             #expect(status(answer("", on: connection)) == 200)
         }
     }
@@ -236,13 +238,15 @@ struct AdminServerTests {
             let connection = try connectUnix(place.socket)
             let bytes = Array(request("POST", "/reload").utf8)
             send(connection.number, bytes, bytes.count, 0)
-            var asked: [EventLoopPromise<ReloadOutcome>] = []
+            var asked: [AdminRequest] = []
             try Network.eventually("the reload to be asked for") {
-                asked += state.takeReloads()
+                asked += state.takeRequests()
                 return !asked.isEmpty
             }
             let long = String(repeating: "x", count: 32 << 20)
-            for promise in asked { promise.succeed(ReloadOutcome(isApplied: true, lines: [long])) }
+            for case .reload(let promise) in asked {
+                promise.succeed(ReloadOutcome(isApplied: true, lines: [long]))
+            }
             // More than the sockets hold, and nobody reads: hung up.
             try Network.eventually("the end of the connection") {
                 var polled = pollfd(fd: connection.number, events: 0, revents: 0)

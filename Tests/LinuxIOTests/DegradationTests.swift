@@ -41,10 +41,10 @@ struct DegradationTests {
     @Test("only a kernel that takes no TCP segments falls short")
     func offloads() {
         for offloads: TunDevice.Offloads in [[.checksum, .tcp], [.checksum, .tcp, .udp]] {
-            #expect(Finding.offload(offloads, of: "shuck0") == nil)
+            #expect(Finding.offload(offloads, refused: [], of: "shuck0", coalesces: false) == nil)
         }
         for offloads: TunDevice.Offloads in [[], [.checksum]] {
-            let found = Finding.offload(offloads, of: "shuck0")
+            let found = Finding.offload(offloads, refused: [], of: "shuck0", coalesces: false)
             #expect(found?.what == .offload && found?.subject == "shuck0")
             #expect(found?.severity == .degraded && found?.what.isFallback == true)
         }

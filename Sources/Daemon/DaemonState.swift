@@ -1,0 +1,27 @@
+// What the control thread sets: the configuration in force, and what became of reloads.
+
+import HostPlan
+import LinuxIO
+import Routing
+import Settings
+
+struct DaemonState: Sendable {
+    var configurationFile: String
+    var configuration: Configuration
+    /// Accepted since the start.
+    var configurations: UInt64 = 1
+    /// Of what the workers are handed; see `Assignment.generation`.
+    var generation: UInt64 = 1
+    var links: [Link]
+    var routes: RouteStatus
+    var warnings: [String] = []
+    /// What others changed on the host, and what it lacks.
+    var host: [Finding] = []
+    var startedNanoseconds = Host.monotonicNanoseconds()
+    var startedUnix = Host.unixSeconds()
+    var lastReloadSuccessful = true
+    var lastAppliedUnix = Host.unixSeconds()
+    var lastReloadUnix = Host.unixSeconds()
+    var lastReloadProblems: [String] = []
+    var isStopping = false
+}
