@@ -1,33 +1,44 @@
-// What no key shows by itself: tunnels against each other, and a tunnel's parts together.
+// What no key shows by itself: the parts of a tunnel together, tunnels against each other, and how much all
+// of them hold. TunnelDraft is a tunnel with the places of its parts.
 
 import Forwarding
 import IP
+import Routing
 
-/// A tunnel, and where its parts stand.
 struct TunnelDraft {
+    /// A prefix, and where it stands.
+    struct Placed {
+        let prefix: Prefix
+        let field: Field
+    }
+
     let tunnel: Configuration.Tunnel
     let section: Section
     let local: [Placed]
     let remotes: [Placed]
+    // In the order of the lists.
+    fileprivate let localIndex: PrefixIndex
+    /// Of `local`, single addresses.
+    fileprivate let hostIndex: PrefixIndex
+    fileprivate let remoteIndex: PrefixIndex
+
     var position: Position { section.position }
+    fileprivate var path: String { "tunnels.\(tunnel.name)" }
 
     init(_ tunnel: Configuration.Tunnel, _ section: Section) {
         (self.tunnel, self.section) = (tunnel, section)
         (local, remotes) = (section.prefixes("local"), section.prefixes("remotes"))
+        localIndex = PrefixIndex(local.map(\.prefix))
+        hostIndex = PrefixIndex(local.map(\.prefix), where: \.isHost)
+        remoteIndex = PrefixIndex(tunnel.remotes)
     }
-}
-
-/// A prefix, and where it stands.
-struct Placed {
-    let prefix: Prefix
-    let field: Field
 }
 
 extension Section {
     /// The prefixes of a list that has been read.
-    fileprivate func prefixes(_ key: String) -> [Placed] {
+    fileprivate func prefixes(_ key: String) -> [TunnelDraft.Placed] {
         (self[key]?.items(example: "") ?? []).compactMap { item in
-            item.text.flatMap { Prefix($0) }.map { Placed(prefix: $0, field: item) }
+            item.text.flatMap { Prefix($0) }.map { .init(prefix: $0, field: item) }
         }
     }
 }
@@ -36,42 +47,60 @@ extension Loader {
     func checkTogether(_ tunnels: [TunnelDraft], _ configuration: Configuration) {
         // Beyond the bounds the rest would take too long.
         guard checkCounts(tunnels, configuration) else { return }
-        let indices = tunnels.map { tunnel in
-            let local = tunnel.local.map(\.prefix)
-            return Indices(
-                local: PrefixIndex(local), hosts: PrefixIndex(local, where: \.isHost),
-                remotes: PrefixIndex(tunnel.tunnel.remotes))
-        }
         for (index, tunnel) in tunnels.enumerated() {
-            checkParts(of: tunnel, indices[index], configuration)
+            checkParts(of: tunnel, configuration)
             for (other, earlier) in tunnels.enumerated() where other != index {
-                checkOwnAddress(tunnel, against: earlier, indices[other].hosts)
+                checkOwnAddress(tunnel, against: earlier, earlier.hostIndex)
                 // Equal names are a problem of their own.
                 guard other < index, earlier.tunnel.name != tunnel.tunnel.name else { continue }
-                checkOverlap(tunnel, indices[index], earlier: earlier, indices[other])
+                checkOverlap(tunnel, earlier: earlier)
             }
         }
     }
 
-    /// Of one tunnel, in the order of its lists.
-    private struct Indices {
-        let local: PrefixIndex
-        /// Of `local`, single addresses.
-        let hosts: PrefixIndex
-        let remotes: PrefixIndex
+    // MARK: Bounds for all tunnels together
+
+    /// - Returns: whether nothing exceeds its bound.
+    func checkCounts(_ tunnels: [TunnelDraft], _ configuration: Configuration) -> Bool {
+        let lists =
+            [
+                ("inner.deny", configuration.inner.deny.count),
+                ("reversePath.exempt", configuration.reversePath.exempt.count),
+            ]
+            + tunnels.flatMap {
+                [("\($0.path).local", $0.local.count), ("\($0.path).remotes", $0.remotes.count)]
+            }
+        // Reported where most of them stand.
+        let longest = lists.max { $0.1 < $1.1 }!.0
+        guard isWithin(Limits.prefix, lists.reduce(0) { $0 + $1.1 }, longest) else { return false }
+        var (destinations, nested) = (0, 0)
+        for draft in tunnels {
+            let (path, prefixes) = ("\(draft.path).destinations", draft.tunnel.destinations.map(\.prefix))
+            destinations += prefixes.count
+            nested += coveringCount(prefixes)
+            guard isWithin(Limits.destination, destinations, path),
+                isWithin(Limits.nestedPrefix, nested, path)
+            else { return false }
+        }
+        let locals = coveringCount(tunnels.flatMap { Set($0.tunnel.local) })
+        return isWithin(Limits.nestedPrefix, locals, "\(tunnels.last?.path ?? "tunnels").local")
+    }
+
+    private func isWithin(_ limit: Limit, _ count: Int, _ path: String) -> Bool {
+        if count <= limit.value { return true }
+        let position = positions[path] ?? Position(file: 0, line: 1, column: 1)
+        report.error(position, "\(path): \(limit.refusal(of: count))")
+        return false
     }
 
     // MARK: One tunnel
 
-    private func checkParts(
-        of draft: TunnelDraft, _ indices: Indices, _ configuration: Configuration
-    ) {
-        checkOwnAddress(draft, against: draft, indices.local)
+    private func checkParts(of draft: TunnelDraft, _ configuration: Configuration) {
+        checkOwnAddress(draft, against: draft, draft.localIndex)
         checkClaim(draft, configuration)
         for remote in draft.remotes where remote.prefix.length == 0 {
             remote.field.warning(
-                "\(remote.prefix.text) lets anyone encapsulate; "
-                    + "write the balancers' prefixes")
+                "\(remote.prefix.text) lets anyone encapsulate; write the balancers' prefixes")
         }
         warnOfNeighbours(draft)
         guard !draft.local.isEmpty, !draft.remotes.isEmpty else { return }
@@ -82,10 +111,10 @@ extension Loader {
     /// A prefix around an address of this node is the network of the nodes, not of the balancers.
     private func warnOfNeighbours(_ draft: TunnelDraft) {
         let around = PrefixIndex(draft.remotes.map(\.prefix)) { $0.length > 0 && !$0.isHost }
-        var held: [Prefix: Placed] = [:]
+        var held: [Prefix: TunnelDraft.Placed] = [:]
         for local in draft.local where local.prefix.isHost {
-            for place in around.covering(local.prefix) {
-                let remote = draft.remotes[place].prefix
+            for index in around.covering(local.prefix) {
+                let remote = draft.remotes[index].prefix
                 held[remote] = held[remote] ?? local
             }
         }
@@ -109,14 +138,13 @@ extension Loader {
     }
 
     private func warnOfOneFamily(
-        _ these: [Placed], missingIn those: [Placed], key: String
+        _ these: [TunnelDraft.Placed], missingIn those: [TunnelDraft.Placed], key: String
     ) {
         for isIPv4 in [true, false] where !those.contains(where: { $0.prefix.isIPv4 == isIPv4 }) {
             guard let first = these.first(where: { $0.prefix.isIPv4 == isIPv4 }) else { continue }
-            let family = isIPv4 ? "IPv4" : "IPv6"
             first.field.warning(
                 "\(first.prefix.text) matches nothing, since \(key) has no "
-                    + "\(family) address; add one or remove this")
+                    + "\(isIPv4 ? "IPv4" : "IPv6") address; add one or remove this")
         }
     }
 
@@ -126,8 +154,7 @@ extension Loader {
         _ draft: TunnelDraft, against other: TunnelDraft, _ index: PrefixIndex
     ) {
         for remote in draft.remotes where remote.prefix.isHost {
-            guard let place = index.covering(remote.prefix).min() else { continue }
-            let own = other.local[place]
+            guard let own = index.covering(remote.prefix).min().map({ other.local[$0] }) else { continue }
             remote.field.error(
                 "\(remote.prefix.address.text) is in \(own.field.path), and an own "
                     + "address cannot be a remote; remove it from one of them")
@@ -136,45 +163,29 @@ extension Loader {
 
     // MARK: Two tunnels
 
-    private func checkOverlap(
-        _ draft: TunnelDraft, _ own: Indices, earlier: TunnelDraft, _ others: Indices
-    ) {
+    private func checkOverlap(_ draft: TunnelDraft, earlier: TunnelDraft) {
         let (tunnel, first) = (draft.tunnel, earlier.tunnel)
-        func sharedLocal(_ isMeant: (Prefix) -> Bool) -> Prefix? {
-            overlap((tunnel.local, own.local), (first.local, others.local), where: isMeant)
-        }
         guard let name = tunnel.interfaces.first(where: first.interfaces.contains),
-            let local = sharedLocal({ _ in true })
+            let local = draft.localIndex.overlap(earlier.localIndex)
         else { return }
         if tunnel.otherRemotes != first.otherRemotes {
             report.error(
                 draft.section["otherRemotes"]?.position ?? draft.position,
-                "tunnels.\(tunnel.name).otherRemotes: \(tunnel.otherRemotes.rawValue) differs from "
-                    + "tunnels.\(first.name) at \(report.place(earlier.position)), which "
+                "\(draft.path).otherRemotes: \(tunnel.otherRemotes.rawValue) differs from "
+                    + "\(earlier.path) at \(report.place(earlier.position)), which "
                     + "shares \(local.text) on \(name); write the same in both")
         }
         for mode in Mode.allCases where tunnel.modes.contains(mode) && first.modes.contains(mode) {
             let isFamily = { (prefix: Prefix) in prefix.isIPv4 == mode.outerIsIPv4 }
-            guard let local = sharedLocal(isFamily),
-                let remote = overlap(
-                    (tunnel.remotes, own.remotes), (first.remotes, others.remotes),
-                    where: isFamily)
+            guard let local = draft.localIndex.overlap(earlier.localIndex, where: isFamily),
+                let remote = draft.remoteIndex.overlap(earlier.remoteIndex, where: isFamily)
             else { continue }
             report.error(
                 draft.position,
-                "tunnels.\(tunnel.name): overlaps tunnels.\(first.name) at "
+                "\(draft.path): overlaps \(earlier.path) at "
                     + "\(report.place(earlier.position)) on \(name) in local \(local.text), "
                     + "remote \(remote.text) and mode \(mode.name); narrow one of them")
             return
         }
-    }
-
-    /// The narrower of two prefixes that overlap.
-    private func overlap(
-        _ left: (prefixes: [Prefix], index: PrefixIndex),
-        _ right: (prefixes: [Prefix], index: PrefixIndex), where isMeant: (Prefix) -> Bool
-    ) -> Prefix? {
-        left.prefixes.first { isMeant($0) && !right.index.covering($0).isEmpty }
-            ?? right.prefixes.first { isMeant($0) && !left.index.covering($0).isEmpty }
     }
 }

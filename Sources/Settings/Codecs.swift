@@ -1,4 +1,4 @@
-// How the types of values are read and written: numbers, words, durations, addresses, names, lists.
+// How the types of values are read and written: words, numbers, durations, names, lists.
 
 import Forwarding
 import IP
@@ -44,7 +44,7 @@ extension Codec<Bool> {
 
 extension Codec<Int> {
     /// A whole number, written without quotes.
-    /// - Parameter words: what may be written instead, for the messages.
+    /// - Parameter words: words that may be written instead, for the messages.
     static func number(_ range: ClosedRange<Int>, _ unit: String, or words: [String] = []) -> Codec {
         let numbers = "a number from \(range.lowerBound) to \(range.upperBound) (\(unit))"
         let mend = "write \(oneOf(words + [numbers]))"
@@ -130,71 +130,6 @@ extension Codec<Duration> {
     }
 }
 
-// MARK: - Addresses
-
-extension Field {
-    /// The text of an address; explains what YAML makes of `2001:db8::` in a list.
-    fileprivate func addressText(_ mend: String) -> String? {
-        if case .mapping(let entries) = value.content, entries.count == 1, entries[0].key.contains(":") {
-            var text = entries[0].key + ":"
-            if case .scalar(let rest, _) = entries[0].value.content { text += " \(rest)" }
-            return wrong("is what YAML makes of \(text); put it in quotes: \"\(text)\"")
-        }
-        return text ?? wrong("is not an address; \(mend)")
-    }
-}
-
-extension Codec<Prefix> {
-    static var prefix: Codec {
-        let example = "write one such as 192.0.2.0/24 or \"2001:db8::/64\""
-        return Codec(
-            shape: .text("prefix", pattern: "^[0-9a-fA-F.:]+(/[0-9]+)?$"),
-            read: { field in
-                guard let text = field.addressText(example) else { return nil }
-                switch PrefixText.read(text) {
-                case .success(let right): return right
-                case .failure(.hostBits(let right)):
-                    let host = text.prefix { $0 != "/" }
-                    return field.wrong(
-                        "has host bits set; write \(right.text), or \(host) for that one")
-                case .failure(.lengthOutOfRange(let max)):
-                    return field.wrong("has a wrong prefix length; write a number from 0 to \(max)")
-                case .failure(.mapped):
-                    return field.wrong("is an IPv4 address as IPv6, which no header carries; write IPv4")
-                case .failure(.notAnAddress):
-                    return field.wrong("is not an IPv4 or IPv6 address or prefix; \(example)")
-                }
-            },
-            item: { .scalar(Item.quoted($0.text)) })
-    }
-
-    /// A prefix that holds one address.
-    static var host: Codec {
-        prefix.refined { field, host in
-            host.isHost ? host : field.wrong("is more than one address; write /\(host.isIPv4 ? 32 : 128)")
-        }
-    }
-}
-
-extension Codec<Address> {
-    /// An address of one family; `auto` stands for none.
-    static func address(isIPv4: Bool) -> Codec {
-        let family = isIPv4 ? "IPv4" : "IPv6"
-        let mend = "write auto or an \(family) address"
-        return Codec(
-            shape: .text("an \(family) address", pattern: isIPv4 ? "^[0-9.]+$" : "^[0-9a-fA-F.:]+$"),
-            read: { field in
-                guard let text = field.addressText(mend) else { return nil }
-                guard let address = Address(text), address.isIPv4 == isIPv4 else {
-                    return field.wrong("is not an \(family) address; \(mend)")
-                }
-                return address
-            },
-            // YAML takes a colon at the end of a text for its own.
-            item: { .scalar(isIPv4 ? $0.text : "\"\($0.text)\"") })
-    }
-}
-
 // MARK: - Names
 
 extension Codec<String> {
@@ -220,7 +155,7 @@ extension Codec<String> {
             item: { .scalar(Item.quoted($0)) })
     }
 
-    /// A tunnel's name: a label in metrics and a step in a path.
+    /// A tunnel's name: a label of metrics, and part of the paths in messages.
     static var tunnelName: Codec {
         .text(
             .text("name", pattern: "^[A-Za-z0-9_.-]{1,63}$"),
@@ -247,7 +182,7 @@ extension Codec<String> {
 // MARK: - Lists, and values of other texts
 
 extension Codec {
-    /// A value whose text another file reads.
+    /// A value with one text, and one message for all that is wrong.
     static func text(
         _ shape: Shape, wrong: String, read: @escaping @Sendable (String) -> Value?,
         text: @escaping @Sendable (Value) -> String
@@ -258,9 +193,9 @@ extension Codec {
             item: { .scalar(text($0)) })
     }
 
-    /// A list whose items are read each by itself; those that are wrong are left out.
-    /// - Parameter orElse: what to do instead of writing an empty list; nil: it may be empty.
-    /// - Parameter areNames: whether each may stand there once only.
+    /// A list whose items are read one by one; wrong items are left out.
+    /// - Parameter orElse: what to do instead of writing an empty list; nil: the list may be empty.
+    /// - Parameter areNames: whether each item may be listed once only.
     static func list<Element: Equatable & Sendable>(
         _ type: String, of element: Codec<Element>, example: String, orElse: String? = nil,
         limit: Limit? = nil, areNames: Bool = false
@@ -283,10 +218,10 @@ extension Codec {
 
     /// A list of mappings.
     /// - Parameters:
-    ///   - name: what tells them apart, the first of their keys; nil: they are written as rows.
-    ///   - mend: what to write instead of a text.
-    ///   - isPartial: whether one is taken of which a key that must be there is missing or wrong.
-    ///   - note: what is done with each that is taken.
+    ///   - name: the first key, when it tells the mappings apart; nil: each is written as one row.
+    ///   - mend: a mapping to suggest for a text.
+    ///   - isPartial: whether a mapping counts although a required key is missing or wrong.
+    ///   - note: called with each mapping that counts.
     static func mappings<Element: Keyed>(
         name: (KeyPath<Element, String> & Sendable)? = nil, example: String, orElse: String? = nil,
         limit: Limit? = nil, mend: @escaping @Sendable (String) -> String? = { _ in nil },
@@ -299,13 +234,22 @@ extension Codec {
         return Codec(
             shape: .mappings(keys.map(\.description)),
             read: { field in
-                field.items(example: example, orElse: orElse, limit: limit)?.compactMap { item in
+                var named: [String: Position] = [:]
+                return field.items(example: example, orElse: orElse, limit: limit)?.compactMap { item in
                     guard var section = item.section(Key.groups(keys, 0).map(\.name), mend: mend) else {
                         return nil
                     }
                     var element = Element.initial
                     var isWhole = field.loader.read(first, of: section, into: &element)
-                    if isWhole, let name { section.path = "\(field.path).\(element[keyPath: name])" }
+                    if isWhole, let name, let key = section["name"] {
+                        let text = element[keyPath: name]
+                        if let earlier = named.updateValue(key.position, forKey: text) {
+                            key.error(
+                                "\"\(text)\" is the name of the one at \(field.loader.report.place(earlier)) "
+                                    + "too; choose another")
+                        }
+                        section.path = "\(field.path).\(text)"
+                    }
                     isWhole = field.loader.read(rest, of: section, into: &element) && isWhole
                     field.loader.note(section)
                     guard isWhole || isPartial else { return nil }

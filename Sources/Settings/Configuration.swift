@@ -1,11 +1,10 @@
-// Everything that an operator can set, as typed values with their defaults.
-// Names are those of the keys in the file; reading and writing them is elsewhere.
+// Everything that an operator can set, as typed values with their defaults. Names are those of the keys.
 
 import Forwarding
 import IP
 
-/// A complete configuration: every key has a value. `load` makes one from text; one made by
-/// hand has not been checked, and `load(files: [(name, configuration.yaml)])` checks it.
+/// A complete configuration: every key has a value. `load` makes and checks one from text. One that is made
+/// in code is unchecked.
 public struct Configuration: Sendable, Equatable {
     /// Interfaces that encapsulated frames arrive on; never empty once loaded.
     public var interfaces: [String] = []
@@ -22,18 +21,30 @@ public struct Configuration: Sendable, Equatable {
     public var workers = Workers()
     public var consume = Consume.auto
     public var mode = RunMode.active
-    /// What a probe is made of is open yet.
+    /// No kind of probe is supported yet.
     var probes: [Never] = []
     public var admin = Admin()
     public var log = Log()
+
+    /// Fills in names that may be left out: a tunnel's interfaces, a destination's device.
+    var withNames: Configuration {
+        var whole = self
+        for index in tunnels.indices {
+            if tunnels[index].interfaces.isEmpty { whole.tunnels[index].interfaces = interfaces }
+            for place in tunnels[index].destinations.indices
+            where tunnels[index].destinations[place].device == nil {
+                whole.tunnels[index].destinations[place].device = devices.first?.name
+            }
+        }
+        return whole
+    }
 }
 
 extension Configuration {
     /// One `tunnels` entry.
     public struct Tunnel: Sendable, Equatable {
         public var name: String
-        /// Names out of `Configuration.interfaces`; empty means all of them. `load` writes
-        /// them out, so that a loaded configuration never has an empty list here.
+        /// Names out of `Configuration.interfaces`; empty: all of them. `load` fills them in.
         public var interfaces: [String] = []
         /// Outer destinations that are ours.
         public var local: [Prefix]
@@ -45,7 +56,7 @@ extension Configuration {
         public var destinations: [Destination] = []
     }
 
-    /// What becomes of protocol 4 and 41 frames to `local` from anyone but `remotes`.
+    /// The fate of protocol 4 and 41 frames to `local` whose source is not in `remotes`.
     public enum OtherRemotes: String, Sendable, CaseIterable { case drop, pass }
 
     /// One inner destination of a tunnel.
@@ -57,7 +68,7 @@ extension Configuration {
         public var ports: [ClosedRange<UInt16>] = []
         /// `80,8000-8010`
         public var portsText: String { ports.map(Words.rangeText).joined(separator: ",") }
-        /// Name of a device; nil: the first. `load` writes it out.
+        /// Name of a device; nil: the first. `load` fills it in.
         public var device: String?
         /// nil: as `mss` says for the family.
         public var mss: MSSClamp?
@@ -70,14 +81,14 @@ extension Configuration {
         public var mtu = 1500
         /// Path of a network namespace; nil: the daemon's own.
         public var netns: String?
-        /// A host prefix: a loose rp_filter passes nothing on a device with no address.
+        /// A host prefix. A loose rp_filter drops every packet on a device without an address.
         public var address = Prefix(host: Address(ipv4: 0x7f00_002a))
     }
 
     /// The check of inner sources against the routes back to them (RFC 3704).
     public struct ReversePath: Sendable, Equatable {
         public var mode = ReversePathMode.strict
-        /// Interface name to the mode that counts there instead.
+        /// Modes that replace `mode`, by interface name.
         public var interfaces: [String: ReversePathMode] = [:]
         /// Inner sources that are not checked.
         public var exempt: [Prefix] = []
@@ -89,11 +100,11 @@ extension Configuration {
         public var ipv6 = MSSClamp.auto
         public var replies = Replies.off
 
-        /// Whether what pods answer is clamped too, and by what.
+        /// Whether and how the SYN-ACKs of pods are clamped.
         public enum Replies: String, Codable, Sendable, CaseIterable { case off, nft }
     }
 
-    /// What the outer header leaves behind.
+    /// What becomes of the outer header's fields, and of outer fragments.
     public struct Outer: Sendable, Equatable {
         public var ecn = ECNMode.standard
         public var dscp = FieldMode.pipe
@@ -103,12 +114,12 @@ extension Configuration {
 
     /// Reassembly of outer fragments.
     public struct Fragments: Sendable, Equatable {
-        /// Bytes, a quota for each remote; 0: outer fragments are dropped.
+        /// Bytes per worker, shared out in quotas per remote; 0: outer fragments are dropped.
         public var memory = 4 << 20
         public var timeout = Duration.seconds(30)
     }
 
-    /// What inner packets must be like.
+    /// Checks and rewrites of inner packets.
     public struct Inner: Sendable, Equatable {
         public var martians = Martians.drop
         /// Inner sources refused beside the node's, the pods' and the tunnels' own.
@@ -126,19 +137,19 @@ extension Configuration {
         public var interface: String
     }
 
-    /// Errors that shuck itself sends.
+    /// ICMP errors that shuck itself sends.
     public struct ICMP: Sendable, Equatable {
-        /// Packets a second; 0: none is sent.
+        /// Packets per second; 0: none is sent.
         public var ratePerSecond = 100
         /// Packets.
         public var burst = 50
-        /// nil: `auto`, the address of the interface that leads back.
+        /// nil: `auto`, the address of the interface on the route back.
         public var source4: Address?
         /// nil: `auto`.
         public var source6: Address?
     }
 
-    /// What is injected at most, in packets a second; nil: `off`.
+    /// Bounds on injected packets per second; nil: `off`.
     public struct Limits: Sendable, Equatable {
         public var packetsPerSecond: Int?
         public var perRemote: Int?
@@ -149,11 +160,11 @@ extension Configuration {
         public var cpus: [Int]?
         /// How long a worker spins on an empty ring before it sleeps.
         public var busyPoll = Duration.zero
-        /// Whether segments of a flow are joined into one packet for the TUN.
+        /// Whether segments of a flow are coalesced into one write.
         public var coalesce = true
     }
 
-    /// How the kernel is kept from answering for frames that are ours.
+    /// What keeps the kernel from answering for frames that are ours.
     public enum Consume: String, Codable, Sendable, CaseIterable { case auto, bpf, socket, off }
 
     /// The key `mode`.
@@ -214,5 +225,22 @@ extension Duration {
     /// Whole nanoseconds; for the lengths that a configuration may hold.
     package var nanoseconds: UInt64 {
         UInt64(components.seconds) * 1_000_000_000 + UInt64(components.attoseconds / 1_000_000_000)
+    }
+}
+
+extension Configuration.Listen {
+    /// Reads `HOST:PORT`, where an IPv6 HOST stands in brackets; nil for anything else.
+    init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"),
+            let port = decimal(text[text.index(after: colon)...]), (1...65535).contains(port)
+        else { return nil }
+        var host = String(text[..<colon])
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = String(host.dropFirst().dropLast())
+            guard let address = Address(host), !address.isIPv4 else { return nil }
+        } else {
+            guard !host.isEmpty, Words.isName(host, with: "-.") else { return nil }
+        }
+        self.init(host: host, port: UInt16(port))
     }
 }

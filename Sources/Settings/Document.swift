@@ -1,94 +1,17 @@
-// YAML text as a tree of values that know where they stand. It knows YAML and no key of ours.
+// Reads YAML text as a tree of values that know their places. It knows YAML and no key of ours.
 
 import Yams
 
-/// A YAML value and its place. Scalars keep their text: what a text means depends on its key.
-struct Value {
-    enum Content {
-        case null
-        /// `plain`: written without quotes.
-        case scalar(String, plain: Bool)
-        case list([Value])
-        case mapping([Entry])
-        /// Something whose problem has been reported already.
-        case poison
-    }
-
-    struct Entry {
-        var key: String
-        var position: Position
-        var value: Value
-    }
-
-    var position: Position
-    var content: Content
-
-    /// A scalar's text; nil for anything else.
-    var text: String? {
-        if case .scalar(let text, _) = content { text } else { nil }
-    }
-
-    /// The text of the scalar under `key`, where there is one.
-    func text(of key: String) -> String? {
-        guard case .mapping(let entries) = content else { return nil }
-        return entries.first { $0.key == key }?.value.text
-    }
-}
-
-/// What has been found wrong so far.
-final class Report {
-    struct Finding: Hashable {
-        var position: Position
-        var severity: Problem.Severity
-        var message: String
-    }
-
-    let fileNames: [String]
-    private(set) var findings: [Finding] = []
-    /// A file could not be read as YAML: what it may hold is not missed.
-    var isPartial = false
-
-    init(fileNames: [String]) { self.fileNames = fileNames }
-
-    var hasErrors: Bool { findings.contains { $0.severity == .error } }
-
-    func error(_ position: Position, _ message: String) {
-        findings.append(Finding(position: position, severity: .error, message: message))
-    }
-
-    func warning(_ position: Position, _ message: String) {
-        findings.append(Finding(position: position, severity: .warning, message: message))
-    }
-
-    /// `FILE:LINE:COLUMN`, to point at a second place in a message.
-    func place(_ position: Position) -> String {
-        "\(fileNames[position.file]):\(position.line):\(position.column)"
-    }
-
-    /// Every finding once, in the order of the files and of the lines in them.
-    var problems: [Problem] {
-        var seen: Set<Finding> = []
-        let sorted = findings.enumerated().sorted {
-            ($0.element.position, $0.offset) < ($1.element.position, $1.offset)
-        }
-        return sorted.map(\.element).filter { seen.insert($0).inserted }.map {
-            Problem(
-                file: fileNames[$0.position.file], line: $0.position.line,
-                column: $0.position.column, severity: $0.severity, message: $0.message)
-        }
-    }
-}
-
-/// Reads one file. Where libyaml stops at the first problem, the text is patched, column for
-/// column, and read again, so that the ones behind it are found too.
+/// Reads one file. libyaml stops at the first problem; then the text is patched without moving a column, and
+/// read again, so that later problems are found as well.
 struct Document {
-    /// Far above any real file: YAML aliases can name more values than memory holds.
+    /// Far above any real file, because YAML aliases can stand for more values than memory holds.
     static let valuesMax = 1_000_000
     /// The keys need five levels.
     static let depthMax = 32
     /// How often a text is patched and read again.
     static let patchesMax = 200
-    // Private-use characters: they are legal in YAML and stand in no key or value of ours.
+    // Private-use characters, legal in YAML and in no key or value of ours.
     private static let poison: Unicode.Scalar = "\u{F8FF}"
     private static let firstRenamed: UInt32 = 0xE000
 
@@ -97,11 +20,11 @@ struct Document {
     private var scalars: [Unicode.Scalar]
     /// Offset of the first scalar of each line.
     private var lineStarts: [Int] = [0]
-    /// Keys that were made different from an equal one: where, and what they were.
+    /// The first characters of keys that were renamed because an equal key stands before them.
     private var renamed: [Position: String] = [:]
     private var values = 0
 
-    /// nil: the text is empty, or is not YAML at all (then reported).
+    /// nil: the text is empty, or is not YAML, which is reported.
     static func read(_ text: String, file: Int, report: Report) -> Value? {
         var document = Document(text, file: file, report: report)
         guard !document.reportUnreadable() else {
@@ -196,7 +119,7 @@ extension Document {
         return nil
     }
 
-    /// Makes the key that starts here unlike any other. False: it has been tried in vain.
+    /// Renames the key that starts here, so that it is unlike any other. False: that was tried in vain.
     private mutating func rename(at place: Position) -> Bool {
         guard renamed[place] == nil, var offset = offset(of: place),
             let stand = Unicode.Scalar(Self.firstRenamed + UInt32(renamed.count))
@@ -209,14 +132,14 @@ extension Document {
         return true
     }
 
-    /// The duplicates found before something worse stopped the reading.
+    /// Reports the duplicates found before a problem that stopped the reading.
     private func reportRenamed() {
         for place in renamed.keys {
             report.error(place, "this key is written twice in one mapping; remove one")
         }
     }
 
-    /// Reports a syntax error. True: it has been patched, read on.
+    /// Reports a syntax error. True: the text has been patched and can be read again.
     private mutating func reportSyntax(_ error: YamlError) -> Bool {
         let context: YamlError.Context?
         let problem: String
@@ -238,7 +161,7 @@ extension Document {
             for offset in token { scalars[offset] = Self.poison }
             return true
         }
-        // At the end of the text nothing is to be seen: point at what began there, or the last.
+        // The end of the text shows nothing: point at what is unfinished there, or at the last character.
         if offset(of: place) == nil, let context { place = position(context.mark) }
         if offset(of: place) == nil,
             let last = scalars.lastIndex(where: { !" \n\r\t".unicodeScalars.contains($0) })
@@ -268,8 +191,8 @@ extension Document {
         }
     }
 
-    /// The IPv6 address around a place where YAML failed, as in `[2001:db8::, "::1"]`: YAML
-    /// takes a colon before `]`, `,` or `}`, and one at the start, for its own.
+    /// The IPv6 address around the place of a syntax error, as in `[2001:db8::, "::1"]`: a colon before `]`,
+    /// `,` or `}`, and one at the start, belongs to YAML's syntax.
     private func unquotedAddress(at place: Position) -> Range<Int>? {
         guard let at = offset(of: place) else { return nil }
         func belongs(_ offset: Int) -> Bool {
@@ -285,7 +208,7 @@ extension Document {
         while belongs(end) { end += 1 }
         let text = String(String.UnicodeScalarView(scalars[first..<end]))
         guard text.contains("::") || text.filter({ $0 == ":" }).count > 1 else { return nil }
-        // `[::1]:9100` is one text.
+        // `[::1]:9100` is one value.
         if first > 0, scalars[first - 1] == "[", end + 1 < scalars.count, scalars[end] == "]",
             scalars[end + 1] == ":", belongs(end + 2)
         {
@@ -353,7 +276,7 @@ extension Document {
             let name = original(scalar.string, at: place)
             let keyPath = path.isEmpty ? name : "\(path).\(name)"
             var value = value(node, path: keyPath, depth: depth + 1)
-            // An empty value has no place of its own that an operator would look at.
+            // An empty value has no visible place of its own.
             if case .null = value.content { value.position = place }
             if let earlier = first[name] {
                 report.error(
@@ -368,7 +291,7 @@ extension Document {
         return entries
     }
 
-    /// What a key was before it was made unlike the others.
+    /// The key as it was before it was renamed.
     private func original(_ key: String, at place: Position) -> String {
         guard let character = renamed[place] else { return key }
         return character + String(key.unicodeScalars.dropFirst())

@@ -1,76 +1,10 @@
-// One key of a configuration: where it stands, how its value is read and written, and what it
-// means. Keys.swift has all of them; codecs are in Codecs.swift.
+// Key, one key of a configuration: its place, its codec and its meaning; and Keyed, what has keys.
 
-/// What a value may be. The reference in docs/configuration.md and the JSON schema are made of it.
-indirect enum Shape: Sendable {
-    case word(String)
-    /// Whole numbers of a unit.
-    case number(ClosedRange<Int>, unit: String)
-    /// What the reference calls it, and the regular expression that it matches.
-    case text(String, pattern: String)
-    case list(String, of: Shape)
-    /// A mapping whose keys are names.
-    case names(String, of: Shape)
-    /// A list of mappings.
-    case mappings([KeyDescription])
-    case choice([Shape])
-}
-
-/// What the reference and the schema say of a key.
-struct KeyDescription: Sendable {
-    /// From the mapping that holds it: `fragments.memory` in `outer`.
-    var path: [String]
-    var shape: Shape
-    /// As YAML, or in words where the default is no value of its own; nil: the key is required.
-    var fallback: String?
-    var needsRestart: Bool
-    var help: String
-}
-
-/// How a value is read, written and described.
-struct Codec<Value>: Sendable {
-    var shape: Shape
-    /// nil: it is wrong, and that has been reported.
-    var read: @Sendable (Field) -> Value?
-    /// nil: the value means "any" and has no text.
-    var item: @Sendable (Value) -> Item?
-
-    /// The same value where it stands the check, which reports why it does not.
-    func refined(_ check: @escaping @Sendable (Field, Value) -> Value?) -> Codec {
-        Codec(shape: shape, read: { field in read(field).flatMap { check(field, $0) } }, item: item)
-    }
-
-    /// The same value, which is also looked at together with others: a check reports what it finds.
-    func checked(_ check: @escaping @Sendable (Field, Value) -> Void) -> Codec {
-        refined { field, value in
-            check(field, value)
-            return value
-        }
-    }
-
-    /// A value, or a word, which is nil.
-    static func or<Wrapped>(
-        _ word: String, _ codec: Codec<Wrapped>
-    ) -> Codec where Value == Wrapped? {
-        Codec(
-            shape: .choice([.word(word), codec.shape]),
-            read: { $0.says(word) ? .some(nil) : codec.read($0).map { .some($0) } },
-            item: { $0.map(codec.item) ?? .scalar(word) })
-    }
-
-    /// A value where the key is written; nil where it is not, which has no word.
-    static func ifWritten<Wrapped>(_ codec: Codec<Wrapped>) -> Codec where Value == Wrapped? {
-        Codec(
-            shape: codec.shape, read: { codec.read($0).map { .some($0) } },
-            item: { $0.flatMap(codec.item) })
-    }
-}
-
-/// What has keys: a configuration, and the mappings in its lists.
+/// A configuration, or a mapping in one of its lists.
 protocol Keyed: Sendable {
-    /// What a mapping without any key comes to.
+    /// The value of a mapping without any key.
     static var initial: Self { get }
-    /// In the order in which they are written.
+    /// In the order of the effective configuration.
     static var keys: [Key<Self>] { get }
 }
 
@@ -83,7 +17,7 @@ struct Key<Root: Keyed>: Sendable {
 
     /// - Parameters:
     ///   - required: what to write where the key is missing.
-    ///   - unless: the default in words, where it is no value of its own.
+    ///   - unless: the default in words, when no value stands for it.
     init<Value: Sendable>(
         _ path: String, _ property: WritableKeyPath<Root, Value> & Sendable, _ codec: Codec<Value>,
         required: String? = nil, unless: String? = nil, needsRestart: Bool = false, _ help: String
@@ -109,7 +43,7 @@ struct Key<Root: Keyed>: Sendable {
         return names.map { name in (name, keys.filter { $0.description.path[depth] == name }) }
     }
 
-    /// The values of keys, as they are written.
+    /// The values of keys as text.
     static func items(_ root: Root, _ keys: [Key] = Root.keys, depth: Int = 0) -> [(String, Item)] {
         groups(keys, depth).compactMap { name, keys in
             let item =
@@ -122,7 +56,7 @@ struct Key<Root: Keyed>: Sendable {
 
 extension Loader {
     /// Reads the keys of a mapping into `root`.
-    /// - Returns: whether each that must be there is there, and right.
+    /// - Returns: whether every required key is there and right.
     @discardableResult
     func read<Root>(_ keys: [Key<Root>], of section: Section, into root: inout Root, depth: Int = 0) -> Bool {
         var isWhole = true

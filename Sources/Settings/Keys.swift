@@ -3,12 +3,12 @@
 import Forwarding
 import IP
 
-/// `Configuration` has limits of its own.
+/// `Configuration.Limits` shadows the table of bounds.
 private typealias Bounds = Limits
 
 private let prefixes = Codec.list("prefixes", of: .prefix, example: "[10.2.0.0/16]")
 
-/// The default of RFC 9293 §3.7.1, and what IPv4 in IPv4 leaves of 1520 bytes.
+/// From the default of RFC 9293 §3.7.1 to what IPv4 in IPv4 leaves of 1520 bytes.
 private let mssIPv4 = 536...1480
 /// The same for IPv6: 1280 and 1500 bytes without both headers.
 private let mssIPv6 = 1220...1440
@@ -51,13 +51,13 @@ extension Configuration: Keyed {
             "check of inner sources against the routes back to them (RFC 3704)"),
         Key(
             "reversePath.interfaces", \.reversePath.interfaces, .overrides(.word(\.text)),
-            "the mode for one interface instead; one that is not among `interfaces` is warned of"),
+            "modes of single interfaces; a name that is not among `interfaces` gives a warning"),
         Key(
             "reversePath.exempt", \.reversePath.exempt, prefixes,
             "inner sources that are not checked"),
         Key(
             "mss.ipv4", \.mss.ipv4, .clamp(mssIPv4),
-            "bound on the MSS option of SYN and SYN-ACK segments, only ever lowered"),
+            "bound on the MSS option of SYN and SYN-ACK segments; shuck only lowers it"),
         Key("mss.ipv6", \.mss.ipv6, .clamp(mssIPv6), "the same for inner IPv6"),
         Key(
             "mss.replies", \.mss.replies, .word(),
@@ -78,13 +78,13 @@ extension Configuration: Keyed {
         Key(
             "outer.fragments.timeout", \.outer.fragments.timeout,
             .duration(.seconds(1)...(.seconds(300)), example: "30s"),
-            "how long a datagram may take to become whole"),
+            "longest time to complete a datagram"),
         Key(
             "inner.martians", \.inner.martians, .word(),
-            "inner sources and destinations that no route may lead to"),
+            "inner sources and destinations that must not be routed, such as 127.0.0.0/8"),
         Key(
             "inner.deny", \.inner.deny, prefixes,
-            "further inner sources refused; the node's, the pods' and the tunnels' own always are"),
+            "further inner sources to refuse, beside the addresses of node, pods and tunnels"),
         Key(
             "inner.rewriteSources", \.inner.rewriteSources,
             .mappings(
@@ -95,17 +95,21 @@ extension Configuration: Keyed {
 
     private static let errors: [Key<Configuration>] = [
         Key(
-            "icmp.ratePerSecond", \.icmp.ratePerSecond, .number(0...1_000_000, "packets a second"),
+            "icmp.ratePerSecond", \.icmp.ratePerSecond, .number(0...1_000_000, "packets per second"),
             "0 sends none"),
-        Key("icmp.burst", \.icmp.burst, .number(1...1_000_000, "packets"), "how many at once"),
-        Key("icmp.source4", \.icmp.source4, .or("auto", .address(isIPv4: true)), "their source"),
-        Key("icmp.source6", \.icmp.source6, .or("auto", .address(isIPv4: false)), "their source"),
+        Key("icmp.burst", \.icmp.burst, .number(1...1_000_000, "packets"), "errors sent at once"),
+        Key(
+            "icmp.source4", \.icmp.source4, .or("auto", .address(isIPv4: true)),
+            "source address of the errors"),
+        Key(
+            "icmp.source6", \.icmp.source6, .or("auto", .address(isIPv4: false)),
+            "source address of the errors"),
         Key(
             "limits.packetsPerSecond", \.limits.packetsPerSecond, .futureLimit,
-            "in all; not supported yet, must be `off`"),
+            "of all packets; not supported yet, must be `off`"),
         Key(
             "limits.perRemote", \.limits.perRemote, .futureLimit,
-            "for each remote; not supported yet, must be `off`"),
+            "per remote; not supported yet, must be `off`"),
     ]
 
     private static let daemon: [Key<Configuration>] = [
@@ -119,16 +123,16 @@ extension Configuration: Keyed {
                     read: Words.cpus, text: { "\"\(Words.cpusText($0))\"" }
                 ).checked { $0.loader.checkWorkers($1.count, $0) }),
             needsRestart: true,
-            "one worker each; `auto`: up to 4 CPUs of the interface's NUMA node, see below"),
+            "CPUs, one worker per CPU; `auto`: up to 4 CPUs of the interface's NUMA node, see below"),
         Key(
             "workers.busyPoll", \.workers.busyPoll, .duration(.zero...(.seconds(1)), example: "50us"),
-            "how long a worker spins on empty rings, at most, before it sleeps"),
+            "longest time that a worker polls empty rings before it sleeps"),
         Key(
             "workers.coalesce", \.workers.coalesce, .onOff,
-            "write consecutive TCP segments or UDP datagrams of a flow in one system call"),
+            "coalesce consecutive TCP segments or UDP datagrams of a flow into one write"),
         Key(
             "consume", \.consume, .word(),
-            "how the kernel is kept from answering for our frames"),
+            "what keeps the kernel from answering for our frames"),
         Key("mode", \.mode, .word(), "`shadow`: judge and count, inject and claim nothing"),
         Key(
             "probes", \.probes, .futureList,
@@ -137,7 +141,7 @@ extension Configuration: Keyed {
             "admin.socket", \.admin.socket,
             // sockaddr_un's 108 bytes, with the NUL at the end.
             .absolutePath("path, at most 107 bytes", bytesMax: 107), needsRestart: true,
-            "unix socket: everything that the verbs ask for"),
+            "unix socket for all verbs"),
         Key(
             "admin.mode", \.admin.mode,
             .text(
@@ -158,7 +162,7 @@ extension Configuration: Keyed {
                     wrong: "is not a group; write null, a name or a number",
                     read: { Words.isGroup($0) ? $0 : nil }, text: Item.quoted
                 )),
-            needsRestart: true, "group of the socket, and of its directory when shuck makes that"),
+            needsRestart: true, "group of the socket, and of its directory when shuck creates that"),
         Key(
             "admin.listen", \.admin.listen,
             .or(
@@ -174,11 +178,11 @@ extension Configuration: Keyed {
                             + "or let a firewall guard the port")
                 }),
             needsRestart: true,
-            "over TCP, GET of `/metrics`, `/healthz` and `/readyz` alone: `\"127.0.0.1:10441\"`"),
+            "for GET of `/metrics`, `/healthz` and `/readyz` over TCP: `\"127.0.0.1:10441\"`"),
         Key(
             "admin.listenStatus", \.admin.listenStatus, .onOff, needsRestart: true,
-            "also `/status` over TCP, for requests by address or by the name in `listen`"),
-        Key("log.level", \.log.level, .word(), "the least that is logged"),
+            "serve `/status` over TCP too, for requests by address or by the name in `listen`"),
+        Key("log.level", \.log.level, .word(), "lowest level that is logged"),
         Key(
             "log.format", \.log.format, .word(),
             "`auto`: `journal` under systemd, else `text`"),
@@ -195,7 +199,7 @@ extension Configuration.Tunnel: Keyed {
             .list(
                 "names", of: .interfaceName.checked { $0.loader.checkInterface($1, $0) }, example: "[eth0]",
                 orElse: "leave the key out for all interfaces", areNames: true),
-            unless: "all `interfaces`", "where its frames arrive"),
+            unless: "all `interfaces`", "interfaces where its frames arrive"),
         Key(
             "local", \.local,
             .list(
@@ -221,13 +225,13 @@ extension Configuration.Tunnel: Keyed {
             "encapsulations, in the kernel's names: 4in4, 6in4, 4in6, 6in6"),
         Key(
             "destinations", \.destinations,
-            // Silence here must not mean "any": the last pod has gone, and all would be let in.
+            // An empty list must not mean "any": when the last pod has gone, nothing may be let in.
             .mappings(
                 example: "[{prefix: 10.2.1.9/32}]",
                 orElse: "write the prefixes served here, or leave the key out to let any in",
                 mend: { Prefix($0) != nil ? "{prefix: \"\($0)\"}" : nil },
                 note: { $0.loader.warnOfEqual($1, $0) }),
-            unless: "any (warned of)",
+            unless: "any, with a warning",
             "inner destinations, the first match counts; an empty list is an error"),
     ]
 }
@@ -258,7 +262,7 @@ extension Configuration.Destination: Keyed {
             "`[80, \"8000-8010\"]`; only with `tcp`, `udp`, `udplite`, `sctp` or `dccp`"),
         Key(
             "device", \.device, .ifWritten(.interfaceName.checked { $0.loader.checkDevice($1, $0) }),
-            unless: "the first device", "where its packets are injected"),
+            unless: "the first device", "device where its packets are injected"),
         Key(
             "mss", \.mss, .ifWritten(.destinationClamp), unless: "as `mss` says",
             "as `mss.ipv4`, or for an IPv6 prefix `mss.ipv6`; only with `tcp` or `any`"),
@@ -283,13 +287,13 @@ extension Configuration.Device: Keyed {
                 guard mtu < 1280 else { return }
                 field.warning("\(mtu) switches IPv6 off on the device; it needs 1280")
             },
-            "below 1280 the kernel switches IPv6 off on it (warned of)"),
+            "below 1280 the kernel disables IPv6 on the device, which gives a warning"),
         Key(
             "netns", \.netns, .or("null", .absolutePath("absolute path", bytesMax: 4095)),
             "network namespace of the device, as `/run/netns/NAME`; `null`: the daemon's own"),
         Key(
             "address", \.address, .host,
-            "one address; a loose rp_filter passes nothing on a device without"),
+            "one address; a loose rp_filter drops every packet on a device without one"),
     ]
 }
 
@@ -306,14 +310,14 @@ extension Configuration.RewriteSource: Keyed {
             "source that they get instead, one IPv6 address"),
         Key(
             "interface", \.interface, .interfaceName.checked { $0.loader.checkInterface($1, $0) },
-            required: "eth0", "where they arrive"),
+            required: "eth0", "interface where the probes arrive"),
     ]
 }
 
 // MARK: - What only one key has
 
 extension Codec {
-    /// Another value for some interfaces, by their names.
+    /// Values by the names of interfaces.
     fileprivate static func overrides<Element>(
         _ element: Codec<Element>
     ) -> Codec where Value == [String: Element] {
@@ -337,18 +341,18 @@ extension Codec {
 }
 
 extension Codec<Int?> {
-    /// Read, and refused unless it changes nothing: a version that acts on it takes `checked` off.
+    /// A number that this version reads but refuses.
     fileprivate static var futureLimit: Codec {
         .or(
             "off",
-            .number(1...1_000_000_000, "packets a second", or: ["off"]).checked { field, number in
+            .number(1...1_000_000_000, "packets per second", or: ["off"]).checked { field, number in
                 field.error("\(number) is not supported by this version; remove it or set it to off")
             })
     }
 }
 
 extension Codec<[Never]> {
-    /// What a probe is made of is open yet, so that only its absence can be read.
+    /// A list that must be empty in this version.
     fileprivate static var futureList: Codec {
         Codec(
             shape: .list("list", of: .choice([])),
@@ -390,7 +394,7 @@ extension Codec<UInt8> {
 }
 
 extension Section {
-    /// Whether a destination's protocol is one of these; true where it is wrong, which is reported there.
+    /// Whether a destination's protocol is one of these; true when it is wrong, which is reported there.
     fileprivate func isOf(_ isMeant: (UInt8) -> Bool, orAny: Bool) -> Bool {
         guard let field = self["protocol"], !field.says("any") else { return orAny }
         guard let number = field.text.flatMap(ProtocolNumber.number) else { return true }

@@ -1,20 +1,5 @@
-// One thing that is wrong with a configuration file, and where.
+// An error or a warning about a configuration, and where it stands.
 
-/// A place in a configuration file.
-struct Position: Hashable, Sendable, Comparable {
-    /// Index into the files that were loaded.
-    var file: Int
-    /// From 1.
-    var line: Int
-    /// From 1, in Unicode scalars, as libyaml counts them.
-    var column: Int
-
-    static func < (left: Position, right: Position) -> Bool {
-        (left.file, left.line, left.column) < (right.file, right.line, right.column)
-    }
-}
-
-/// An error or a warning about a configuration.
 public struct Problem: Sendable, Hashable, Encodable, CustomStringConvertible {
     public enum Severity: String, Sendable, Encodable {
         /// The configuration is refused.
@@ -30,7 +15,7 @@ public struct Problem: Sendable, Hashable, Encodable, CustomStringConvertible {
     /// From 1, in Unicode scalars; a tab is one.
     public var column: Int
     public var severity: Severity
-    /// One sentence: the key, its value and the mend.
+    /// One sentence: the key, its value and the remedy.
     public var message: String
 
     public init(

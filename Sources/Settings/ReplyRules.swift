@@ -1,17 +1,17 @@
-// What `mss.replies: nft` asks the kernel for, as nftables rules; nothing here talks to the kernel.
+// The nftables rules of `mss.replies: nft`, as text.
 
 import Forwarding
 import IP
 
-/// shuck sees packets to the pods only. What keeps an encapsulated packet within the link is the
-/// MSS that the pod announces in its SYN-ACK, and that one leaves the node past shuck.
+/// shuck sees only packets to the pods. The MSS that a pod announces in its SYN-ACK keeps encapsulated
+/// packets within the link's MTU, but that segment leaves the node past shuck: the kernel clamps it.
 public enum ReplyRules {
     /// The chains of a table of family inet.
     ///
-    /// A SYN-ACK does not say which tunnel its SYN came by, so each tunnel looks at it, and the
-    /// lowest MSS stays. Within a tunnel the first destination that matches counts, as for
-    /// packets: hence one chain a tunnel, left by `goto`.
-    /// - Parameter mtu: bytes of the largest IP packet on an interface; nil while it is absent.
+    /// A SYN-ACK does not show which tunnel its SYN came through, so it passes the chain of every tunnel,
+    /// and the lowest MSS stays. Within a tunnel the first matching destination counts, as for packets:
+    /// hence one chain per tunnel, left by `goto`.
+    /// - Parameter mtu: bytes of the largest IP packet on an interface; nil while the interface is absent.
     public static func chains(
         _ configuration: Configuration, mtu: (String) -> Int?
     ) -> String {
@@ -28,8 +28,8 @@ public enum ReplyRules {
                 ["tcp option maxseg size > \(size) counter tcp option maxseg size set \(size)"])
         }
         let tunnels = rules.enumerated().map { chain("tunnel-\($0)", $1) }
-        // 100 is where connection tracking gives a translated answer its own source back
-        // (srcnat): before that it carries the pod's address, not the service's.
+        // At priority 100 (srcnat) connection tracking gives a translated answer the service's address
+        // back. Before that its source is the pod's.
         let hook = chain(
             "replies",
             ["type filter hook postrouting priority 150", "policy accept"]
@@ -39,8 +39,8 @@ public enum ReplyRules {
         return (clamps + tunnels + [hook]).joined()
     }
 
-    /// The lowest MSS, in bytes, that answers of a tunnel's destinations are clamped to, by tunnel and
-    /// inner family; families that nothing bounds are left out.
+    /// The lowest MSS, in bytes, to which answers are clamped, by tunnel and inner family. Families without
+    /// a bound are left out.
     /// - Parameter mtu: as `chains` takes it.
     public static func lowest(
         _ configuration: Configuration, mtu: (String) -> Int?
@@ -73,14 +73,14 @@ private struct Limits {
         self.tunnel = tunnel
         mss = configuration.mss
         let links = tunnel.interfaces.isEmpty ? configuration.interfaces : tunnel.interfaces
-        // The narrowest: any of them may carry the connection.
+        // The narrowest, because any of them may carry the connection.
         self.mtu = links.compactMap(mtu).min()
         for destination in tunnel.destinations
         where destination.protocolNumber == nil || destination.protocolNumber == ProtocolNumber.tcp {
             add(destination)
         }
         if tunnel.destinations.isEmpty {
-            // Any destination may be served, so any answer may belong to one.
+            // Every destination is served, so every answer may come from one.
             for prefix in [Prefix.allIPv4, .allIPv6] {
                 add(Configuration.Destination(prefix: prefix))
             }
@@ -96,7 +96,7 @@ private struct Limits {
             match += " tcp sport { \(ports.joined(separator: ", ")) }"
         }
         guard let size = size(destination.mss ?? (isIPv4 ? mss.ipv4 : mss.ipv6), isIPv4) else {
-            // It is not bounded, nor by the destinations after it.
+            // Unbounded, also by the destinations after it.
             rules.append("\(match) return")
             return
         }

@@ -1,5 +1,5 @@
-// The spellings of values: words, durations, sizes, protocols, CPU lists. Text to value and
-// back, with no position and no message.
+// The spellings of values: words, durations, sizes, ports, CPU lists. Text to value and back, without
+// positions and messages.
 
 import Forwarding
 import IP
@@ -23,7 +23,7 @@ extension MSSClamp {
 }
 
 enum Words {
-    /// What YAML 1.1 makes a boolean of (yaml.org/type/bool.html), without its `y` and `n`.
+    /// The booleans of YAML 1.1 (yaml.org/type/bool.html), without its `y` and `n`.
     static func boolean(_ text: String) -> Bool? {
         let lower = text.lowercased()
         guard text == lower || text == text.uppercased() || text.dropFirst() == lower.dropFirst()
@@ -37,53 +37,42 @@ enum Words {
 
     // MARK: Durations and sizes
 
-    /// The largest first, so that `durationText` finds the shortest text.
-    private static let durationUnits: [(String, Int)] = [
+    /// The largest first, so that a text is the shortest.
+    private typealias Units = [(name: String, size: Int)]
+
+    private static let durationUnits: Units = [
         ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1),
+    ]
+    private static let sizeUnits: Units = [
+        ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1), ("B", 1),
     ]
 
     /// `30s`, `5ms`, `0us`, or `0` alone; nil for anything else.
     static func duration(_ text: String) -> Duration? {
-        if text == "0" { return .zero }
-        return quantity(text, units: durationUnits).map { Duration.microseconds($0) }
+        text == "0" ? .zero : quantity(text, durationUnits).map { .microseconds($0) }
     }
 
     static func durationText(_ duration: Duration) -> String {
-        let parts = duration.components
-        let fraction = Int(parts.attoseconds / 1_000_000_000_000)
-        let microseconds = Int(parts.seconds) * 1_000_000 + fraction
-        guard microseconds != 0 else { return "0us" }
-        for (unit, size) in durationUnits where microseconds.isMultiple(of: size) {
-            return "\(microseconds / size)\(unit)"
-        }
-        return "\(microseconds)us"
+        self.text(Int(duration.nanoseconds / 1000), durationUnits)
     }
-
-    private static let sizeUnits: [(String, Int)] = [
-        ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1),
-    ]
 
     /// `4MiB`, or a number of bytes; nil for anything else.
-    static func size(_ text: String) -> Int? {
-        if let bytes = decimal(text) { return bytes }
-        return quantity(text, units: sizeUnits)
-    }
+    static func size(_ text: String) -> Int? { quantity(text, sizeUnits) }
 
-    static func sizeText(_ bytes: Int) -> String {
-        guard bytes != 0 else { return "0" }
-        for (unit, size) in sizeUnits where bytes.isMultiple(of: size) && size > 1 {
-            return "\(bytes / size)\(unit)"
-        }
-        return "\(bytes)"
-    }
+    static func sizeText(_ bytes: Int) -> String { text(bytes, sizeUnits) }
 
-    private static func quantity(_ text: String, units: [(String, Int)]) -> Int? {
+    private static func quantity(_ text: String, _ units: Units) -> Int? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         let unit = text.dropFirst(digits.count)
-        guard let number = decimal(digits), let size = units.first(where: { $0.0 == unit })?.1
+        guard let number = decimal(digits), let size = units.first(where: { $0.name == unit })?.size
         else { return nil }
         let (product, overflow) = number.multipliedReportingOverflow(by: size)
         return overflow ? nil : product
+    }
+
+    private static func text(_ quantity: Int, _ units: Units) -> String {
+        let unit = units.first { quantity == 0 ? $0.size == 1 : quantity.isMultiple(of: $0.size) }!
+        return "\(quantity / unit.size)\(unit.name)"
     }
 
     // MARK: Ports and CPUs
@@ -99,7 +88,7 @@ enum Words {
     /// The kernel's own bound on CONFIG_NR_CPUS.
     static let cpuMax = 8191
 
-    /// `0-3,8` (cpuset(7), "List format") in rising order; nil where it is wrong or repeats.
+    /// `0-3,8` (cpuset(7), "List format") in rising order; nil when it is wrong or repeats a CPU.
     static func cpus(_ text: String) -> [Int]? {
         var cpus: [Int] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
@@ -148,7 +137,7 @@ enum Words {
 
     // MARK: Likely meanings
 
-    /// The candidate that `word` is a likely slip for, or short for.
+    /// The candidate that is likely meant by `word`: similar, or begun by it.
     static func nearest(_ word: String, among candidates: [String]) -> String? {
         let bound = min(3, max(1, word.count / 3))
         let near = candidates.map { ($0, distance(word.lowercased(), $0.lowercased())) }
@@ -158,7 +147,7 @@ enum Words {
 
     /// Damerau-Levenshtein distance: insertions, deletions, changes, and swaps of neighbours.
     private static func distance(_ left: String, _ right: String) -> Int {
-        // A key is short; what is long is no slip for one.
+        // Keys are short: a long word is no slip for one.
         let (a, b) = (Array(left.unicodeScalars.prefix(40)), Array(right.unicodeScalars))
         var rows = [Array(0...b.count)]
         for i in 1..<(a.count + 1) {

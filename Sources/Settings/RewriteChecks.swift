@@ -1,45 +1,7 @@
-// The addresses of `inner.rewriteSources`, and its rules against each other and the tunnels.
+// The rules of `inner.rewriteSources` against each other and against the tunnels.
 
 import Forwarding
 import IP
-
-extension Codec<Prefix> {
-    /// One IPv6 address: only one for one can be undone without state.
-    private static var oneAddress: Codec {
-        prefix.refined { field, host in
-            if host.isIPv4 {
-                return field.wrong("is IPv4; only IPv6 sources are rewritten, so write IPv6")
-            }
-            return host.isHost
-                ? host
-                : field.wrong("is more than one address; write one, as \(host.address.text)/128")
-        }
-    }
-
-    static var rewrittenSource: Codec {
-        oneAddress.refined { field, host in
-            host.isUnicast || host.isLinkLocal
-                ? host : field.wrong("is nobody's source; write the address that probes come from")
-        }
-    }
-
-    fileprivate static var global: Codec {
-        oneAddress.refined { field, host in
-            if host.isLinkLocal {
-                return field.wrong("is link-local, which no router forwards; write a global one")
-            }
-            return host.isUnicast ? host : field.wrong("is no unicast address; write a global one")
-        }
-    }
-}
-
-extension Codec<Address> {
-    static var rewriteTarget: Codec {
-        let host = Codec<Prefix>.global
-        return Codec(
-            shape: host.shape, read: { host.read($0)?.address }, item: { .scalar(Item.quoted($0.text)) })
-    }
-}
 
 extension Loader {
     private typealias RewriteSource = Configuration.RewriteSource
@@ -102,21 +64,4 @@ extension Loader {
                     + "rewritten; name another one")
         }
     }
-}
-
-extension Prefix {
-    fileprivate var isLinkLocal: Bool { Prefix.linkLocal.covers(self) }
-
-    /// IPv6 that may be somebody's address beyond a link.
-    fileprivate var isUnicast: Bool {
-        !isLinkLocal && !Prefix.reserved.contains { $0.covers(self) }
-    }
-
-    private static let linkLocal = Prefix(Address(high: 0xfe80 << 48, low: 0), length: 10)!
-    /// ::/96 with :: and ::1, multicast, site-local.
-    private static let reserved = [
-        Prefix(Address(high: 0, low: 0), length: 96)!,
-        Prefix(Address(high: 0xff00 << 48, low: 0), length: 8)!,
-        Prefix(Address(high: 0xfec0 << 48, low: 0), length: 10)!,
-    ]
 }

@@ -1,5 +1,5 @@
-// A value in its place: what is written there, and how what is wrong with it is reported. It knows
-// no key of ours; Codecs.swift says how each type is read.
+// Part of Loader (Loader.swift): Field, a value in its place, and Section, the keys of a mapping. They report
+// what is wrong with a value, and know no key of ours.
 
 import Forwarding
 
@@ -15,7 +15,7 @@ struct Field {
     /// A scalar's text; nil for anything else.
     var text: String? { value.text }
 
-    /// Whether it is this word; `null` and `off` are also what YAML makes of them.
+    /// Whether the value is this word; `null` and `off` have several spellings in YAML.
     func says(_ word: String) -> Bool {
         switch word {
         case "null": if case .null = value.content { true } else { false }
@@ -40,7 +40,7 @@ struct Field {
 
     func warning(_ message: String) { loader.report.warning(position, "\(path): \(message)") }
 
-    /// Says what should have stood there, unless that has been said.
+    /// Reports what to write instead, unless the value's problem has been reported.
     func wrong<T>(_ message: String) -> T? {
         if case .poison = value.content { return nil }
         error("\(shown) \(message)")
@@ -81,8 +81,8 @@ struct Field {
     }
 
     /// The items of a list.
-    /// - Parameter orElse: what to do instead of writing an empty list; nil: it may be empty.
-    /// - Parameter limit: how many there may be; the first beyond is reported, and none of those is read.
+    /// - Parameter orElse: what to do instead of writing an empty list; nil: the list may be empty.
+    /// - Parameter limit: how many items there may be; the first beyond is reported and not read.
     func items(example: String, orElse: String? = nil, limit: Limit? = nil) -> [Field]? {
         guard case .list(let values) = value.content else {
             return wrong("is not a list; write \(text.map { "[\($0)]" } ?? "one such as \(example)")")
