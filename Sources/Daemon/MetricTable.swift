@@ -177,7 +177,7 @@ extension Metric {
             .each { scrape in
                 guard scrape.view.replies.active != .off else { return [] }
                 let links = scrape.state.links.byName
-                return ReplyRules.lowest(scrape.state.configuration, mtu: { links[$0]?.mtu }).map {
+                return SynAckClamp.lowest(scrape.state.configuration, mtu: { links[$0]?.mtu }).map {
                     ([$0.tunnel, $0.isIPv4 ? "ipv4" : "ipv6"], Double($0.bytes))
                 }
             }),

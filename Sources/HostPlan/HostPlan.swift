@@ -167,7 +167,7 @@ public struct HostPlan: Sendable {
 
     private mutating func addReplyTable() {
         let links = facts.links.byName
-        add(.replyTable(chains: ReplyRules.chains(configuration) { links[$0]?.mtu }))
+        add(.replyTable(chains: SynAckClamp.chains(configuration) { links[$0]?.mtu }))
     }
 }
 

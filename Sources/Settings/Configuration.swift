@@ -221,13 +221,6 @@ extension Configuration {
     }
 }
 
-extension Duration {
-    /// Whole nanoseconds; for the lengths that a configuration may hold.
-    package var nanoseconds: UInt64 {
-        UInt64(components.seconds) * 1_000_000_000 + UInt64(components.attoseconds / 1_000_000_000)
-    }
-}
-
 extension Configuration.Listen {
     /// Reads `HOST:PORT`, where an IPv6 HOST stands in brackets; nil for anything else.
     init?(_ text: String) {

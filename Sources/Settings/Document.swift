@@ -61,17 +61,14 @@ struct Document {
             case 0x09, 0x0a, 0x0d, 0x20...0x7e, 0x85, 0xa0...0xd7ff: continue
             case 0xfffd: problem = "the text is not UTF-8 here; save the file as UTF-8"
             case 0xe000...0xf8ff, 0xfeff, 0xfffe, 0xffff, 0..<0xa0:
-                problem = "character U+\(hex(scalar.value)) is not allowed; remove it"
+                let digits = Words.padded(String(scalar.value, radix: 16, uppercase: true), to: 4)
+                problem = "character U+\(digits) is not allowed; remove it"
             default: continue
             }
             report.error(position(at: offset), problem)
             found = true
         }
         return found
-    }
-
-    private func hex(_ value: UInt32) -> String {
-        Words.padded(String(value, radix: 16, uppercase: true), to: 4)
     }
 
     private func position(at offset: Int) -> Position {
@@ -95,11 +92,9 @@ struct Document {
 extension Document {
     private mutating func compose() -> Node? {
         for _ in 0..<Self.patchesMax {
-            var text = String.UnicodeScalarView()
-            text.append(contentsOf: scalars)
             do {
                 // No resolver: keys are compared as they are written, and nothing else is asked.
-                return try Yams.compose(yaml: String(text), .basic)
+                return try Yams.compose(yaml: String(String.UnicodeScalarView(scalars)), .basic)
             } catch YamlError.duplicatedKeysInMapping(let keys, let context) {
                 guard rename(at: position(context.mark)) else {
                     report.error(

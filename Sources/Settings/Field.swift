@@ -1,5 +1,5 @@
-// Part of Loader (Loader.swift): Field, a value in its place, and Section, the keys of a mapping. They report
-// what is wrong with a value, and know no key of ours.
+// Part of Loader (Loader.swift): Field, a value in its place. It reports what is wrong with the value, and
+// knows no key of ours.
 
 import Forwarding
 
@@ -97,22 +97,5 @@ struct Field {
         guard let limit, items.count > limit.value else { return items }
         items[limit.value].error(limit.refusal(of: items.count))
         return Array(items.prefix(limit.value))
-    }
-}
-
-/// The known keys of one mapping.
-struct Section {
-    var path: String
-    var position: Position
-    let loader: Loader
-    /// In the order of the file.
-    var entries: [Value.Entry] = []
-
-    func path(of key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
-
-    subscript(key: String) -> Field? {
-        entries.first { $0.key == key }.map {
-            Field(path: path(of: key), value: $0.value, loader: loader, siblings: self)
-        }
     }
 }

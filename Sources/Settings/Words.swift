@@ -195,3 +195,10 @@ enum Words {
         (1...32).contains(text.utf8.count) && isName(text) && !text.hasPrefix("-")
     }
 }
+
+extension Duration {
+    /// Whole nanoseconds; for the lengths that a configuration may hold.
+    package var nanoseconds: UInt64 {
+        UInt64(components.seconds) * 1_000_000_000 + UInt64(components.attoseconds / 1_000_000_000)
+    }
+}

@@ -1,4 +1,4 @@
-// Options that several verbs share.
+// Options that several verbs share: ConfigurationOption, SocketOption and JSONOption.
 
 import ArgumentParser
 import Daemon

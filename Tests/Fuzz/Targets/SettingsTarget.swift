@@ -24,6 +24,6 @@ public final class SettingsTarget: FuzzTarget {
             throw Violation("written and read again it differs: \(again.problems)")
         }
         _ = PolicyTables(configuration.policy)
-        _ = ReplyRules.chains(configuration) { $0 == "eth0" ? 1500 : nil }
+        _ = SynAckClamp.chains(configuration) { $0 == "eth0" ? 1500 : nil }
     }
 }

@@ -5,13 +5,13 @@ import Testing
 
 @testable import Settings
 
-@Suite struct ReplyRulesTests {
+@Suite struct SynAckClampTests {
     private func chains(
         _ tunnels: String, mss: String = "{replies: nft}", mtu: @escaping (String) -> Int? = { _ in 1500 }
     ) throws -> String {
         let text = "interfaces: [eth0, eth1]\nmss: \(mss)\ntunnels: [\(tunnels)]\n"
         let (configuration, problems) = Configuration.load(files: [("f", text)])
-        return ReplyRules.chains(try #require(configuration, "\(problems)"), mtu: mtu)
+        return SynAckClamp.chains(try #require(configuration, "\(problems)"), mtu: mtu)
     }
 
     /// The rules of one tunnel.
@@ -60,15 +60,15 @@ import Testing
 
             """
         let configuration = try #require(Configuration.load(files: [("f", text)]).configuration)
-        let lowest = ReplyRules.lowest(configuration, mtu: { _ in 1500 })
+        let lowest = SynAckClamp.lowest(configuration, mtu: { _ in 1500 })
         #expect(lowest.map(\.tunnel) == ["a"])
         #expect(lowest.map(\.isIPv4) == [true])
         #expect(lowest.map(\.bytes) == [1300])
-        #expect(ReplyRules.lowest(configuration, mtu: { _ in nil }).map(\.bytes) == [1300])
+        #expect(SynAckClamp.lowest(configuration, mtu: { _ in nil }).map(\.bytes) == [1300])
         let other = text.replacing("ipv6: off", with: "ipv6: auto")
         let both = try #require(Configuration.load(files: [("f", other)]).configuration)
         // The same order each time: the larger first.
-        let sorted = ReplyRules.lowest(both, mtu: { _ in 1500 })
+        let sorted = SynAckClamp.lowest(both, mtu: { _ in 1500 })
         #expect(sorted.map(\.bytes) == [1400, 1300])
         #expect(sorted.map(\.isIPv4) == [false, true])
     }
