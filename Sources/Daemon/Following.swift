@@ -1,5 +1,5 @@
-// What the control thread makes of a host that changes: links and routes by the kernel's notices,
-// namespaces of pods, and what could not be opened and is tried again.
+// Part of Control (Supervisor.swift): what it makes of a host that changes. Links and routes come by the
+// kernel's notices; namespaces of pods and what could not be opened are looked for again.
 
 import Glibc
 import HostPlan
@@ -50,6 +50,16 @@ extension Control {
         {
             follow(KernelNotices(), reopening: true)
         }
+    }
+
+    /// Sets right what others changed and shuck had set, and names what it may not.
+    func watchHost() {
+        guard Host.monotonicNanoseconds() >= host.dueNanoseconds else { return }
+        let found = host.look(snapshot.configuration, snapshot.plumbing, log)
+        guard found != snapshot.host else { return }
+        snapshot.host = found
+        share()
+        announce()
     }
 
     private func follow(_ told: KernelNotices, reopening: Bool) {

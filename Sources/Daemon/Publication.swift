@@ -1,5 +1,5 @@
-// How workers come to run on what the control thread has made, and when that which it replaced goes. The
-// control thread never waits for a worker to take it, but for a bounded time at a start and at a reload.
+// Part of Control (Supervisor.swift): how workers come to run on what it has made, and when that which it
+// replaced goes. It waits for workers at a start and at a reload alone, for a bounded time.
 
 import Forwarding
 import HostPlan

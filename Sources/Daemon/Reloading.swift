@@ -1,4 +1,5 @@
-// Another configuration under a running daemon: all of it, or none. What is answered is what is in force.
+// Part of Control (Supervisor.swift): another configuration under a running daemon, all of it or none. The
+// answer says what is in force.
 
 import Forwarding
 import HostPlan

@@ -12,6 +12,8 @@ enum Timing {
     static let tickNanoseconds: UInt64 = 500_000_000
     /// Devices' settings and the host's are compared with what was set.
     static let hostNanoseconds: UInt64 = 1_000_000_000
+    /// Devices in pods' namespaces that one such look takes: each costs a thread of its own.
+    static let podsPerLook = 64
     /// What changes together is told in many notices: one publication for all.
     static let noticesMilliseconds: UInt32 = 2
     /// A namespace is mounted on its name some moments after that is made, and of the mount nobody tells:
@@ -44,14 +46,6 @@ enum Timing {
     static let predecessorNanoseconds: UInt64 = 1_000_000_000
     /// For the log's last lines.
     static let logSeconds = 0.5
-
-    // MARK: Setting right
-
-    /// A device's setting that others change is set right so often at once, then 1, 2, 4 … 60 s apart.
-    static let repairs = 3
-    static let repairSecondsMax: UInt64 = 60
-    /// After so long with nothing to set right, what was before is forgotten.
-    static let quietNanoseconds: UInt64 = 60_000_000_000
 
     /// What one limit means for another. Checked when the program starts: a change of one that breaks it
     /// ends every start and every test of one.

@@ -41,18 +41,6 @@ public struct Absence: Sendable, Equatable {
     }
 }
 
-/// How long what failed is left alone.
-public enum Backoff {
-    private static let first: UInt64 = 100_000_000
-    private static let longest: UInt64 = 10_000_000_000
-
-    /// Doubles with each failure in a row: 100 ms to 10 s.
-    public static func nanoseconds(failures: Int) -> UInt64 {
-        // Seven doublings pass the longest.
-        min(longest, first << UInt64(min(max(failures - 1, 0), 7)))
-    }
-}
-
 extension Part {
     /// Whether a part that fails keeps the daemon from starting, or a configuration from being applied.
     /// - Parameters:

@@ -1,4 +1,4 @@
-// Links and network namespaces as the kernel tells of them: what decides where its routes lead.
+// Links as the kernel tells of them: what decides where its routes lead.
 
 /// A link as the kernel lists it.
 public struct Link: Sendable, Equatable {
@@ -55,28 +55,6 @@ public struct LinkState: Sendable, Equatable {
 
     /// The bits of `ifi_flags` that `flags` keeps.
     public static let flagsMask: UInt32 = 1 << 0 | 1 << 6 | 1 << 16 | 1 << 17
-
-    public init() {}
-}
-
-/// What tells one network namespace from the next at the same path.
-public struct NamespaceIdentity: Sendable, Hashable {
-    public let device: UInt64
-    public let inode: UInt64
-
-    public init(device: UInt64, inode: UInt64) {
-        self.device = device
-        self.inode = inode
-    }
-}
-
-/// Settings of all of a namespace's devices.
-public struct NamespaceFacts: Sendable, Equatable {
-    public var forwardsIPv4 = true
-    /// nil: the kernel has no IPv6.
-    public var forwardsIPv6: Bool? = true
-    /// `net.ipv6.conf.all.disable_ipv6`.
-    public var isIPv6Off = false
 
     public init() {}
 }

@@ -1,19 +1,13 @@
-// What is decided when others change a device of shuck's or a sysctl that it demands, and what the kernel
-// tells of a device.
+// What is decided when others change a device of shuck's or a sysctl that it demands.
 
-import Foundation
-import Glibc
-import HostPlan
-import IP
 import Routing
 import Settings
 import Testing
 
-@testable import Daemon
-@testable import LinuxIO
+@testable import HostPlan
 
 @Suite("The watch of the host")
-struct HostWatchTests {
+struct DeviceRepairTests {
     private static func configuration(
         _ devices: String = "[{name: shuck0}]", destinations: String = ""
     ) throws -> Configuration {
@@ -26,6 +20,8 @@ struct HostWatchTests {
         return try #require(configuration, "\(problems)")
     }
 
+    private static func device() throws -> Configuration.Device { try configuration().devices[0] }
+
     private static var right: DeviceFacts {
         var facts = DeviceFacts(isUp: true, mtu: 1500)
         facts.reversePath = 2
@@ -37,28 +33,28 @@ struct HostWatchTests {
 
     private static func deviations(
         _ configuration: Configuration, _ change: (inout DeviceFacts) -> Void
-    ) -> [DeviceDeviation] {
+    ) -> [String] {
         var facts = right
         change(&facts)
-        return HostWatch.deviations(configuration.devices[0], configuration, facts)
+        return configuration.deviations(of: configuration.devices[0], facts).map(\.text)
     }
 
     @Test("everything that was set is compared")
     func deviations() throws {
         let here = try Self.configuration()
         #expect(Self.deviations(here) { _ in } == [])
-        #expect(Self.deviations(here) { $0.isUp = false } == [.isDown])
-        #expect(Self.deviations(here) { $0.mtu = 1400 } == [.mtu(1400, instead: 1500)])
-        #expect(Self.deviations(here) { $0.reversePath = 1 } == [.reversePath(1)])
-        #expect(Self.deviations(here) { $0.reversePath = 0 } == [.reversePath(0)])
-        #expect(Self.deviations(here) { $0.hasAddress = false } == [.noAddress("127.0.0.42/32")])
-        #expect(Self.deviations(here) { $0.forwardsIPv4 = false } == [.noForwarding])
-        #expect(Self.deviations(here) { $0.hasIPv6 = false } == [.noIPv6])
+        #expect(Self.deviations(here) { $0.isUp = false } == ["it is down"])
+        #expect(Self.deviations(here) { $0.mtu = 1400 } == ["its mtu is 1400 instead of 1500"])
+        #expect(Self.deviations(here) { $0.reversePath = 1 } == ["its rp_filter is 1 instead of 2"])
+        #expect(Self.deviations(here) { $0.reversePath = 0 } == ["its rp_filter is 0 instead of 2"])
+        #expect(Self.deviations(here) { $0.hasAddress = false } == ["its address 127.0.0.42/32 is gone"])
+        #expect(Self.deviations(here) { $0.forwardsIPv4 = false } == ["its forwarding is 0 instead of 1"])
+        #expect(Self.deviations(here) { $0.hasIPv6 = false } == ["its disable_ipv6 is 1 instead of 0"])
         #expect(
             Self.deviations(here) {
                 $0.isUp = false
                 $0.hasAddress = false
-            } == [.isDown, .noAddress("127.0.0.42/32")])
+            } == ["it is down", "its address 127.0.0.42/32 is gone"])
     }
 
     @Test("what all of a namespace's devices have is not shuck's to change")
@@ -95,7 +91,7 @@ struct HostWatchTests {
                 $0.forwardsIPv4 = false
                 $0.hasIPv6 = false
             } == [])
-        #expect(Self.deviations(pod) { $0.reversePath = 1 } == [.reversePath(1)])
+        #expect(Self.deviations(pod) { $0.reversePath = 1 } == ["its rp_filter is 1 instead of 2"])
     }
 
     @Test("what the host must do is named with the command that mends it")
@@ -135,136 +131,92 @@ struct HostWatchTests {
             var facts = Self.right
             facts.hasIPv6 = false
             facts.namespace.isIPv6Off = true
-            return HostWatch.lacks(configuration.devices[0], configuration, facts)
+            return [configuration.lack(of: configuration.devices[0], facts)].compactMap(\.self)
         }
         let named = #", destinations: [{prefix: "2001:db8::/32"}]"#
         let here = lacks(try Self.configuration(destinations: named))
         #expect(here.map(\.isBlocking) == [true])
-        #expect(here[0].text.hasSuffix("shuck0: sysctl -w net.ipv6.conf.all.disable_ipv6=0"))
+        #expect(here[0].description.hasSuffix("shuck0: sysctl -w net.ipv6.conf.all.disable_ipv6=0"))
         #expect(lacks(try Self.configuration()).map(\.isBlocking) == [false])
         let pod = lacks(
             try Self.configuration("[{name: pod0, netns: /run/netns/x}]", destinations: named))
         #expect(pod.map(\.isBlocking) == [false])
-        #expect(pod[0].text.contains("nsenter --net=/run/netns/x sysctl -w"))
+        #expect(pod[0].description.contains("nsenter --net=/run/netns/x sysctl -w"))
         #expect(lacks(try Self.configuration(destinations: ", modes: [ipip]")) == [])
     }
 
     @Test("three times at once, then at growing distances, and after a quiet minute from the beginning")
-    func repairs() {
+    func repairs() throws {
+        let device = try Self.device()
         let second: UInt64 = 1_000_000_000
-        var repairs = Repairs()
+        var repairs = DeviceRepairs()
+        func permit(_ found: [DeviceDeviation], at now: UInt64) -> Bool { repairs.permit(found, at: now) }
+        let down = [DeviceDeviation(aspect: .state, text: "it is down")]
         for _ in 0..<3 {
-            #expect(repairs.mayRepair(at: 100 * second) && !repairs.isContested)
-            repairs.repaired(.isDown, at: 100 * second)
+            #expect(permit(down, at: 100 * second))
+            #expect(repairs.finding(device, left: []) == nil)
         }
         var now = 100 * second
         for distance: UInt64 in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            #expect(!repairs.mayRepair(at: now + distance * second - 1))
+            #expect(!permit(down, at: now + distance * second - 1))
             now += distance * second
-            #expect(repairs.mayRepair(at: now), "\(distance)")
-            repairs.repaired(.reversePath(1), at: now)
-            #expect(repairs.isContested)
+            #expect(permit(down, at: now), "\(distance)")
+            #expect(repairs.finding(device, left: []) != nil)
         }
-        repairs.sawRight(at: now + 60 * second - 1)
-        #expect(repairs.isContested && repairs.last == .reversePath(1))
-        repairs.sawRight(at: now + 60 * second)
-        #expect(repairs == Repairs())
+        #expect(!permit([], at: now + 60 * second - 1))
+        #expect(repairs.finding(device, left: []) != nil)
+        #expect(!permit([], at: now + 60 * second) && repairs == DeviceRepairs())
+    }
+
+    @Test("what must wait is set right beside what need not")
+    func together() throws {
+        let device = try Self.device()
+        let second: UInt64 = 1_000_000_000
+        var repairs = DeviceRepairs()
+        func permit(_ found: [DeviceDeviation], at now: UInt64) -> Bool { repairs.permit(found, at: now) }
+        let down = DeviceDeviation(aspect: .state, text: "it is down")
+        let filter = DeviceDeviation(aspect: .reversePath, text: "its rp_filter is 1 instead of 2")
+        for _ in 0..<3 { #expect(permit([down], at: second)) }
+        #expect(!permit([down], at: second))
+        #expect(permit([down, filter], at: second))
+        // The fourth time within a moment: from now on it is named.
+        #expect(repairs.finding(device, left: [])?.text.contains("it is down: something") == true)
     }
 
     @Test("what is contested or could not be set right is named")
     func unmended() throws {
-        let device = try Self.configuration().devices[0]
+        let device = try Self.device()
+        let second: UInt64 = 1_000_000_000
+        func deviation(_ aspect: DeviceDeviation.Aspect, _ text: String) -> DeviceDeviation {
+            DeviceDeviation(aspect: aspect, text: text)
+        }
+        let filter = deviation(.reversePath, "its rp_filter is 1 instead of 2")
         func unmended(
             _ device: Configuration.Device, contested: [DeviceDeviation] = [],
             left: [DeviceDeviation] = [], failure: String? = nil
         ) -> [Finding] {
-            HostWatch.unmended(device, contested: contested, left: left, failure: failure)
+            var repairs = DeviceRepairs()
+            for time in 0..<4 where !contested.isEmpty {
+                _ = repairs.permit(contested, at: UInt64(time) * 60 * second)
+            }
+            return [repairs.finding(device, left: left, failure: failure)].compactMap(\.self)
         }
         #expect(unmended(device) == [])
-        let failed = unmended(device, left: [.noIPv6], failure: "read-only")
+        let off = deviation(.ipv6, "its disable_ipv6 is 1 instead of 0")
+        let failed = unmended(device, left: [off], failure: "read-only")
         #expect(failed.map(\.isBlocking) == [true])
         #expect(failed[0].text.contains("its disable_ipv6 is 1 instead of 0: it could not"))
         #expect(failed[0].text.hasSuffix("read-only"))
-        let small = unmended(device, left: [.mtu(9, instead: 1500)], failure: "x")
+        let small = unmended(device, left: [deviation(.mtu, "its mtu is 9 instead of 1500")], failure: "x")
         #expect(small.map(\.isBlocking) == [false])
-        let contested = unmended(device, contested: [.reversePath(1)])
+        let contested = unmended(device, contested: [filter])
         #expect(contested.map(\.isBlocking) == [false])
         #expect(contested[0].text.contains("its rp_filter is 1 instead of 2: something on this host"))
         // The same words while it is wrong: the log says them once.
-        let wrong = unmended(device, contested: [.reversePath(1)], left: [.reversePath(1)])
+        let wrong = unmended(device, contested: [filter], left: [filter])
         #expect(wrong.map(\.text) == contested.map(\.text) && wrong[0].isBlocking)
         var pod = device
         pod.netns = "/run/netns/x"
-        #expect(unmended(pod, left: [.isDown]).map(\.isBlocking) == [false])
-    }
-}
-
-extension OnHost {
-    @Suite struct DeviceFactsTests {
-        @Test func theyAreWhatTheKernelHas() throws {
-            try Network.with { _ in
-                try Network.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0")
-                let device = try TunDevice(name: "facts0", queues: 1)
-                let address = Prefix(host: Address(ipv4: 0x7f00_002a))
-                try device.configure(mtu: 1400, address: address)
-                func read() throws -> DeviceFacts {
-                    try #require(try DeviceFacts.read("facts0", address: address))
-                }
-                var facts = try read()
-                #expect(facts.isUp && facts.mtu == 1400 && facts.reversePath == 2)
-                #expect(facts.forwardsIPv4 && facts.hasIPv6 && facts.hasAddress)
-                #expect(facts.namespace.forwardsIPv4 && facts.namespace.forwardsIPv6 == false)
-                #expect(!facts.namespace.isIPv6Off)
-                try Network.run(
-                    """
-                    ip link set facts0 down mtu 1300
-                    sysctl -qw net.ipv4.conf.facts0.rp_filter=1 net.ipv4.conf.facts0.forwarding=0
-                    sysctl -qw net.ipv6.conf.facts0.disable_ipv6=1
-                    ip address flush dev facts0
-                    ip address add 127.0.0.42/8 dev facts0
-                    """)
-                facts = try read()
-                #expect(!facts.isUp && facts.mtu == 1300 && facts.reversePath == 1)
-                // The same address with another length is another.
-                #expect(!facts.forwardsIPv4 && !facts.hasIPv6 && !facts.hasAddress)
-                try device.configure(mtu: 1400, address: address, forwards: true)
-                try device.enableIPv6()
-                facts = try read()
-                #expect(facts.isUp && facts.mtu == 1400 && facts.reversePath == 2)
-                #expect(facts.forwardsIPv4 && facts.hasIPv6 && facts.hasAddress)
-                // Below 1280 bytes there is no IPv6.
-                try Network.run("ip link set facts0 mtu 1279")
-                #expect(try !read().hasIPv6)
-                try Network.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
-                #expect(try read().namespace.isIPv6Off)
-                #expect(try DeviceFacts.read("gone0", address: address) == nil)
-            }
-        }
-
-        @Test func settingsAreTold() throws {
-            try Network.with { _ in
-                let notices = try NetlinkSocket.notices()
-                func told(_ change: String) throws -> KernelNotices {
-                    _ = notices.takeNotices()
-                    try Network.run(change)
-                    #expect(Host.waitReadable([notices.descriptor], milliseconds: 2000) == [true])
-                    return notices.takeNotices()
-                }
-                let four = "/proc/sys/net/ipv4/conf"
-                let six = "/proc/sys/net/ipv6/conf"
-                #expect(try told("echo 1 >\(four)/near/rp_filter").settings)
-                #expect(try told("echo 1 >/proc/sys/net/ipv4/ip_forward").settings)
-                #expect(try told("echo 1 >\(six)/all/forwarding").settings)
-                for path in [four, six] {
-                    for scope in ["near", "all"] {
-                        let notice = try told("echo 1 >\(path)/\(scope)/ignore_routes_with_linkdown")
-                        #expect(notice.linkdownRule && !notice.settings, "\(path) \(scope)")
-                    }
-                }
-                // All of its settings at once; it has no routes yet.
-                let new = try told("ip link add side type veth peer name away")
-                #expect(new.settings && !new.linkdownRule)
-            }
-        }
+        #expect(unmended(pod, left: [deviation(.state, "it is down")]).map(\.isBlocking) == [false])
     }
 }
