@@ -51,13 +51,9 @@ extension Codec<Int> {
         return Codec(
             shape: .number(range, unit: unit),
             read: { field in
-                guard case .scalar(let text, let plain) = field.value.content else {
-                    return field.wrong("is not a number; \(mend)")
-                }
-                let digits = text.hasPrefix("-") ? text.dropFirst() : text[...]
-                guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
-                    return field.wrong("is not a number; \(mend)")
-                }
+                guard case .scalar(let text, let plain) = field.value.content,
+                    let digits = text.wholeMatch(of: /-?([0-9]+)/)?.1
+                else { return field.wrong("is not a number; \(mend)") }
                 guard plain else { return field.wrong("is a text; \(mend) without quotes") }
                 // Octal to some YAML readers, decimal to others.
                 guard digits.count == 1 || digits.first != "0" else {
@@ -74,19 +70,14 @@ extension Codec<Int> {
     /// Bytes: 0, or a size in a range.
     static func size(_ range: ClosedRange<Int>) -> Codec {
         let bounds = "0, or \(Words.sizeText(range.lowerBound)) to \(Words.sizeText(range.upperBound))"
-        return Codec(
-            shape: .text("size: \(bounds)", pattern: "^[0-9]+([KMG]iB|B)?$"),
-            read: { field in
-                guard let bytes = field.text.flatMap(Words.size) else {
-                    return field.wrong(
-                        "is not a size; write 0, bytes, or a number with KiB, MiB or GiB, as 4MiB")
-                }
-                guard bytes == 0 || range.contains(bytes) else {
-                    return field.wrong("is out of range; write \(bounds)")
-                }
-                return bytes
-            },
-            item: { .scalar(Words.sizeText($0)) })
+        return text(
+            .text("size: \(bounds)", pattern: "^[0-9]+([KMG]iB|B)?$"),
+            wrong: "is not a size; write 0, bytes, or a number with KiB, MiB or GiB, as 4MiB",
+            read: Words.size, text: Words.sizeText
+        ).refined { field, bytes in
+            bytes == 0 || range.contains(bytes)
+                ? bytes : field.wrong("is out of range; write \(bounds)")
+        }
     }
 }
 
@@ -164,18 +155,16 @@ extension Codec<String> {
     }
 
     static func absolutePath(_ type: String, bytesMax: Int) -> Codec {
-        Codec(
-            shape: .text(type, pattern: "^/"),
-            read: { field in
-                guard let text = field.text, text.hasPrefix("/"),
-                    text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
-                else { return field.wrong("is not an absolute path; write one that starts with /") }
-                guard text.utf8.count <= bytesMax else {
-                    return field.wrong("is too long; write at most \(bytesMax) bytes")
-                }
-                return text
-            },
-            item: { .scalar(Item.quoted($0)) })
+        text(
+            .text(type, pattern: "^/"), wrong: "is not an absolute path; write one that starts with /",
+            read: { path in
+                let isPlain = path.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7f }
+                return path.hasPrefix("/") && isPlain ? path : nil
+            }, text: Item.quoted
+        ).refined { field, path in
+            path.utf8.count <= bytesMax
+                ? path : field.wrong("is too long; write at most \(bytesMax) bytes")
+        }
     }
 }
 

@@ -19,7 +19,7 @@ struct Document {
     private let report: Report
     private var scalars: [Unicode.Scalar]
     /// Offset of the first scalar of each line.
-    private var lineStarts: [Int] = [0]
+    private let lineStarts: [Int]
     /// The first characters of keys that were renamed because an equal key stands before them.
     private var renamed: [Position: String] = [:]
     private var values = 0
@@ -38,18 +38,18 @@ struct Document {
     private init(_ text: String, file: Int, report: Report) {
         self.file = file
         self.report = report
-        scalars = Array(text.unicodeScalars)
+        var scalars = Array(text.unicodeScalars)
         if scalars.first == "\u{FEFF}" { scalars.removeFirst() }
-        for index in scalars.indices {
-            // libyaml's line breaks (YAML 1.1 §4.1.4); "\r\n" is one.
-            let isBreak: Bool
+        // libyaml's line breaks (YAML 1.1 §4.1.4); "\r\n" is one.
+        let breaks = scalars.indices.filter { index in
             switch scalars[index] {
-            case "\n", "\u{85}", "\u{2028}", "\u{2029}": isBreak = true
-            case "\r": isBreak = index + 1 == scalars.count || scalars[index + 1] != "\n"
-            default: isBreak = false
+            case "\n", "\u{85}", "\u{2028}", "\u{2029}": true
+            case "\r": index + 1 == scalars.count || scalars[index + 1] != "\n"
+            default: false
             }
-            if isBreak { lineStarts.append(index + 1) }
         }
+        lineStarts = [0] + breaks.map { $0 + 1 }
+        self.scalars = scalars
     }
 
     /// Reports every character that YAML does not allow (YAML 1.1 §4.1.1).
@@ -189,23 +189,18 @@ extension Document {
     /// The IPv6 address around the place of a syntax error, as in `[2001:db8::, "::1"]`: a colon before `]`,
     /// `,` or `}`, and one at the start, belongs to YAML's syntax.
     private func unquotedAddress(at place: Position) -> Range<Int>? {
-        guard let at = offset(of: place) else { return nil }
+        let characters = "0123456789abcdefABCDEF:./".unicodeScalars
         func belongs(_ offset: Int) -> Bool {
-            guard scalars.indices.contains(offset) else { return false }
-            switch scalars[offset] {
-            case "0"..."9", "a"..."f", "A"..."F", ":", ".", "/": return true
-            default: return false
-            }
+            scalars.indices.contains(offset) && characters.contains(scalars[offset])
         }
-        guard belongs(at) else { return nil }
+        guard let at = offset(of: place), belongs(at) else { return nil }
         var (first, end) = (at, at + 1)
         while belongs(first - 1) { first -= 1 }
         while belongs(end) { end += 1 }
-        let text = String(String.UnicodeScalarView(scalars[first..<end]))
-        guard text.contains("::") || text.filter({ $0 == ":" }).count > 1 else { return nil }
+        guard scalars[first..<end].count(where: { $0 == ":" }) > 1 else { return nil }
         // `[::1]:9100` is one value.
-        if first > 0, scalars[first - 1] == "[", end + 1 < scalars.count, scalars[end] == "]",
-            scalars[end + 1] == ":", belongs(end + 2)
+        if first > 0, scalars[first - 1] == "[", scalars[end...].starts(with: "]:".unicodeScalars),
+            belongs(end + 2)
         {
             (first, end) = (first - 1, end + 2)
             while belongs(end) { end += 1 }
@@ -229,19 +224,19 @@ extension Document {
             report.isPartial = true
             return Value(position: place, content: .poison)
         }
+        let content: Value.Content
         switch node {
-        case .scalar(let scalar): return Value(position: place, content: content(scalar, place))
+        case .scalar(let scalar): content = self.content(scalar, place)
         case .sequence(let sequence):
             var items: [Value] = []
             for item in sequence where values <= Self.valuesMax {
                 items.append(value(item, path: "\(path)[\(items.count)]", depth: depth + 1))
             }
-            return Value(position: place, content: .list(items))
-        case .mapping(let mapping):
-            let entries = entries(mapping, path: path, depth: depth)
-            return Value(position: place, content: .mapping(entries))
-        case .alias: return Value(position: place, content: .poison)
+            content = .list(items)
+        case .mapping(let mapping): content = .mapping(entries(mapping, path: path, depth: depth))
+        case .alias: content = .poison
         }
+        return Value(position: place, content: content)
     }
 
     private func content(_ scalar: Node.Scalar, _ place: Position) -> Value.Content {

@@ -9,14 +9,11 @@ struct AdminClient {
 
     let socketPath: String
 
-    struct Answer {
-        var status: Int
-        var body: String
-    }
-
     /// Sends an HTTP/1.1 request and waits for the whole answer.
     /// - Parameter seconds: how long the daemon may take.
-    func request(_ method: String, _ path: String, seconds: Int = 10) throws -> Answer {
+    func request(
+        _ method: String, _ path: String, seconds: Int = 10
+    ) throws -> (status: Int, body: String) {
         guard (1...107).contains(socketPath.utf8.count) else {
             throw ValidationError("--socket takes a path of 1 to 107 bytes")
         }
@@ -59,7 +56,7 @@ struct AdminClient {
     }
 
     /// The daemon always sends `Content-Length`: a body of another length was cut off.
-    private func parse(_ text: String) throws(Failure) -> Answer {
+    private func parse(_ text: String) throws(Failure) -> (status: Int, body: String) {
         let parts = text.split(separator: "\r\n\r\n", maxSplits: 1, omittingEmptySubsequences: false)
         let lines = parts[0].split(separator: "\r\n")
         let words = lines.first?.split(separator: " ") ?? []
@@ -67,7 +64,7 @@ struct AdminClient {
         guard parts.count == 2, words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]),
             length?.dropFirst(15).trimmingCharacters(in: .whitespaces) == "\(parts[1].utf8.count)"
         else { throw Failure(message: "what serves \(socketPath) does not answer as shuck does") }
-        return Answer(status: status, body: String(parts[1]))
+        return (status, String(parts[1]))
     }
 
     /// Fetches a path that every running daemon of this version serves.

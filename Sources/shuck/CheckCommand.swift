@@ -1,4 +1,4 @@
-// shuck check: every problem of a configuration, or what it comes to.
+// shuck check: prints every problem of a configuration, or the effective configuration.
 
 import ArgumentParser
 import Daemon
@@ -11,20 +11,19 @@ struct CheckCommand: ParsableCommand {
         commandName: "check",
         abstract: "Print every problem of the configuration, or the effective configuration.",
         discussion: """
-            Problems go to standard output as FILE:LINE:COLUMN: message, with exit code 1; \
-            warnings go to standard error and refuse nothing, and so does one line that says that \
-            the configuration is good. An interface that this host lacks \
-            is a warning, and so is what would slow workers on this host's interfaces: \
-            interrupts, NUMA nodes and frequency governors. With --no-host nothing of this host \
-            is looked at, for a configuration of other hosts.
+            Problems go to standard output as FILE:LINE:COLUMN: message, with exit code 1. \
+            Warnings go to standard error, and so does a line that says that the configuration is \
+            good; they do not change the exit code. This host gives warnings too: interfaces that it \
+            lacks, and interrupts, NUMA nodes and frequency governors that would slow workers. \
+            --no-host checks a configuration of other hosts.
             """)
 
     @OptionGroup var file: ConfigurationOption
 
     @Flag(
         help: """
-            Print what differs from the running daemon's configuration, and which of it needs a restart, \
-            then what a reload would open, change and close on this host; nothing when equal.
+            Print the differences from the running daemon's configuration, those that need a restart \
+            marked, then what a reload would open, change and close on this host. Nothing when equal.
             """)
     var diff = false
 
@@ -49,11 +48,11 @@ struct CheckCommand: ParsableCommand {
         var configuration: String?
         /// Only with `--diff`.
         var differences: [String]?
-        /// Only with `--diff`: what a reload would do to this host, in order.
+        /// Only with `--diff`: the actions of a reload on this host, in order.
         var actions: [String]?
-        /// What of this host would slow the workers; absent when nothing would.
+        /// What would slow the workers on this host; absent when nothing would.
         var placement: [String]?
-        /// Tunnels of the kernel's that share addresses with ours; absent when there are none.
+        /// Kernel tunnels that share addresses with ours; absent when there are none.
         var overlays: [String]?
     }
 

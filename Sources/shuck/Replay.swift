@@ -1,5 +1,5 @@
-// Another driver of the worker's batch: frames from a capture, inner packets to another one. Its clock is
-// the capture's and its chance has a fixed seed: the same bytes again each time, for each size of a batch.
+// Drives the worker's batch with the frames of a capture, and writes inner packets to another one. The clock
+// is the capture's and the random seed is fixed: the output is the same each time, for each batch size.
 
 import Captures
 import Forwarding
@@ -7,7 +7,7 @@ import Foundation
 import IP
 import Settings
 
-/// What became of the frames, for the last line.
+/// How many frames got each verdict.
 struct ReplayCounts: Encodable {
     var frames = 0
     var injected = 0
@@ -18,7 +18,7 @@ struct ReplayCounts: Encodable {
     /// Of `dropped`, by reason.
     var reasons: [String: Int] = [:]
 
-    /// Each frame has exactly one fate.
+    /// Whether each frame has exactly one verdict.
     var isConserved: Bool {
         frames == injected + passed + held + dropped + replied
             && dropped == reasons.values.reduce(0, +)
@@ -36,11 +36,12 @@ struct ReplayCounts: Encodable {
     }
 }
 
-/// Which configured interface each frame came in by.
+/// The configured interface of each frame.
 struct Arrivals {
     private let configured: [String: UInt16]
-    /// `--interface`, which counts for all frames; else the first, for those of which nothing is told.
+    /// Whether `--interface` names the interface of all frames.
     private let isGiven: Bool
+    /// The interface of `--interface`, else the first: it counts for frames whose interface is not known.
     private let standard: UInt16
     /// Names by the host's own numbers.
     private let names: [Int32: String]
@@ -65,7 +66,7 @@ struct Arrivals {
         return standard
     }
 
-    /// What the answers had to do without.
+    /// What was missing for some frames.
     func notes(_ policy: Policy) -> [String] {
         let first = policy.interfaces[Int(standard)].name
         var notes: [String] = []
@@ -74,7 +75,7 @@ struct Arrivals {
                 """
                 the capture names interfaces that are not configured, \
                 \(unknownNames.sorted().joined(separator: ", ")): their frames are taken as \(first)'s; \
-                --interface says what all came in by
+                --interface names the interface of all frames
                 """)
         }
         if unnamed.count > 1 {
@@ -102,11 +103,11 @@ final class Replay {
     private let reassembler: Reassembler?
     private let memory: UnsafeMutableRawPointer
     private let batch: Batch
-    /// Of the frames in the batch: bytes, times by the capture, times by the clock.
+    // The frames of the batch: bytes, times of the capture, times of the clock.
     private var frames: [UnsafeMutableRawBufferPointer]
     private var stamps: [timeval] = []
     private var times: [UInt64] = []
-    /// What a receiver gets of each of them.
+    /// The packet that a receiver gets for each of these frames.
     private var packets: [[UInt8]]
 
     /// - Parameter batchSize: frames that are judged together, at most.
@@ -146,10 +147,10 @@ final class Replay {
         for frame in frames { frame.deallocate() }
     }
 
-    /// Adds a frame to the batch, and works the batch off when it is full.
+    /// Adds a frame to the batch, and finishes the batch when it is full.
     func take(_ packet: CapturedPacket) {
         let place = stamps.count
-        // Too short for its link layer: as a frame of a protocol that is not ours.
+        // A frame too short for its link layer counts as one of a foreign protocol.
         let parsed = packet.interface.link.parse(packet.bytes) ?? (packet.bytes.count, 0, false)
         if packet.bytes.count > frames[place].count {
             frames[place].deallocate()
@@ -169,7 +170,7 @@ final class Replay {
         if stamps.count == batch.capacity { finish() }
     }
 
-    /// Works off what the batch holds.
+    /// Judges and writes the frames of the batch.
     func finish() {
         guard !stamps.isEmpty else { return }
         let plan = batch.plan(
@@ -194,7 +195,7 @@ final class Replay {
                 return
             }
             let header = bytes.withUnsafeBytes { $0.loadUnaligned(as: VirtioHeader.self) }
-            // As many as were joined; what cannot be is left empty, and shows.
+            // One segment per coalesced frame; a missing one shows as an empty packet.
             var cut = Segmentation.packets(packet, header)[...]
             batch.forEachFrame(of: operation) { packets[$0] = cut.popFirst() ?? [] }
         case .icmpError:
@@ -232,8 +233,8 @@ final class Replay {
     }
 }
 
-/// Where errors come from. `auto` is the host's choice by its routes; without a host the first
-/// address that a tunnel has in the family, or the unspecified one.
+/// Source addresses of ICMP errors. A host chooses `auto` by its routes. Without a host `auto` is the first
+/// local address of a tunnel in the family, or the unspecified one.
 private struct ReplySources {
     let ipv4: Address
     let ipv6: Address
@@ -245,9 +246,9 @@ private struct ReplySources {
     }
 }
 
-/// Verdicts as JSON, one object a line, the keys always in the same order.
+/// Verdicts as JSON, one object per line, the keys always in the same order.
 final class VerdictLines {
-    private let file: LineFile
+    let file: LineFile
     private let tunnels: [String]
     private let devices: [String]
 
@@ -268,6 +269,4 @@ final class VerdictLines {
         if verdict.kind == .inject { line += ",\"device\":\(devices[Int(verdict.device)])" }
         file.write(line + "}\n")
     }
-
-    func close() throws(Failure) { try file.close() }
 }

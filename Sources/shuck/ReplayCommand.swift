@@ -13,8 +13,8 @@ struct ReplayCommand: ParsableCommand {
         commandName: "replay",
         abstract: "Put a capture through the same forwarding code that run uses.",
         discussion: """
-            Needs no privilege and no interface. The same capture gives the same bytes again; \
-            the last line on standard error says what became of the frames.
+            Needs no privilege and no interface. The same capture always gives the same output; \
+            the last line on standard error counts the frames by verdict.
             """)
 
     @Option(
@@ -27,22 +27,22 @@ struct ReplayCommand: ParsableCommand {
     @Option(
         name: .customLong("out"),
         help: ArgumentHelp(
-            "Where the injected inner packets go, pcap of linktype RAW. - is standard output.",
+            "Write injected inner packets to this pcap, linktype RAW. - is standard output.",
             valueName: "pcap"))
     var output: String
 
-    @Option(help: ArgumentHelp("Where the ICMP errors sent go, as --out.", valueName: "pcap"))
+    @Option(help: ArgumentHelp("Write ICMP errors to this pcap, as --out.", valueName: "pcap"))
     var replies: String?
 
     @Option(
         help: ArgumentHelp(
-            "Where the verdicts go, a JSON object a line and frame. - is standard output.",
+            "Write verdicts to this file: one JSON object per frame, one per line. - is standard output.",
             valueName: "jsonl"))
     var verdicts: String?
 
     @Option(
         help: ArgumentHelp(
-            "Configured interface that the frames came in on (default: the first).",
+            "Configured interface that all frames came in on (default: as the capture says, else the first).",
             valueName: "name"))
     var interface: String?
 
@@ -57,13 +57,13 @@ struct ReplayCommand: ParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Files of `ip -j rule`, `ip -j -6 rule`, one a family (default: the kernel's own rules).",
+            "Files of `ip -j rule`, `ip -j -6 rule`, one per family (default: the kernel's own rules).",
             valueName: "json"))
     var rules: [String] = []
 
     @Option(
         help: ArgumentHelp(
-            "Frames that are judged and joined together, at most; every number gives the same output.",
+            "Most frames that are judged and coalesced together; every number gives the same output.",
             valueName: "frames"))
     var batch = Limits.batch
 
@@ -89,8 +89,7 @@ struct ReplayCommand: ParsableCommand {
         }
     }
 
-    /// What two names of one file have in common; nil for what may be written twice, as
-    /// /dev/null.
+    /// Equal for two names of one file; nil for files that may be written twice, such as /dev/null.
     private static func identity(_ path: String) -> String? {
         var status = stat()
         guard path != "-", stat(path, &status) == 0 else {
@@ -105,7 +104,7 @@ struct ReplayCommand: ParsableCommand {
         let policy = configuration.policy
         let place = try place(in: policy)
         let (world, names) = try world(policy)
-        // Opened before anything is written, so that a wrong name costs no older result.
+        // Opened before the outputs, so that a wrong name overwrites no older result.
         let reader = try CaptureReader(path: input)
         let writer = try CaptureWriter(path: output, isNanosecond: reader.isNanosecond)
         let answers = try replies.map {
@@ -120,18 +119,18 @@ struct ReplayCommand: ParsableCommand {
         do throws(CaptureError) {
             while let packet = try reader.next() { replay.take(packet) }
         } catch {
-            // What came before it was judged and is written all the same.
+            // The frames before the damage are judged and written all the same.
             damage = error
         }
         replay.finish()
         try writer.flush()
         try answers?.flush()
-        try lines?.close()
+        try lines?.file.close()
         for note in replay.arrivals.notes(policy) { Output.error("shuck: \(note)") }
         let counts = replay.counts
         Output.error(format.json ? try Output.jsonText(counts) : counts.text)
         guard counts.isConserved, counts.injected == writer.count else {
-            throw Failure(message: "the fates of the frames do not add up; this is a bug in shuck")
+            throw Failure(message: "the verdicts do not add up to the frames; this is a bug in shuck")
         }
         if let damage { throw damage }
     }
@@ -177,7 +176,7 @@ struct ReplayCommand: ParsableCommand {
         return (world, host.names)
     }
 
-    /// One family forgotten looks like an attack.
+    /// A forgotten family looks like an attack: every source of it fails the reverse-path check.
     private func warnOfMissingRoutes(_ entries: [RouteEntry], _ policy: Policy) {
         let modes = policy.tunnels.reduce(into: Set<Mode>()) { $0.formUnion($1.modes) }
         for isIPv4 in [true, false] where modes.contains(where: { $0.innerIsIPv4 == isIPv4 }) {

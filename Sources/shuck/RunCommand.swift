@@ -12,8 +12,8 @@ struct RunCommand: ParsableCommand {
 
     @Flag(
         help: """
-            Exit with 3 rather than start on a fallback: raw sockets instead of a claim by a \
-            program, segments that the kernel does not take joined, probes not claimed.
+            Exit with 3 rather than start on a fallback: a claim by raw sockets instead of a BPF \
+            program, no coalescing, no claim of probes.
             """)
     var strict = false
 

@@ -40,13 +40,7 @@ struct Table {
 enum Figure {
     /// `1,234,567`
     static func count(_ value: UInt64) -> String {
-        let digits = Array(String(value))
-        var text = ""
-        for (index, digit) in digits.enumerated() {
-            if index > 0 && (digits.count - index) % 3 == 0 { text.append(",") }
-            text.append(digit)
-        }
-        return text
+        value < 1000 ? "\(value)" : count(value / 1000) + String(format: ",%03d", Int(value % 1000))
     }
 
     static func count(_ value: Double) -> String { count(whole(value.rounded())) }
