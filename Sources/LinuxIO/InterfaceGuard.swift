@@ -7,7 +7,7 @@ import Glibc
 /// Held while frames of an interface are judged and injected.
 public final class InterfaceGuard: Sendable {
     private let lock: Descriptor
-    /// Its name says who holds `lock`; anybody can read it in /proc/net/unix. nil where that failed.
+    /// Its name says who holds `lock`; anybody can read it in /proc/net/unix. nil where another user has it.
     private let note: Descriptor?
 
     /// Names that may hold one interface. Any local user can bind an abstract name, so one that is held by
@@ -51,9 +51,17 @@ public final class InterfaceGuard: Sendable {
             Sockets.open(AF_UNIX, .stream)
         }
         let descriptor = Descriptor(number)
+        do throws(SystemError) {
+            try check("bind(AF_UNIX)", interface) {
+                UnixAddress(abstract: name).with { bind(number, $0, $1) }
+            }
+        } catch {
+            guard error.errno == EADDRINUSE else { throw error }
+            return nil
+        }
         // Nobody is ever accepted: that there is a listener, and whose, is all that there is to know.
-        let isBound = UnixAddress(abstract: name).with { bind(number, $0, $1) == 0 }
-        return isBound && listen(number, 16) == 0 ? descriptor : nil
+        try check("listen(AF_UNIX)", interface) { listen(number, 16) }
+        return descriptor
     }
 
     /// Who holds a name and takes frames; nil when nobody does.

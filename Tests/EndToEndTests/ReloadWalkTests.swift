@@ -17,7 +17,6 @@ extension EndToEnd {
         private static let length = 250
 
         @Test func theHostIsAsAFreshStartMakesIt() throws {
-            if !Tools.hasStrace { print("skipped in part, strace is not installed: no system call fails") }
             var counts = Counts()
             for number in 0..<(Self.reloads + Self.length - 1) / Self.length {
                 let walkSeed = Self.seed &+ UInt64(number)
@@ -73,11 +72,12 @@ extension EndToEnd {
                 } else {
                     try daemon.configure(next)
                 }
-                let breaks = Tools.hasStrace && random.chance(0.25)
-                let fault = breaks ? try Fault(rig, daemon.process.processID, &random) : nil
+                let fault = random.chance(0.25) ? try failingCall(daemon) : nil
                 let answer = try daemon.reload()
-                fault?.end()
-                if breaks { counts.broken += 1 }
+                if let fault {
+                    try fault.end()
+                    counts.broken += 1
+                }
                 try #require(
                     daemon.process.isRunning, "seed \(seed), reload \(number): \(daemon.process.errors)")
                 if answer.status == 200 {
@@ -125,12 +125,23 @@ extension EndToEnd {
                 let now = try HeldState(
                     rig, processID: daemon.process.processID, namespaces: there.sorted(), prefix: Self.prefix)
                 defer { last = now }
-                return now == last && !Fault.causes.contains { notes.contains($0) }
+                return now == last && !Self.causes.contains { notes.contains($0) }
             }
             return try #require(last)
         }
 
         // MARK: what changes
+
+        /// Of `FailingCall.moreErrors`, as notes have them.
+        private static let causes = ["Cannot allocate memory", "Too many open files", "No buffer space"]
+
+        private mutating func failingCall(_ daemon: Daemon) throws -> FailingCall {
+            let kind = random.pick(FailingCall.kinds)
+            let error = random.pick(FailingCall.moreErrors)
+            let occurrence = random.below(random.pick([3, 10, 40])) + 1
+            return try FailingCall(
+                rig, of: daemon.process.processID, kind, error: error, occurrence: occurrence)
+        }
 
         private mutating func changeHost() throws {
             if random.chance(0.4) {
@@ -204,40 +215,6 @@ extension EndToEnd {
                 return many.text(socket: socket)
             default: return text.replacingOccurrences(of: "cpus: \"0\"", with: "cpus: \"0-1\"")
             }
-        }
-    }
-
-    /// One system call of a daemon's control thread that fails once, by strace(1). Not mmap: without memory
-    /// for malloc(3) no Swift program goes on. Not close and write: strace does not make them, so that files
-    /// and wake-ups would be lost by the tool.
-    private struct Fault {
-        static let causes = ["Cannot allocate memory", "Too many open files", "No buffer space"]
-        private static let calls = [
-            "socket", "bind", "setsockopt", "getsockopt", "ioctl", "openat", "sendto", "sendmsg",
-            "recvmsg",
-            "recvfrom", "bpf", "io_uring_setup", "io_uring_register", "memfd_create", "ftruncate",
-            "mbind",
-            "fcntl", "fstat", "poll", "clone3", "inotify_add_watch", "sched_setaffinity",
-        ]
-        private let command: RunningCommand
-
-        init(_ rig: Rig, _ processID: pid_t, _ random: inout SplitMix) throws {
-            let call = random.pick(Self.calls)
-            let error = random.pick(["ENOMEM", "EMFILE", "ENOBUFS"])
-            let when = random.below(random.pick([3, 10, 40])) + 1
-            command = try rig.launch([
-                "strace", "-e", "trace=\(call)", "-e", "inject=\(call):error=\(error):when=\(when)", "-p",
-                "\(processID)",
-            ])
-            try eventually("strace") { [command] in
-                if !command.isRunning { throw Failure("strace ended: \(command.errors)") }
-                return command.errors.contains("attached")
-            }
-        }
-
-        func end() {
-            command.signal(SIGINT)
-            _ = try? command.wait(seconds: 10)
         }
     }
 }

@@ -24,9 +24,6 @@ enum Tools {
         "traceroute", "prlimit",
     ]
 
-    /// Makes system calls fail, where that is asked of it.
-    static let hasStrace = FileManager.default.isExecutableFile(atPath: "/usr/bin/strace")
-
     /// Why the tests cannot run here; nil when they can. Asked in every run of any test, so that
     /// it only looks.
     static let missing: String? = {
