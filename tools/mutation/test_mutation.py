@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
+import group
 import schema
 import source
 
@@ -112,6 +114,34 @@ class SchemaTests(unittest.TestCase):
             self.assertEqual(run(numbers[(3, "b += 2 → removed")]), "[1, 0, 1, 1, 1, 1, 1]")
             self.assertEqual(run(numbers[(3, "+= → -=")]), "[1, 0, 1, 1, 1, 1, 1]")
             self.assertEqual(run(numbers[(4, "5 → 6")]), "[1, 0, 1, 1, 1, 1, 0]")
+
+
+class GroupTests(unittest.TestCase):
+    @staticmethod
+    def runs(process):
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+                return file.read().split()[2] != "Z"
+        except FileNotFoundError:
+            return False
+
+    def test_what_a_command_leaves_is_killed_with_it(self):
+        for after, status in [("exit 3", 3), ("kill -9 $$", -9), ("sleep 60", None)]:
+            options = {"stdout": subprocess.PIPE, "text": True}
+            with group.Group(["sh", "-c", f"sleep 60 & echo $!; {after}"], **options) as running:
+                left = int(running.child.stdout.readline())
+                for _ in range(100):
+                    if running.status() == status:
+                        break
+                    time.sleep(0.02)
+                self.assertEqual(running.status(), status)
+                os.kill(left, 0)
+            running.child.stdout.close()
+            for _ in range(100):
+                if not self.runs(left):
+                    break
+                time.sleep(0.02)
+            self.assertFalse(self.runs(left), after)
 
 
 class KnownTests(unittest.TestCase):
