@@ -10,40 +10,6 @@ import Routing
 import Settings
 import Synchronization
 
-/// What the endpoint asks of the daemon.
-final class AdminState: Sendable {
-    /// nil before the first assignment was published.
-    let snapshot = Mutex<Snapshot?>(nil)
-    private let requests = Mutex<[AdminRequest]>([])
-    let wakeup: Wakeup
-
-    init() throws(SystemError) { wakeup = try Wakeup() }
-
-    /// Hands a request to the control thread, which answers it.
-    func request<R: Sendable>(
-        on loop: EventLoop, _ make: (EventLoopPromise<R>) -> AdminRequest
-    ) -> EventLoopFuture<R> {
-        let promise = loop.makePromise(of: R.self)
-        requests.withLock { $0.append(make(promise)) }
-        wakeup.signal()
-        return promise.futureResult
-    }
-
-    func takeRequests() -> [AdminRequest] {
-        requests.withLock { waiting in
-            defer { waiting = [] }
-            return waiting
-        }
-    }
-}
-
-/// What the control thread is asked, and where its answer goes.
-enum AdminRequest: Sendable {
-    case reload(EventLoopPromise<ReloadOutcome>)
-    /// The mirror of the routes is the control thread's alone. nil: the interface is not configured.
-    case why(RouteInquiry, EventLoopPromise<RouteAnswer?>)
-}
-
 final class AdminServer {
     /// What a connection may cost.
     struct Bounds: Sendable {
@@ -219,7 +185,7 @@ private final class AdminHandler: ChannelInboundHandler {
         case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-            state.request(on: context.eventLoop, AdminRequest.reload).whenSuccess { outcome in
+            state.request(on: context.eventLoop, AdminState.Request.reload).whenSuccess { outcome in
                 let (handler, context) = bound.value
                 handler.send(
                     context, outcome.isApplied ? .ok : .conflict, "text/plain",
@@ -247,7 +213,7 @@ private final class AdminHandler: ChannelInboundHandler {
                 context, .badRequest, "text/plain",
                 "source is an address, and destination one of its family\n")
         }
-        let inquiry = RouteInquiry(
+        let inquiry = RouteAnswer.Inquiry(
             source: source, destination: destination ?? nil, interface: value("interface"))
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         state.request(on: context.eventLoop) { .why(inquiry, $0) }.whenSuccess { answer in

@@ -6,17 +6,6 @@ import LinuxIO
 import Routing
 import Settings
 
-/// Something that this host does not permit or does not have: exit code 3.
-public struct HostProblem: Error, CustomStringConvertible {
-    /// A sentence for each.
-    public let lines: [String]
-
-    init(_ lines: [String]) { self.lines = lines }
-    init(description: String) { self.init([description]) }
-
-    public var description: String { lines.joined(separator: "; ") }
-}
-
 extension HostFacts {
     /// All that concerns a configuration.
     /// - Parameter cpus: of the workers.
@@ -77,5 +66,33 @@ extension Configuration {
         let present = Dictionary(
             before.resources.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
         return HostPlan(self, HostFacts.read(for: self, cpus: cpus, links: links), present: present).actions
+    }
+
+    /// What an operator should know of this host before this runs on it, whoever runs it.
+    public func advice() -> [Finding] {
+        let links = (try? NetlinkSocket().links()) ?? []
+        var facts = HostFacts.read(for: self, cpus: (try? workerCPUs()) ?? [], links: links)
+        facts.addPlacement(of: self)
+        return findings(facts).filter { $0.severity == .advice }
+    }
+}
+
+extension HostFacts {
+    /// What slows the workers where they stand.
+    mutating func addPlacement(of configuration: Configuration) {
+        placement = .read(interfaces: configuration.interfaces, workers: cpus)
+    }
+}
+
+extension PlacementFacts {
+    /// Looks at the host as it is now: others move interrupts at any time.
+    static func read(interfaces: [String], workers cpus: [Int]) -> PlacementFacts {
+        var facts = PlacementFacts()
+        facts.interfaces = interfaces.map(InterfaceHardware.read)
+        facts.nodes = Placement.nodes
+        for cpu in cpus {
+            facts.governors[cpu] = Host.read("/sys/devices/system/cpu/cpu\(cpu)/cpufreq/scaling_governor")
+        }
+        return facts
     }
 }

@@ -8,7 +8,7 @@ import Settings
 
 /// What one worker counted under one policy.
 struct Counted {
-    let values: CounterValues
+    let values: CounterBlock.Values
     let worker: String
     let configuration: Configuration
 

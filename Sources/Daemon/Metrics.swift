@@ -5,7 +5,7 @@ import Settings
 
 extension Totals {
     /// Adds what one worker counted under one policy.
-    mutating func add(_ values: CounterValues, worker: Int, configuration: Configuration) {
+    mutating func add(_ values: CounterBlock.Values, worker: Int, configuration: Configuration) {
         let counted = Counted(values: values, worker: "\(worker)", configuration: configuration)
         for metric in Metric.all {
             let samples =

@@ -12,10 +12,10 @@ import Settings
 
 /// A configured interface that is there: its rings, one a worker.
 final class OpenInterface {
-    let specification: RingsSpecification
+    let specification: Resource.Rings
     let rings: [PacketRing]
 
-    init(_ wanted: RingsSpecification) throws(SystemError) {
+    init(_ wanted: Resource.Rings) throws(SystemError) {
         specification = wanted
         // ARPHRD_ETHER and ARPHRD_LOOPBACK: the link layers that begin with an Ethernet header.
         guard wanted.hardwareType == 1 || wanted.hardwareType == 772 else {
@@ -168,7 +168,7 @@ extension Plumbing {
     }
 
     /// The namespace of a device, held until the device is in it and set up, no longer.
-    private static func enter(_ device: DeviceSpecification) throws(SystemError) -> NetworkNamespace? {
+    private static func enter(_ device: Resource.Device) throws(SystemError) -> NetworkNamespace? {
         guard let wanted = device.namespace else { return nil }
         let namespace = try NetworkNamespace(wanted.path)
         guard namespace.identity == wanted.identity else {

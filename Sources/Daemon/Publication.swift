@@ -24,7 +24,7 @@ extension Control {
     func startWorkers() throws {
         for (number, cpu) in cpus.enumerated() {
             let mailbox = try Mailbox()
-            let shape = CounterShape(snapshot.world.policy)
+            let shape = CounterBlock.Shape(snapshot.world.policy)
             let memory = try Worker.makeMemory(worker: number, cpu: cpu)
             let counters = try CounterBlock(shape: shape, cpu: cpu)
             let examples = try DropExamples(cpu: cpu)

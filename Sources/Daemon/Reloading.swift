@@ -7,18 +7,6 @@ import LinuxIO
 import Logging
 import Settings
 
-/// What became of a reload.
-struct ReloadOutcome: Sendable {
-    /// Whether the new configuration is in force; else the old one is.
-    var isApplied: Bool
-    /// Why not; or what is still to come of it.
-    var lines: [String]
-
-    static func refused(_ lines: [String]) -> ReloadOutcome {
-        ReloadOutcome(isApplied: false, lines: lines)
-    }
-}
-
 extension Control {
     /// Loads, checks, opens what is new, publishes, closes what is gone.
     func reload() -> ReloadOutcome {
@@ -87,7 +75,7 @@ extension Control {
             World(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
         }
         try next.refuseClaimGaps(nextWorlds[0])
-        let shape = CounterShape(nextWorlds[0].policy)
+        let shape = CounterBlock.Shape(nextWorlds[0].policy)
         let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
         // An example names its interface by its place in the list.
         let examples =

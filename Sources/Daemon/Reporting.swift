@@ -5,29 +5,9 @@ import HostPlan
 import LinuxIO
 import Settings
 
-/// Where workers stand: looked at again for each report, since others move interrupts.
-struct PlacementView {
-    var facts: PlacementFacts
-    /// Pages of a worker's rings and buffers on another NUMA node than its CPU; empty where the host has
-    /// one node, or does not tell.
-    var pagesElsewhere: [Int: Int]
-
-    /// What slows the workers where they stand, each with what mends it.
-    func warnings(workers cpus: [Int]) -> [String] {
-        let far = pagesElsewhere.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        return facts.warnings(workers: cpus)
-            + far.map { worker, pages in
-                """
-                worker \(worker): \(pages) pages of its rings and buffers lie on another NUMA node, for \
-                its own had no room when shuck started: free memory there and restart shuck
-                """
-            }
-    }
-}
-
 extension StatusReport {
     init(
-        _ view: DaemonView, _ counts: DaemonCounts, _ placement: PlacementView, lastDrops: [String: Drop]
+        _ view: DaemonView, _ counts: DaemonCounts, _ placement: PlacementFacts, lastDrops: [String: Drop]
     ) {
         let (state, totals) = (view.state, counts.totals)
         let received = totals.sums(.received, by: "worker")
@@ -40,13 +20,13 @@ extension StatusReport {
             engine: "io_uring", joining: view.joining,
             interfaces: view.interfaces.map { interface in
                 var interface = interface
-                interface.nodes = placement.facts.interfaces.first { $0.name == interface.name }?.nodes
+                interface.nodes = placement.interfaces.first { $0.name == interface.name }?.nodes
                 return interface
             }, devices: view.devices,
             mssReplies: view.replies, tunnels: state.configuration.tunnels.map(\.name),
             workers: zip(view.workers, counts.workers).map { worker, counted in
                 WorkerReport(
-                    worker: worker.number, cpu: worker.cpu, node: placement.facts.node(ofCPU: worker.cpu),
+                    worker: worker.number, cpu: worker.cpu, node: placement.node(ofCPU: worker.cpu),
                     state: worker.failure ?? (worker.isStill ? "stands still" : "running"),
                     received: received["\(worker.number)"] ?? 0, ringDropped: counted.ringDropped,
                     cpuSeconds: counted.cpuSeconds, pagesElsewhere: placement.pagesElsewhere[worker.number])
@@ -58,7 +38,7 @@ extension StatusReport {
             packets: Packets(counts), dropsByReason: totals.sums(.dropped, by: "reason"),
             lastDrops: lastDrops, injectedByMode: totals.sums(.injected, by: "mode"),
             notes: state.warnings + view.findings.map(\.description) + state.routes.notes,
-            placement: placement.warnings(workers: view.workers.map(\.cpu)))
+            placement: placement.findings(workers: view.workers.map(\.cpu)).map(\.description))
     }
 }
 

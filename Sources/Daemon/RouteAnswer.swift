@@ -7,17 +7,17 @@ import LinuxIO
 import Routing
 import Settings
 
-/// What is asked of the control thread.
-struct RouteInquiry: Sendable {
-    var source: Address
-    /// What rules with `from` meet; nil: they meet none.
-    var destination: Address?
-    /// nil: every configured one.
-    var interface: String?
-}
-
 /// The answer of `/why`.
 public struct RouteAnswer: Codable, Sendable {
+    /// What is asked of the control thread.
+    struct Inquiry: Sendable {
+        var source: Address
+        /// What rules with `from` meet; nil: they meet none.
+        var destination: Address?
+        /// nil: every configured one.
+        var interface: String?
+    }
+
     public struct Verdict: Codable, Sendable {
         public var interface: String
         /// `reversePath.mode` as it is for the interface.
@@ -44,7 +44,7 @@ public struct RouteAnswer: Codable, Sendable {
 
 extension RouteAnswer {
     /// - Returns: nil when the interface is not a configured one.
-    init?(_ inquiry: RouteInquiry, _ mirror: RouteMirror, _ world: World, _ links: [Link]) {
+    init?(_ inquiry: RouteAnswer.Inquiry, _ mirror: RouteMirror, _ world: World, _ links: [Link]) {
         let isIPv4 = inquiry.source.isIPv4
         let nobody = isIPv4 ? Address(ipv4: 0) : Address(high: 0, low: 0)
         var question = ReversePathQuestion(
@@ -98,7 +98,7 @@ extension RuleEntry {
     }
 
     /// Whether it may match a packet of the source that the inquiry does not describe.
-    fileprivate func asksForMore(than inquiry: RouteInquiry) -> Bool {
+    fileprivate func asksForMore(than inquiry: RouteAnswer.Inquiry) -> Bool {
         (inquiry.destination == nil && from.map { $0.length > 0 } ?? false) || tos != 0
             || dscp != nil || protocolNumber != 0 || sourcePorts != nil || destinationPorts != nil
     }

@@ -2,6 +2,7 @@
 // counters, rings, workers. The admin threads hold it; DaemonView.swift has what they read of it as values.
 
 import Forwarding
+import HostPlan
 import LinuxIO
 import Routing
 import Settings
@@ -75,7 +76,7 @@ extension Snapshot {
     func scrape() -> Scrape { Scrape(view: view(), counts: counts(), usage: Host.processUsage()) }
 
     func report() -> StatusReport {
-        StatusReport(view(), counts(), placementView(), lastDrops: lastDrops())
+        StatusReport(view(), counts(), placement(), lastDrops: lastDrops())
     }
 
     func view() -> DaemonView {
@@ -160,10 +161,12 @@ extension Snapshot {
         return drops
     }
 
-    func placementView() -> PlacementView {
-        let facts = PlacementFacts.read(
+    /// Where workers stand: looked at again for each report, since others move interrupts.
+    func placement() -> PlacementFacts {
+        var facts = PlacementFacts.read(
             interfaces: state.configuration.interfaces, workers: workers.map(\.cpu))
-        return PlacementView(facts: facts, pagesElsewhere: pagesElsewhere(facts))
+        facts.pagesElsewhere = pagesElsewhere(facts)
+        return facts
     }
 
     /// By worker; empty where the host has one node, or does not tell.

@@ -90,7 +90,7 @@ final class Control {
         cpus = try configuration.workerCPUs()
         var facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
         facts.addPermissions()
-        facts.placement = configuration.placementWarnings()
+        facts.addPlacement(of: configuration)
         let advice = try configuration.checked(on: facts)
         for one in advice { log.warning("\(one)") }
         lock = try InstanceLock(configuration.admin)
@@ -217,7 +217,7 @@ final class Control {
         }
     }
 
-    private func why(_ inquiry: RouteInquiry) -> RouteAnswer? {
+    private func why(_ inquiry: RouteAnswer.Inquiry) -> RouteAnswer? {
         var answer = RouteAnswer(inquiry, routes.mirror, snapshot.world, snapshot.links)
         answer?.age = routes.age
         return answer

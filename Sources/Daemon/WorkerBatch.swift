@@ -1,4 +1,5 @@
-// One batch of a worker: slots to frames, the batch's operations to the kernel, its verdicts to counters.
+// Part of Worker (Worker.swift): one batch. Slots become frames, the batch's operations go to the kernel, its
+// verdicts to counters.
 
 import Forwarding
 import Glibc

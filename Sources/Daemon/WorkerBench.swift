@@ -40,7 +40,7 @@ package enum WorkerBench {
         }
         while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
         try plumbing.stopReceiving()
-        let counters = try CounterBlock(shape: CounterShape(world.policy), cpu: cpu)
+        let counters = try CounterBlock(shape: CounterBlock.Shape(world.policy), cpu: cpu)
         let assignment = Assignment(
             configuration, plumbing, worker: 0, generation: 1, world: world, counters: counters,
             examples: try DropExamples(cpu: cpu), isLast: true)

@@ -1,6 +1,8 @@
-// Which CPUs workers run on, and what of this host would slow them there.
+// Reads which CPUs workers run on, and what of this host would slow them there.
 
+import HostPlan
 import LinuxIO
+import Routing
 import Settings
 
 extension Configuration {
@@ -8,7 +10,7 @@ extension Configuration {
     /// to now; an interface that is absent is near to all.
     func workerCPUs() throws -> [Int] {
         guard let asked = workers.cpus else {
-            let cpus = Placement.automaticCPUs(forInterface: interfaces[0])
+            let cpus = Placement.automaticCPUs(InterfaceHardware.read(interfaces[0]))
             guard !cpus.isEmpty else {
                 throw HostProblem(
                     description: """
@@ -28,18 +30,19 @@ extension Configuration {
         }
         return asked
     }
+}
 
-    /// What of this host is in the way: tunnels of the kernel's.
-    public func overlayWarnings() -> [String] {
-        overlays((try? NetlinkSocket().links()) ?? []).map(\.description)
-    }
-
-    /// What of this host would slow the workers: interrupts, NUMA nodes, governors, each with what
-    /// mends it. None where an interface stands on no hardware, as on a host that only checks.
-    public func placementWarnings() -> [String] {
-        guard let cpus = try? workerCPUs() else { return [] }
-        let facts = PlacementFacts.read(interfaces: interfaces, workers: cpus)
-        let hasHardware = facts.interfaces.contains { !$0.nodes.isEmpty || !$0.interrupts.isEmpty }
-        return hasHardware ? facts.warnings(workers: cpus) : []
+extension Placement {
+    /// CPUs for workers where nobody names them.
+    fileprivate static func automaticCPUs(_ hardware: InterfaceHardware) -> [Int] {
+        let near = WorkerChoice.cpus(near: hardware, nodes: nodes, allowed: allowedCPUs())
+        var siblings: [Int: [Int]] = [:]
+        for cpu in near {
+            let path = "/sys/devices/system/cpu/cpu\(cpu)/topology/thread_siblings_list"
+            siblings[cpu] = Host.read(path).flatMap(NumberList.parse)
+        }
+        return WorkerChoice.choose(
+            from: near, queues: hardware.receiveQueues,
+            interrupted: Set(hardware.busyInterrupts.flatMap(\.cpus)), siblings: siblings)
     }
 }

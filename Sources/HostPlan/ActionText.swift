@@ -38,6 +38,6 @@ extension Resource {
     }
 }
 
-extension DeviceSpecification {
+extension Resource.Device {
     fileprivate var place: String { namespace.map { " in \($0.path)" } ?? "" }
 }

@@ -31,7 +31,7 @@ public struct HostFacts: Sendable {
     public var namespaces: [String: Namespace] = [:]
     public var permissions: Permissions?
     /// What slows the workers where they stand.
-    public var placement: [String] = []
+    public var placement: PlacementFacts?
 
     public init(links: [Link], cpus: [Int]) {
         self.links = links

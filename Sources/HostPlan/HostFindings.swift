@@ -11,12 +11,10 @@ extension Configuration {
             Finding(
                 what: .interface, subject: $0.name, text: "interfaces: \($0.text)", severity: .refusal)
         }
-        let slow = facts.placement.map {
-            Finding(what: .worker, subject: "placement", text: $0, severity: .advice)
-        }
+        let placement = facts.placement.flatMap { $0.hasHardware ? $0 : nil }
         let all =
             (facts.permissions.map(lacks) ?? []) + doubles + lacks(facts.settings)
-            + overlays(facts.links) + slow
+            + overlays(facts.links) + (placement?.findings(workers: facts.cpus) ?? [])
         return all.filter { $0.severity == .refusal } + all.filter { $0.severity != .refusal }
     }
 

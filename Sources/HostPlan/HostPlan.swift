@@ -98,17 +98,17 @@ public struct HostPlan: Sendable {
         let bytes = Limits.ringBytes(rings: facts.cpus.count * configuration.interfaces.count)
         add(
             .rings(
-                RingsSpecification(
+                Resource.Rings(
                     interface: link.name, index: link.index, hardwareType: link.hardwareType,
                     cpus: facts.cpus, slotBytes: slotBytes, slotCount: bytes / slotBytes)))
     }
 
     private mutating func addDevice(_ device: Configuration.Device) {
-        var namespace: DeviceSpecification.Namespace?
+        var namespace: Resource.Device.Namespace?
         if let path = device.netns {
             switch facts.namespaces[path] ?? .absent("it was not looked for") {
             case .present(let identity):
-                namespace = DeviceSpecification.Namespace(path: path, identity: identity)
+                namespace = Resource.Device.Namespace(path: path, identity: identity)
             case .absent(let reason):
                 // If only the path is gone, processes may still live in the namespace.
                 guard case .device(let old) = present[.device(device.name)], old.namespace?.path == path
@@ -119,7 +119,7 @@ public struct HostPlan: Sendable {
                 namespace = old.namespace
             }
         }
-        let wanted = DeviceSpecification(
+        let wanted = Resource.Device(
             name: device.name, queues: facts.cpus.count, namespace: namespace)
         let hadDevice = resources.count
         add(.device(wanted))
@@ -153,7 +153,7 @@ public struct HostPlan: Sendable {
             } else if let link = facts.link(interface.name), has(.rings(interface.name)) {
                 add(
                     .claim(
-                        ClaimSpecification(
+                        Resource.Claim(
                             interface: interface.name, index: link.index,
                             claims: policy.claims(interface: number),
                             isRequired: configuration.consume == .bpf)))

@@ -5,58 +5,58 @@ import IP
 import Routing
 import Settings
 
-/// The rings of one interface, one for each worker.
-public struct RingsSpecification: Sendable, Equatable {
-    public let interface: String
-    public let index: Int32
-    public let hardwareType: UInt16
-    /// The CPU of each ring's worker.
-    public let cpus: [Int]
-    /// Bytes, a power of two.
-    public let slotBytes: Int
-    public let slotCount: Int
-}
-
-public struct DeviceSpecification: Sendable, Hashable {
-    public struct Namespace: Sendable, Hashable {
-        public let path: String
-        public let identity: NamespaceIdentity
-    }
-    public let name: String
-    /// One for each worker.
-    public let queues: Int
-    /// nil: it stands in the daemon's own.
-    public let namespace: Namespace?
-}
-
-public struct ClaimSpecification: Sendable, Equatable {
-    public let interface: String
-    public let index: Int32
-    public let claims: Claims
-    /// Raw sockets will not do: a kernel without tcx is asked for a filter that outlives a killed process.
-    public let isRequired: Bool
-}
-
 /// A thing of the host that shuck holds while it runs.
 public enum Resource: Sendable, Equatable {
+    /// The rings of one interface, one for each worker.
+    public struct Rings: Sendable, Equatable {
+        public let interface: String
+        public let index: Int32
+        public let hardwareType: UInt16
+        /// The CPU of each ring's worker.
+        public let cpus: [Int]
+        /// Bytes, a power of two.
+        public let slotBytes: Int
+        public let slotCount: Int
+    }
+
+    public struct Device: Sendable, Hashable {
+        public struct Namespace: Sendable, Hashable {
+            public let path: String
+            public let identity: NamespaceIdentity
+        }
+        public let name: String
+        /// One for each worker.
+        public let queues: Int
+        /// nil: it stands in the daemon's own.
+        public let namespace: Namespace?
+    }
+
+    public struct Claim: Sendable, Equatable {
+        public let interface: String
+        public let index: Int32
+        public let claims: Claims
+        /// Raw sockets will not do: without tcx a filter is used that outlives a killed process.
+        public let isRequired: Bool
+    }
+
     /// Keeps a second shuck off an interface.
     case hold(interface: String, index: Int32)
-    case rings(RingsSpecification)
-    case device(DeviceSpecification)
+    case rings(Rings)
+    case device(Device)
     /// MTU, address, loose reverse path and up.
-    case settings(DeviceSpecification, mtu: Int, address: Prefix)
+    case settings(Device, mtu: Int, address: Prefix)
     /// Sockets that send ICMP errors for devices in other namespaces.
     case errors(Configuration.ICMP)
     /// Packets that the kernel routes to the device are read.
-    case reading(DeviceSpecification)
+    case reading(Device)
     /// Sends answers to probes out of an interface.
     case returnSocket(interface: String, index: Int32)
     /// Leads answers to a rewritten address to the device that is read.
-    case returnRoute(Address, DeviceSpecification)
+    case returnRoute(Address, Device)
     /// Lets tunnel frames into the rings, and native probes of these sources.
     case filter(interface: String, index: Int32, natives: Set<Address>)
     /// A program that keeps the kernel from answering for our frames.
-    case claim(ClaimSpecification)
+    case claim(Claim)
     /// Raw sockets of these addresses that do the same, 4 or 16 bytes each.
     case socketClaim([[UInt8]])
     /// Chains of nft(8) that clamp what pods answer.
@@ -138,54 +138,6 @@ extension Resource {
         case (.claim(let old), .claim(let new)): old.index == new.index
         case (.socketClaim, .socketClaim): true
         default: self == wanted || wanted.isChange(of: self)
-        }
-    }
-}
-
-/// A part of what a configuration needs that is there or absent as a whole.
-public enum Part: Sendable, Hashable {
-    case interface(String)
-    case device(String)
-    case errors
-    case answers
-    case claims
-    /// The program of one interface, where raw sockets stand in for it.
-    case claim(String)
-    case replyTable
-}
-
-/// A step from what is there to what is wanted.
-public enum Action: Sendable, Equatable {
-    case open(Resource)
-    case change(from: Resource, to: Resource)
-    /// Goes when no worker runs on it any more.
-    case remove(Resource)
-
-    /// When a step is taken. Later ones are seen by more of those who run on what was before.
-    public enum Phase: Int, Sendable, CaseIterable, Comparable {
-        /// Seen by nobody.
-        case prepare
-        /// Frames come in and the kernel is silent.
-        case receive
-        /// The running configuration has it, too.
-        case share
-        case retire
-
-        public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
-    }
-
-    public var resource: Resource {
-        switch self {
-        case .open(let resource), .change(_, let resource), .remove(let resource): resource
-        }
-    }
-
-    public var phase: Phase {
-        switch self {
-        case .remove: .retire
-        case .open(.filter), .open(.claim), .open(.socketClaim), .change(_, .filter): .receive
-        case .open(.replyTable), .change: .share
-        case .open: .prepare
         }
     }
 }

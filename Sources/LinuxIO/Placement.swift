@@ -1,7 +1,8 @@
-// Where workers run: the CPUs of an interface's NUMA node, and memory on that node, through libnuma.
+// The CPUs and NUMA nodes of this process, and memory on a node, through libnuma.
 
 import CLinux
 import Glibc
+import Routing
 
 public enum Placement {
     /// CPUs that this process may use, ascending.
@@ -42,53 +43,6 @@ public enum Placement {
     /// The node of a CPU; nil where the kernel knows none.
     public static func node(ofCPU cpu: Int) -> Int? {
         nodes.first { $0.value.contains(cpu) }?.key
-    }
-
-    /// The allowed CPUs of the nodes of the devices that the interface stands on; all allowed
-    /// ones when it stands on none, or when this process may use none of theirs.
-    static func cpus(near hardware: InterfaceHardware) -> [Int] {
-        let allowed = allowedCPUs()
-        let near = hardware.nodes.flatMap { nodes[$0] ?? [] }
-        let both = allowed.filter(near.contains)
-        return both.isEmpty ? allowed : both
-    }
-
-    /// Workers that are started at most where nobody says how many.
-    public static let automaticWorkersMax = 4
-
-    /// CPUs for workers where nobody names them: near the interface, and few enough to leave a node
-    /// to its pods.
-    public static func automaticCPUs(forInterface name: String) -> [Int] {
-        let hardware = InterfaceHardware.read(name)
-        let near = cpus(near: hardware)
-        var siblings: [Int: [Int]] = [:]
-        for cpu in near {
-            let path = "/sys/devices/system/cpu/cpu\(cpu)/topology/thread_siblings_list"
-            siblings[cpu] = Host.read(path).flatMap(NumberList.parse)
-        }
-        return choose(
-            from: near, queues: hardware.receiveQueues,
-            interrupted: Set(hardware.busyInterrupts.flatMap(\.cpus)), siblings: siblings)
-    }
-
-    /// At most half of the CPUs, as many as the interface has receive queues, and
-    /// `automaticWorkersMax`; one in any case. Preferred are CPUs that do not handle the interface's
-    /// interrupts, one of each core, and the last: the first have most of a host's other work.
-    /// - Parameter queues: nil where they are not known.
-    static func choose(
-        from cpus: [Int], queues: Int?, interrupted: Set<Int>, siblings: [Int: [Int]]
-    ) -> [Int] {
-        let count = max(1, min(automaticWorkersMax, queues ?? cpus.count, cpus.count / 2))
-        let order = cpus.sorted { left, right in
-            let (isLeft, isRight) = (interrupted.contains(left), interrupted.contains(right))
-            return isLeft == isRight ? left > right : isRight
-        }
-        var chosen: [Int] = []
-        for cpu in order where !chosen.contains(where: { siblings[cpu]?.contains($0) ?? false }) {
-            chosen.append(cpu)
-        }
-        chosen += order.filter { !chosen.contains($0) }
-        return chosen.prefix(count).sorted()
     }
 
     /// Runs `body` with new memory of this thread preferably on a CPU's node: also what the

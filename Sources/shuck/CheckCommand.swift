@@ -86,7 +86,9 @@ struct CheckCommand: ParsableCommand {
     }
 
     private func lookAtHost(_ configuration: Configuration, _ report: inout Report) {
-        let (placement, overlays) = (configuration.placementWarnings(), configuration.overlayWarnings())
+        let advice = configuration.advice()
+        let placement = advice.filter { $0.what == .worker }.map(\.description)
+        let overlays = advice.filter { $0.what != .worker }.map(\.description)
         if !placement.isEmpty { report.placement = placement }
         if !overlays.isEmpty { report.overlays = overlays }
         if format.json { return }

@@ -106,9 +106,10 @@ import Testing
     init() throws { view = Views.forwarding(try #require(Views.configuration())) }
 
     private func report(_ view: DaemonView) -> StatusReport {
-        let facts = PlacementFacts(interfaces: [], nodes: [:], governors: [:])
+        var placement = PlacementFacts()
+        placement.pagesElsewhere = [0: 3]
         return StatusReport(
-            view, Views.counts(view.state.configuration), PlacementView(facts: facts, pagesElsewhere: [0: 3]),
+            view, Views.counts(view.state.configuration), placement,
             lastDrops: [:])
     }
 

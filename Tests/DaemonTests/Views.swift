@@ -58,7 +58,7 @@ enum Views {
 
     /// What one worker counted: 30 frames received, 10 of them injected, 5 dropped, 2 answered.
     static func counts(_ configuration: Configuration) -> DaemonCounts {
-        let shape = CounterShape(PolicyTables(configuration.policy))
+        let shape = CounterBlock.Shape(PolicyTables(configuration.policy))
         var values = [UInt64](repeating: 0, count: shape.count)
         func set(_ index: Int, _ value: UInt64) { values[index] = value }
         set(CounterBlock.Single.received.rawValue, 30)
@@ -76,7 +76,7 @@ enum Views {
             totals: [:],
             workers: [.init(number: 0, ringDropped: 6, cpuSeconds: 1.5, lastProgressUnix: 1_700_000_060)])
         counts.totals.add(
-            CounterValues(shape: shape, values: values), worker: 0, configuration: configuration)
+            CounterBlock.Values(shape: shape, values: values), worker: 0, configuration: configuration)
         return counts
     }
 

@@ -219,7 +219,7 @@ struct AdminServerTests {
             let connection = try connectUnix(place.socket)
             let bytes = Array(request("POST", "/reload").utf8)
             send(connection.number, bytes, bytes.count, 0)
-            var asked: [AdminRequest] = []
+            var asked: [AdminState.Request] = []
             try Network.eventually("the reload to be asked for") {
                 asked += state.takeRequests()
                 return !asked.isEmpty
@@ -238,7 +238,7 @@ struct AdminServerTests {
             let connection = try connectUnix(place.socket)
             let bytes = Array(request("POST", "/reload").utf8)
             send(connection.number, bytes, bytes.count, 0)
-            var asked: [AdminRequest] = []
+            var asked: [AdminState.Request] = []
             try Network.eventually("the reload to be asked for") {
                 asked += state.takeRequests()
                 return !asked.isEmpty

@@ -70,7 +70,7 @@ extension OnHost {
             }
 
             func why(_ source: UInt32, to destination: UInt32? = nil) -> RouteAnswer {
-                let inquiry = RouteInquiry(
+                let inquiry = RouteAnswer.Inquiry(
                     source: Address(ipv4: source), destination: destination.map(Address.init(ipv4:)))
                 return RouteAnswer(inquiry, follower.mirror, world, links)!
             }

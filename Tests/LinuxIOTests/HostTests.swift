@@ -56,15 +56,6 @@ import Testing
         }
     }
 
-    @Test func aVirtualInterfaceStandsOnNoHardware() {
-        for name in ["lo", "there is none"] {
-            let hardware = InterfaceHardware.read(name)
-            #expect(hardware.nodes.isEmpty && hardware.interrupts.isEmpty)
-            #expect(hardware.receiveQueues == (name == "lo" ? 1 : nil))
-            #expect(Placement.cpus(near: hardware) == Placement.allowedCPUs())
-        }
-    }
-
     @Test func everyAllowedCPUIsOnOneNode() {
         let nodes = Placement.nodes
         for cpu in Placement.allowedCPUs() where !nodes.isEmpty {

@@ -1,48 +1,14 @@
-// The devices below an interface as sysfs shows them: their NUMA node and their interrupts.
+// Reads the devices below an interface from sysfs: their NUMA nodes, interrupts and queues.
 
-import CLinux
+import Foundation
 import Glibc
+import HostPlan
+import LinuxIO
+import Routing
 
-/// An interrupt of a device.
-public struct Interrupt: Equatable, Sendable {
-    public var number: Int
-    /// As its driver calls it; empty when /proc/interrupts does not tell.
-    public var name: String
-    /// Since the host started; nil when /proc/interrupts does not tell.
-    public var count: UInt64?
-    /// CPUs that may handle it.
-    public var cpus: [Int]
-
-    public init(number: Int, name: String, count: UInt64?, cpus: [Int]) {
-        self.number = number
-        self.name = name
-        self.count = count
-        self.cpus = cpus
-    }
-}
-
-/// What an interface stands on: its own device, or those below a bond, a bridge or a VLAN. A
-/// virtual interface such as a veth stands on none.
-public struct InterfaceHardware: Equatable, Sendable {
-    public var name: String
-    /// NUMA nodes of its devices, ascending.
-    public var nodes: [Int]
-    public var interrupts: [Interrupt]
-    /// Receive queues of its devices, of the interface itself where it stands on none; nil where
-    /// sysfs is that of another network namespace.
-    public var receiveQueues: Int?
-
-    public init(
-        name: String, nodes: [Int], interrupts: [Interrupt], receiveQueues: Int? = nil
-    ) {
-        self.name = name
-        self.nodes = nodes
-        self.interrupts = interrupts
-        self.receiveQueues = receiveQueues
-    }
-
+extension InterfaceHardware {
     /// Looks at the host as it is now.
-    public static func read(_ name: String) -> InterfaceHardware {
+    static func read(_ name: String) -> InterfaceHardware {
         let below = interfacesBelow(name)
         let folders = Set(below.compactMap(deviceFolder))
         let nodes = folders.compactMap { Host.read($0 + "/numa_node").flatMap { Int($0) } }
@@ -50,14 +16,17 @@ public struct InterfaceHardware: Equatable, Sendable {
         let counts =
             numbers.isEmpty
             ? [:] : InterruptCount.parse(Host.read("/proc/interrupts") ?? "", of: numbers)
-        return InterfaceHardware(
-            // -1: the firmware tells no node.
-            name: name, nodes: Set(nodes.filter { $0 >= 0 }).sorted(),
-            interrupts: numbers.sorted().map { number in
-                Interrupt(
-                    number: number, name: counts[number]?.name ?? "", count: counts[number]?.count,
-                    cpus: handlers(of: number))
-            }, receiveQueues: receiveQueues(name, below))
+        var hardware = InterfaceHardware(name)
+        // -1: the firmware tells no node.
+        hardware.nodes = Set(nodes.filter { $0 >= 0 }).sorted()
+        hardware.interrupts = numbers.sorted().map { number in
+            var interrupt = Interrupt(number)
+            (interrupt.name, interrupt.count) = (counts[number]?.name ?? "", counts[number]?.count)
+            interrupt.cpus = handlers(of: number)
+            return interrupt
+        }
+        hardware.receiveQueues = receiveQueues(name, below)
+        return hardware
     }
 
     private static func receiveQueues(_ name: String, _ below: Set<String>) -> Int? {

@@ -1,45 +1,14 @@
-// How the kernel writes lists of CPUs, interrupts and the nodes of a process's pages: texts only, no files.
-
-/// A list of numbers as sysfs and procfs write it: "0-3,8".
-public enum NumberList {
-    /// - Returns: ascending; empty for an empty list, nil for what is none.
-    public static func parse(_ text: String) -> [Int]? {
-        var numbers: Set<Int> = []
-        let trimmed = text.filter { !$0.isWhitespace }
-        for part in trimmed.split(separator: ",", omittingEmptySubsequences: false)
-        where !trimmed.isEmpty {
-            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
-            guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1],
-                0 <= first, first <= last, last < 1 << 16
-            else { return nil }
-            numbers.formUnion(first...last)
-        }
-        return numbers.sorted()
-    }
-
-    public static func text(_ numbers: some Sequence<Int>) -> String {
-        var runs: [ClosedRange<Int>] = []
-        for number in Set(numbers).sorted() {
-            if let last = runs.last, last.upperBound + 1 == number {
-                runs[runs.count - 1] = last.lowerBound...number
-            } else {
-                runs.append(number...number)
-            }
-        }
-        return runs.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
-            .joined(separator: ",")
-    }
-}
+// How the kernel writes interrupts and the nodes of a process's pages: texts only, no files.
 
 /// What /proc/interrupts says of an interrupt.
-public struct InterruptCount: Equatable, Sendable {
+package struct InterruptCount: Equatable, Sendable {
     /// Since the host started, on all CPUs.
-    public var count: UInt64
+    package var count: UInt64
     /// As its driver calls it, such as eth0-TxRx-3; with several drivers, all of them.
-    public var name: String
+    package var name: String
 
     /// - Returns: the lines of these interrupts, by number.
-    static func parse(_ text: String, of wanted: Set<Int>) -> [Int: InterruptCount] {
+    package static func parse(_ text: String, of wanted: Set<Int>) -> [Int: InterruptCount] {
         let lines = text.split(separator: "\n")
         // A column a CPU that is online.
         guard let columns = lines.first?.split(separator: " ").count else { return [:] }

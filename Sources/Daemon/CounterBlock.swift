@@ -4,48 +4,6 @@ import Forwarding
 import LinuxIO
 import Synchronization
 
-/// How many of each label a policy has: where a counter stands in the block.
-struct CounterShape: Sendable, Equatable {
-    let tunnels: Int
-    let devices: Int
-    let destinations: Int
-
-    init(_ tables: PolicyTables) {
-        tunnels = tables.policy.tunnels.count
-        devices = tables.policy.devices.count
-        destinations = tables.destinationCount
-    }
-
-    private static let single = CounterBlock.Single.allCases.count
-    private static let reasons = DropReason.allCases.count
-    var cells: Int { Self.single }
-    var replied: Int { cells + 16 }
-    var dropped: Int { replied + Self.reasons }
-    var injected: Int { dropped + (tunnels + 1) * Self.reasons }
-    var injectedBytes: Int { injected + tunnels * Mode.count * devices }
-    var destination: Int { injectedBytes + tunnels * Mode.count * devices }
-    var count: Int { destination + destinations }
-
-    /// A drop that no tunnel could be named for counts for the one behind the last.
-    @inline(__always)
-    func dropIndex(tunnel: UInt16, reason: DropReason) -> Int {
-        let row = tunnel == Verdict.noIndex ? tunnels : Int(tunnel)
-        return dropped &+ row &* Self.reasons &+ Int(reason.rawValue)
-    }
-
-    @inline(__always)
-    func injectIndex(tunnel: UInt16, mode: Mode, device: UInt16) -> Int {
-        injected &+ (Int(tunnel) &* Mode.count &+ Int(mode.rawValue)) &* devices &+ Int(device)
-    }
-}
-
-/// A consistent copy of a block.
-struct CounterValues: Sendable {
-    let shape: CounterShape
-    let values: [UInt64]
-    subscript(_ single: CounterBlock.Single) -> UInt64 { values[single.rawValue] }
-}
-
 final class CounterBlock: @unchecked Sendable {
     // @unchecked: every word is an atomic with one writer.
 
@@ -56,14 +14,14 @@ final class CounterBlock: @unchecked Sendable {
         case reassemblyOverlap, reassemblyMemory, reassemblyTimeout
     }
 
-    let shape: CounterShape
+    let shape: Shape
     private let memory: NamedMemory
     private let words: UnsafeMutablePointer<Atomic<UInt64>>
     /// Odd while a batch is being counted: readers wait, so that sums always agree.
     private let sequence: UnsafeMutablePointer<Atomic<UInt64>>
 
     /// On the node of the writer's CPU.
-    init(shape: CounterShape, cpu: Int) throws(SystemError) {
+    init(shape: Shape, cpu: Int) throws(SystemError) {
         self.shape = shape
         // A cache line pair for the sequence: no reader's look at it takes a word's line.
         memory = try NamedMemory(name: "shuck-counters", byteCount: 128 + shape.count * 8, cpu: cpu)
@@ -80,7 +38,7 @@ final class CounterBlock: @unchecked Sendable {
     struct Writer {
         fileprivate let words: UnsafeMutablePointer<Atomic<UInt64>>
         fileprivate let sequence: UnsafeMutablePointer<Atomic<UInt64>>
-        let shape: CounterShape
+        let shape: Shape
 
         @inline(__always)
         func add(_ index: Int, _ amount: UInt64 = 1) {
@@ -112,7 +70,7 @@ final class CounterBlock: @unchecked Sendable {
 
     /// All words as they stood between two batches. A writer that stands still within one is not waited
     /// for: then the words are as they are.
-    func read() -> CounterValues {
+    func read() -> Values {
         var attempt = 0
         while true {
             attempt += 1
@@ -121,7 +79,7 @@ final class CounterBlock: @unchecked Sendable {
             atomicMemoryFence(ordering: .acquiring)
             let isWhole = before & 1 == 0 && sequence.pointee.load(ordering: .relaxed) == before
             if isWhole || attempt == Self.attempts {
-                return CounterValues(shape: shape, values: values)
+                return Values(shape: shape, values: values)
             }
             Self.pause(after: attempt)
         }
@@ -133,5 +91,49 @@ final class CounterBlock: @unchecked Sendable {
     /// Half of the attempts follow at once, a millisecond apart: the writer may wait for this CPU.
     static func pause(after attempt: Int) {
         if attempt > attempts / 2 { Host.pause(milliseconds: 1) }
+    }
+}
+
+extension CounterBlock {
+    /// How many of each label a policy has: where a counter stands in the block.
+    struct Shape: Sendable, Equatable {
+        let tunnels: Int
+        let devices: Int
+        let destinations: Int
+
+        init(_ tables: PolicyTables) {
+            tunnels = tables.policy.tunnels.count
+            devices = tables.policy.devices.count
+            destinations = tables.destinationCount
+        }
+
+        private static let single = Single.allCases.count
+        private static let reasons = DropReason.allCases.count
+        var cells: Int { Self.single }
+        var replied: Int { cells + 16 }
+        var dropped: Int { replied + Self.reasons }
+        var injected: Int { dropped + (tunnels + 1) * Self.reasons }
+        var injectedBytes: Int { injected + tunnels * Mode.count * devices }
+        var destination: Int { injectedBytes + tunnels * Mode.count * devices }
+        var count: Int { destination + destinations }
+
+        /// A drop that no tunnel could be named for counts for the one behind the last.
+        @inline(__always)
+        func dropIndex(tunnel: UInt16, reason: DropReason) -> Int {
+            let row = tunnel == Verdict.noIndex ? tunnels : Int(tunnel)
+            return dropped &+ row &* Self.reasons &+ Int(reason.rawValue)
+        }
+
+        @inline(__always)
+        func injectIndex(tunnel: UInt16, mode: Mode, device: UInt16) -> Int {
+            injected &+ (Int(tunnel) &* Mode.count &+ Int(mode.rawValue)) &* devices &+ Int(device)
+        }
+    }
+
+    /// A consistent copy of a block.
+    struct Values: Sendable {
+        let shape: Shape
+        let values: [UInt64]
+        subscript(_ single: Single) -> UInt64 { values[single.rawValue] }
     }
 }
