@@ -4,13 +4,13 @@ import IP
 
 extension Field {
     /// The text of an address; explains what YAML makes of `2001:db8::` in a list.
-    fileprivate func addressText(_ mend: String) -> String? {
+    fileprivate func addressText(_ remedy: String) -> String? {
         if case .mapping(let entries) = value.content, entries.count == 1, entries[0].key.contains(":") {
             var text = entries[0].key + ":"
             if case .scalar(let rest, _) = entries[0].value.content { text += " \(rest)" }
             return wrong("is what YAML makes of \(text); put it in quotes: \"\(text)\"")
         }
-        return text ?? wrong("is not an address; \(mend)")
+        return text ?? wrong("is not an address; \(remedy)")
     }
 }
 
@@ -50,13 +50,13 @@ extension Codec<Address> {
     /// An address of one family; `auto` stands for none.
     static func address(isIPv4: Bool) -> Codec {
         let family = isIPv4 ? "IPv4" : "IPv6"
-        let mend = "write auto or an \(family) address"
+        let remedy = "write auto or an \(family) address"
         return Codec(
             shape: .text("an \(family) address", pattern: isIPv4 ? "^[0-9.]+$" : "^[0-9a-fA-F.:]+$"),
             read: { field in
-                guard let text = field.addressText(mend) else { return nil }
+                guard let text = field.addressText(remedy) else { return nil }
                 guard let address = Address(text), address.isIPv4 == isIPv4 else {
-                    return field.wrong("is not an \(family) address; \(mend)")
+                    return field.wrong("is not an \(family) address; \(remedy)")
                 }
                 return address
             },

@@ -25,10 +25,10 @@ extension Codec {
             shape: .choice(names.map(Shape.word)),
             read: { field in
                 if let text = field.text {
-                    let meant = Words.boolean(text).map { $0 ? "on" : "off" }
+                    let meant = ValueSyntax.boolean(text).map { $0 ? "on" : "off" }
                     let found = words.first { $0.0 == text } ?? words.first { $0.0 == meant }
                     if let found { return found.1 }
-                    if let near = Words.nearest(text, among: names) {
+                    if let near = ValueSyntax.nearest(text, among: names) {
                         return field.wrong("is not known; did you mean \(near)?")
                     }
                 }
@@ -47,20 +47,20 @@ extension Codec<Int> {
     /// - Parameter words: words that may be written instead, for the messages.
     static func number(_ range: ClosedRange<Int>, _ unit: String, or words: [String] = []) -> Codec {
         let numbers = "a number from \(range.lowerBound) to \(range.upperBound) (\(unit))"
-        let mend = "write \(oneOf(words + [numbers]))"
+        let remedy = "write \(oneOf(words + [numbers]))"
         return Codec(
             shape: .number(range, unit: unit),
             read: { field in
                 guard case .scalar(let text, let plain) = field.value.content,
                     let digits = text.wholeMatch(of: /-?([0-9]+)/)?.1
-                else { return field.wrong("is not a number; \(mend)") }
-                guard plain else { return field.wrong("is a text; \(mend) without quotes") }
+                else { return field.wrong("is not a number; \(remedy)") }
+                guard plain else { return field.wrong("is a text; \(remedy) without quotes") }
                 // Octal to some YAML readers, decimal to others.
                 guard digits.count == 1 || digits.first != "0" else {
-                    return field.wrong("starts with 0; \(mend)")
+                    return field.wrong("starts with 0; \(remedy)")
                 }
                 guard let number = Int(text), range.contains(number) else {
-                    return field.wrong("is out of range; \(mend)")
+                    return field.wrong("is out of range; \(remedy)")
                 }
                 return number
             },
@@ -69,11 +69,12 @@ extension Codec<Int> {
 
     /// Bytes: 0, or a size in a range.
     static func size(_ range: ClosedRange<Int>) -> Codec {
-        let bounds = "0, or \(Words.sizeText(range.lowerBound)) to \(Words.sizeText(range.upperBound))"
+        let bounds =
+            "0, or \(ValueSyntax.sizeText(range.lowerBound)) to \(ValueSyntax.sizeText(range.upperBound))"
         return text(
             .text("size: \(bounds)", pattern: "^[0-9]+([KMG]iB|B)?$"),
             wrong: "is not a size; write 0, bytes, or a number with KiB, MiB or GiB, as 4MiB",
-            read: Words.size, text: Words.sizeText
+            read: ValueSyntax.size, text: ValueSyntax.sizeText
         ).refined { field, bytes in
             bytes == 0 || range.contains(bytes)
                 ? bytes : field.wrong("is out of range; write \(bounds)")
@@ -99,14 +100,14 @@ extension Codec<MSSClamp> {
 extension Codec<Duration> {
     static func duration(_ range: ClosedRange<Duration>, example: String) -> Codec {
         let bounds =
-            "\(Words.durationText(range.lowerBound)) to \(Words.durationText(range.upperBound))"
+            "\(ValueSyntax.durationText(range.lowerBound)) to \(ValueSyntax.durationText(range.upperBound))"
         return Codec(
             shape: .text("duration: \(bounds)", pattern: "^(0|[0-9]+(us|ms|s|m|h))$"),
             read: { field in
                 guard let text = field.text else {
                     return field.wrong("is not a duration; write one such as \(example)")
                 }
-                guard let duration = Words.duration(text) else {
+                guard let duration = ValueSyntax.duration(text) else {
                     return field.wrong(
                         decimal(text) != nil
                             ? "has no unit; write us, ms, s, m or h behind it"
@@ -117,7 +118,7 @@ extension Codec<Duration> {
                 }
                 return duration
             },
-            item: { .scalar(Words.durationText($0)) })
+            item: { .scalar(ValueSyntax.durationText($0)) })
     }
 }
 
@@ -151,7 +152,8 @@ extension Codec<String> {
         .text(
             .text("name", pattern: "^[A-Za-z0-9_.-]{1,63}$"),
             wrong: "is not a name; write 1 to 63 letters, digits, _ . or -",
-            read: { (1...63).contains($0.utf8.count) && Words.isName($0) ? $0 : nil }, text: Item.quoted)
+            read: { (1...63).contains($0.utf8.count) && ValueSyntax.isName($0) ? $0 : nil }, text: Item.quoted
+        )
     }
 
     static func absolutePath(_ type: String, bytesMax: Int) -> Codec {
@@ -208,12 +210,12 @@ extension Codec {
     /// A list of mappings.
     /// - Parameters:
     ///   - name: the first key, when it tells the mappings apart; nil: each is written as one row.
-    ///   - mend: a mapping to suggest for a text.
+    ///   - remedy: a mapping to suggest for a text.
     ///   - isPartial: whether a mapping counts although a required key is missing or wrong.
     ///   - note: called with each mapping that counts.
     static func mappings<Element: Keyed>(
         name: (KeyPath<Element, String> & Sendable)? = nil, example: String, orElse: String? = nil,
-        limit: Limit? = nil, mend: @escaping @Sendable (String) -> String? = { _ in nil },
+        limit: Limit? = nil, remedy: @escaping @Sendable (String) -> String? = { _ in nil },
         isPartial: Bool = false, note: @escaping @Sendable (Section, Element) -> Void = { _, _ in }
     ) -> Codec where Value == [Element] {
         let keys = Element.keys
@@ -225,7 +227,7 @@ extension Codec {
             read: { field in
                 var named: [String: Position] = [:]
                 return field.items(example: example, orElse: orElse, limit: limit)?.compactMap { item in
-                    guard var section = item.section(Key.groups(keys, 0).map(\.name), mend: mend) else {
+                    guard var section = item.section(Key.groups(keys, 0).map(\.name), remedy: remedy) else {
                         return nil
                     }
                     var element = Element.initial

@@ -17,7 +17,7 @@ public struct Configuration: Sendable, Equatable {
     public var outer = Outer()
     public var inner = Inner()
     public var icmp = ICMP()
-    public var limits = Limits()
+    public var limits = RateLimits()
     public var workers = Workers()
     public var consume = Consume.auto
     public var mode = RunMode.active
@@ -56,7 +56,7 @@ extension Configuration {
         public var destinations: [Destination] = []
     }
 
-    /// The fate of protocol 4 and 41 frames to `local` whose source is not in `remotes`.
+    /// What becomes of protocol 4 and 41 frames to `local` whose source is not in `remotes`.
     public enum OtherRemotes: String, Sendable, CaseIterable { case drop, pass }
 
     /// One inner destination of a tunnel.
@@ -67,7 +67,7 @@ extension Configuration {
         /// Empty: any.
         public var ports: [ClosedRange<UInt16>] = []
         /// `80,8000-8010`
-        public var portsText: String { ports.map(Words.rangeText).joined(separator: ",") }
+        public var portsText: String { ports.map(ValueSyntax.rangeText).joined(separator: ",") }
         /// Name of a device; nil: the first. `load` fills it in.
         public var device: String?
         /// nil: as `mss` says for the family.
@@ -150,7 +150,7 @@ extension Configuration {
     }
 
     /// Bounds on injected packets per second; nil: `off`.
-    public struct Limits: Sendable, Equatable {
+    public struct RateLimits: Sendable, Equatable {
         public var packetsPerSecond: Int?
         public var perRemote: Int?
     }
@@ -232,7 +232,7 @@ extension Configuration.Listen {
             host = String(host.dropFirst().dropLast())
             guard let address = Address(host), !address.isIPv4 else { return nil }
         } else {
-            guard !host.isEmpty, Words.isName(host, with: "-.") else { return nil }
+            guard !host.isEmpty, ValueSyntax.isName(host, with: "-.") else { return nil }
         }
         self.init(host: host, port: UInt16(port))
     }

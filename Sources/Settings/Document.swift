@@ -61,7 +61,7 @@ struct Document {
             case 0x09, 0x0a, 0x0d, 0x20...0x7e, 0x85, 0xa0...0xd7ff: continue
             case 0xfffd: problem = "the text is not UTF-8 here; save the file as UTF-8"
             case 0xe000...0xf8ff, 0xfeff, 0xfffe, 0xffff, 0..<0xa0:
-                let digits = Words.padded(String(scalar.value, radix: 16, uppercase: true), to: 4)
+                let digits = ValueSyntax.padded(String(scalar.value, radix: 16, uppercase: true), to: 4)
                 problem = "character U+\(digits) is not allowed; remove it"
             default: continue
             }
@@ -163,11 +163,11 @@ extension Document {
         {
             place = position(at: last)
         }
-        report.error(place, "not YAML: \(problem)\(mend(problem, context, at: place))")
+        report.error(place, "not YAML: \(problem)\(remedy(problem, context, at: place))")
         return false
     }
 
-    private func mend(
+    private func remedy(
         _ problem: String, _ context: YamlError.Context?, at place: Position
     ) -> String {
         let character = offset(of: place).map { scalars[$0] }

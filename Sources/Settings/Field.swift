@@ -19,7 +19,7 @@ struct Field {
     func says(_ word: String) -> Bool {
         switch word {
         case "null": if case .null = value.content { true } else { false }
-        case "off": text.flatMap(Words.boolean) == false
+        case "off": text.flatMap(ValueSyntax.boolean) == false
         default: text == word
         }
     }
@@ -50,23 +50,23 @@ struct Field {
     // MARK: Mappings and lists
 
     /// The entries of a mapping; reports the keys that are not among `keys`.
-    /// - Parameter mend: what to write instead of a text.
-    func section(_ keys: [String], mend: (String) -> String? = { _ in nil }) -> Section? {
-        guard var section = anyKeys(mend: mend) else { return nil }
-        let unknown = section.entries.filter { !keys.contains($0.key) }
-        section.entries.removeAll { !keys.contains($0.key) }
-        for entry in unknown {
-            let mend =
-                Words.nearest(entry.key, among: keys).map { "did you mean \($0)?" }
+    /// - Parameter remedy: what to write instead of a text.
+    func section(_ keys: [String], remedy: (String) -> String? = { _ in nil }) -> Section? {
+        guard var section = anyKeys(remedy: remedy) else { return nil }
+        section.entries = section.entries.filter { entry in
+            if keys.contains(entry.key) { return true }
+            let remedy =
+                ValueSyntax.nearest(entry.key, among: keys).map { "did you mean \($0)?" }
                 ?? "the keys here are \(keys.joined(separator: ", "))"
             loader.report.error(
-                entry.position, "\(section.path(of: entry.key)): unknown key; \(mend)")
+                entry.position, "\(section.path(of: entry.key)): unknown key; \(remedy)")
+            return false
         }
         return section
     }
 
     /// The entries of a mapping whose keys are names. An empty value is an empty mapping.
-    func anyKeys(mend: (String) -> String? = { _ in nil }) -> Section? {
+    func anyKeys(remedy: (String) -> String? = { _ in nil }) -> Section? {
         var section = Section(path: path, position: position, loader: loader)
         switch value.content {
         case .mapping(let entries):
@@ -75,8 +75,8 @@ struct Field {
             return section
         case .null: return section
         default:
-            let mend = text.flatMap(mend) ?? "keys and values, as key: value"
-            return wrong("is not a mapping; write \(mend)")
+            let remedy = text.flatMap(remedy) ?? "keys and values, as key: value"
+            return wrong("is not a mapping; write \(remedy)")
         }
     }
 

@@ -49,9 +49,9 @@ extension Item {
     /// The text as a YAML scalar that every reader takes for this text: in quotes unless it is
     /// a plain word, a path, a number or an IPv4 address.
     static func quoted(_ text: String) -> String {
-        let isSafe = Words.isName(text, with: "_./-")
+        let isSafe = ValueSyntax.isName(text, with: "_./-")
         let first = text.utf8.first.map { $0 != 0x2d && $0 != 0x2e } ?? false
-        let isWord = Words.boolean(text) == nil && text.lowercased() != "null"
+        let isWord = ValueSyntax.boolean(text) == nil && text.lowercased() != "null"
         if isSafe, first, isWord { return text }
         var escaped = ""
         for scalar in text.unicodeScalars {
@@ -59,7 +59,7 @@ extension Item {
             case "\"", "\\": escaped += "\\\(scalar)"
             case " "..."~": escaped.unicodeScalars.append(scalar)
             default:
-                escaped += "\\U" + Words.padded(String(scalar.value, radix: 16, uppercase: true), to: 8)
+                escaped += "\\U" + ValueSyntax.padded(String(scalar.value, radix: 16, uppercase: true), to: 8)
             }
         }
         return "\"\(escaped)\""

@@ -3,9 +3,6 @@
 import Forwarding
 import IP
 
-/// `Configuration.Limits` shadows the table of bounds.
-private typealias Bounds = Limits
-
 private let prefixes = Codec.list("prefixes", of: .prefix, example: "[10.2.0.0/16]")
 
 /// From the default of RFC 9293 §3.7.1 to what IPv4 in IPv4 leaves of 1520 bytes.
@@ -23,7 +20,7 @@ extension Configuration: Keyed {
             "interfaces", \.interfaces,
             .list(
                 "names", of: .interfaceName, example: "[eth0]",
-                orElse: "name the interfaces that frames arrive on", limit: Bounds.interface, areNames: true
+                orElse: "name the interfaces that frames arrive on", limit: Limits.interface, areNames: true
             ).checked { $0.loader.noteInterfaces($1, $0) },
             required: "[eth0]",
             "where encapsulated frames arrive: Ethernet, VLAN, bond, bridge and veth devices"),
@@ -31,7 +28,7 @@ extension Configuration: Keyed {
             "tunnels", \.tunnels,
             .mappings(
                 name: \Tunnel.name, example: "[{name: …, local: […], remotes: […]}]",
-                orElse: "write at least one tunnel", limit: Bounds.tunnel, isPartial: true,
+                orElse: "write at least one tunnel", limit: Limits.tunnel, isPartial: true,
                 note: { section, _ in section.loader.noteTunnel(section) }),
             required: "a list of name, local and remotes",
             "which outer headers may be stripped; the first match counts"),
@@ -39,7 +36,7 @@ extension Configuration: Keyed {
             "devices", \.devices,
             .mappings(
                 name: \Device.name, example: "[{name: shuck0}]",
-                orElse: "leave the key out for one, shuck0", limit: Bounds.device
+                orElse: "leave the key out for one, shuck0", limit: Limits.device
             ).checked { $0.loader.noteDevices($1, $0) },
             unless: "one, `shuck0`",
             "TUN devices that inner packets are injected through; the first is the default"),
@@ -89,7 +86,7 @@ extension Configuration: Keyed {
             "inner.rewriteSources", \.inner.rewriteSources,
             .mappings(
                 example: "[{from: \"fe80::1/128\", to: \"2001:db8::1\", interface: eth0}]",
-                limit: Bounds.rewrite, note: { section, _ in section.loader.rewrites.append(section) }),
+                limit: Limits.rewrite, note: { section, _ in section.loader.rewrites.append(section) }),
             "health probes from a link-local address: see below"),
     ]
 
@@ -120,7 +117,7 @@ extension Configuration: Keyed {
                 .text(
                     .text("a list as `\"0-3,8\"`", pattern: "^[0-9,-]+$"),
                     wrong: "is not a CPU list; write auto, or one such as \"0-3,8\", each once",
-                    read: Words.cpus, text: { "\"\(Words.cpusText($0))\"" }
+                    read: ValueSyntax.cpus, text: { "\"\(ValueSyntax.cpusText($0))\"" }
                 ).checked { $0.loader.checkWorkers($1.count, $0) }),
             needsRestart: true,
             "CPUs, one worker per CPU; `auto`: up to 4 CPUs of the interface's NUMA node, see below"),
@@ -147,7 +144,7 @@ extension Configuration: Keyed {
             .text(
                 .text("three octal digits", pattern: "^0?[0-7]{3}$"),
                 wrong: "is not a mode; write three octal digits, as \"0600\" or \"0660\"",
-                read: Words.permissions, text: { "\"\(Words.permissionsText($0))\"" }
+                read: ValueSyntax.permissions, text: { "\"\(ValueSyntax.permissionsText($0))\"" }
             ).checked { field, mode in
                 guard mode & 0o002 != 0 else { return }
                 field.warning("every local user may reload shuck; write 0660 and admin.group")
@@ -160,7 +157,7 @@ extension Configuration: Keyed {
                 .text(
                     .text("a name or a number", pattern: "^[A-Za-z0-9_.][A-Za-z0-9_.-]{0,31}$"),
                     wrong: "is not a group; write null, a name or a number",
-                    read: { Words.isGroup($0) ? $0 : nil }, text: Item.quoted
+                    read: { ValueSyntax.isGroup($0) ? $0 : nil }, text: Item.quoted
                 )),
             needsRestart: true, "group of the socket, and of its directory when shuck creates that"),
         Key(
@@ -229,7 +226,7 @@ extension Configuration.Tunnel: Keyed {
             .mappings(
                 example: "[{prefix: 10.2.1.9/32}]",
                 orElse: "write the prefixes served here, or leave the key out to let any in",
-                mend: { Prefix($0) != nil ? "{prefix: \"\($0)\"}" : nil },
+                remedy: { Prefix($0) != nil ? "{prefix: \"\($0)\"}" : nil },
                 note: { $0.loader.warnOfEqual($1, $0) }),
             unless: "any, with a warning",
             "inner destinations, the first match counts; an empty list is an error"),
@@ -251,9 +248,9 @@ extension Configuration.Destination: Keyed {
                 of: .text(
                     .choice([.number(1...65535, unit: ""), .text("range", pattern: "^[0-9]+-[0-9]+$")]),
                     wrong: "is no port; write a number from 1 to 65535, or a range as \"8000-8010\"",
-                    read: Words.ports, text: { Item.quoted(Words.rangeText($0)) }),
+                    read: ValueSyntax.ports, text: { Item.quoted(ValueSyntax.rangeText($0)) }),
                 example: "[80, \"8000-8010\"]", orElse: "leave the key out for any port",
-                limit: Bounds.port
+                limit: Limits.port
             ).checked { field, _ in
                 guard field.siblings?.isOf(ProtocolNumber.hasPorts, orAny: false) == false else { return }
                 field.error("only TCP, UDP, SCTP and DCCP have ports; write protocol: tcp")
@@ -373,15 +370,15 @@ extension Configuration.Tunnel {
 
 extension Codec<UInt8> {
     fileprivate static var protocolNumber: Codec {
-        let mend = "write any, tcp, udp, sctp, icmp, icmpv6 or a number from 0 to 255"
+        let remedy = "write any, tcp, udp, sctp, icmp, icmpv6 or a number from 0 to 255"
         return Codec(
             shape: .choice([.text("name", pattern: "^[a-z0-9]+$"), .number(0...255, unit: "")]),
             read: { field in
-                guard let text = field.text else { return field.wrong("is no protocol; \(mend)") }
+                guard let text = field.text else { return field.wrong("is no protocol; \(remedy)") }
                 guard let number = ProtocolNumber.number(named: text) else {
-                    let near = Words.nearest(text, among: ProtocolNumber.names.map(\.name))
+                    let near = ValueSyntax.nearest(text, among: ProtocolNumber.names.map(\.name))
                     return field.wrong(
-                        "is no protocol; \(near.map { "did you mean \($0)?" } ?? mend)")
+                        "is no protocol; \(near.map { "did you mean \($0)?" } ?? remedy)")
                 }
                 guard !ProtocolNumber.isNest(number) else {
                     return field.wrong(

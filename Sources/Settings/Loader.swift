@@ -96,16 +96,16 @@ extension Loader {
     /// Reports a name that is not among `interfaces`.
     func checkInterface(_ name: String, _ field: Field) {
         guard knowsInterfaces, !interfaces.contains(name) else { return }
-        field.error("\"\(name)\" is not among interfaces; \(mend(name, among: interfaces))")
+        field.error("\"\(name)\" is not among interfaces; \(remedy(name, among: interfaces))")
     }
 
     func checkDevice(_ name: String, _ field: Field) {
         guard knowsDevices, !deviceNames.contains(name) else { return }
-        field.error("\"\(name)\" is not among devices; \(mend(name, among: devices))")
+        field.error("\"\(name)\" is not among devices; \(remedy(name, among: devices))")
     }
 
-    private func mend(_ name: String, among names: [String]) -> String {
-        Words.nearest(name, among: names).map { "did you mean \($0)?" }
+    private func remedy(_ name: String, among names: [String]) -> String {
+        ValueSyntax.nearest(name, among: names).map { "did you mean \($0)?" }
             ?? "write one of \(names.joined(separator: ", "))"
     }
 

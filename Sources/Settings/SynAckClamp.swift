@@ -75,7 +75,8 @@ public enum SynAckClamp {
         return served.map { destination in
             let isIPv4 = destination.prefix.isIPv4
             // nft refuses a set whose ranges overlap.
-            let ports = Words.merged(destination.ports).map(Words.rangeText).joined(separator: ", ")
+            let ports = ValueSyntax.merged(destination.ports).map(ValueSyntax.rangeText).joined(
+                separator: ", ")
             return Rule(
                 match: "\(isIPv4 ? "ip" : "ip6") saddr \(destination.prefix.text)"
                     + (ports.isEmpty ? "" : " tcp sport { \(ports) }"),

@@ -219,34 +219,34 @@ private let rewrites = [
         ("ABC", "abd", true), ("abcdef", "abcd", true), ("abcd", "abcdef", true),
     ])
     func whatIsMeant(word: String, candidate: String, isMeant: Bool) {
-        #expect(Words.nearest(word, among: [candidate]) == (isMeant ? candidate : nil))
+        #expect(ValueSyntax.nearest(word, among: [candidate]) == (isMeant ? candidate : nil))
     }
 
     @Test func spellingsAreTheShortest() {
-        #expect(Words.rangeText(80...80) == "80")
-        #expect(Words.rangeText(80...81) == "80-81")
-        #expect(Words.cpusText([5]) == "5")
-        #expect(Words.cpusText([8, 0, 2, 1]) == "0-2,8")
-        #expect(Words.cpusText([1, 3, 6, 7]) == "1,3,6-7")
+        #expect(ValueSyntax.rangeText(80...80) == "80")
+        #expect(ValueSyntax.rangeText(80...81) == "80-81")
+        #expect(ValueSyntax.cpusText([5]) == "5")
+        #expect(ValueSyntax.cpusText([8, 0, 2, 1]) == "0-2,8")
+        #expect(ValueSyntax.cpusText([1, 3, 6, 7]) == "1,3,6-7")
         for (bytes, text) in [
             (0, "0"), (1, "1"), (1023, "1023"), (1 << 10, "1KiB"), (1 << 20, "1MiB"),
             (1 << 30, "1GiB"), (1025 << 10, "1025KiB"), (3 << 20, "3MiB"), (1 << 10 | 1, "1025"),
         ] {
-            #expect(Words.sizeText(bytes) == text)
-            #expect(Words.size(text) == bytes)
+            #expect(ValueSyntax.sizeText(bytes) == text)
+            #expect(ValueSyntax.size(text) == bytes)
         }
         for (microseconds, text) in [
             (0, "0us"), (1, "1us"), (1500, "1500us"), (1000, "1ms"), (1_001_000, "1001ms"),
             (1_000_000, "1s"), (90_000_000, "90s"), (60_000_000, "1m"), (5_400_000_000, "90m"),
             (3_600_000_000, "1h"), (10_800_000_000, "3h"),
         ] {
-            #expect(Words.durationText(.microseconds(microseconds)) == text)
-            #expect(Words.duration(text) == .microseconds(microseconds))
+            #expect(ValueSyntax.durationText(.microseconds(microseconds)) == text)
+            #expect(ValueSyntax.duration(text) == .microseconds(microseconds))
         }
     }
 
     @Test func theNearestIsMeant() {
-        #expect(Words.nearest("abcdef", among: ["abxyef", "abxdef", "abcdxy"]) == "abxdef")
+        #expect(ValueSyntax.nearest("abcdef", among: ["abxyef", "abxdef", "abcdxy"]) == "abxdef")
     }
 
     @Test func interfacesOfTheReversePathAreSortedByName() throws {

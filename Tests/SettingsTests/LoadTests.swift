@@ -369,9 +369,9 @@ private func load(_ texts: String...) -> (configuration: Configuration?, problem
 
     @Test(arguments: ["0us", "5us", "1500us", "5ms", "30s", "90s", "1m", "2h"])
     func durationsComeBack(_ text: String) {
-        #expect(Words.duration(text).map(Words.durationText) == text)
+        #expect(ValueSyntax.duration(text).map(ValueSyntax.durationText) == text)
     }
 
     @Test(arguments: ["0", "1", "64KiB", "4MiB", "1GiB", "1025"])
-    func sizesComeBack(_ text: String) { #expect(Words.size(text).map(Words.sizeText) == text) }
+    func sizesComeBack(_ text: String) { #expect(ValueSyntax.size(text).map(ValueSyntax.sizeText) == text) }
 }

@@ -122,7 +122,7 @@ private func refusals(_ value: Value, _ schema: [String: Any], _ path: String = 
     case .null: return isType("null") ? [] : ["\(path): is nothing"]
     case .scalar(let text, let plain):
         var words = schema["enum"] as? [Any] ?? schema["const"].map { [$0] } ?? [text]
-        if plain, let boolean = Words.boolean(text) {
+        if plain, let boolean = ValueSyntax.boolean(text) {
             words = words.contains { $0 as? Bool == boolean } ? [text] : words
         }
         guard words.contains(where: { $0 as? String == text }) else {

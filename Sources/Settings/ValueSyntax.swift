@@ -22,7 +22,7 @@ extension MSSClamp {
     }
 }
 
-enum Words {
+enum ValueSyntax {
     /// The booleans of YAML 1.1 (yaml.org/type/bool.html), without its `y` and `n`.
     static func boolean(_ text: String) -> Bool? {
         let lower = text.lowercased()
