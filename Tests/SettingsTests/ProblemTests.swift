@@ -439,4 +439,25 @@ private let all =
         #expect(problems[0].message.contains("remotes has no IPv6 address"))
         #expect(problems[1].message.contains("never matches, since the one at f:4:21 is equal"))
     }
+
+    @Test("a name that a drop-in gives twice is a slip, also where the main file has it")
+    func aDropInGivesANameOnce() {
+        let tunnel =
+            "{name: a, local: [192.0.2.2], remotes: [192.0.2.64/26], destinations: [{prefix: 10.0.0.1}]}"
+        func problems(_ dropIn: String) -> [String] {
+            let main = "interfaces: [eth0]\ntunnels: [\(tunnel)]\n"
+            return Configuration.load(files: [("m", main), ("d", dropIn)]).problems.map(\.description)
+        }
+        #expect(problems("devices: [{name: shuck0, mtu: 1400}]\n") == [])
+        #expect(
+            problems("devices:\n- {name: shuck0}\n- {name: shuck0}\n") == [
+                "d:3:10: devices[1].name: \"shuck0\" is the name of the one at d:2:10 too; choose another"
+            ])
+        // The first of the two is laid over the main file's tunnel.
+        let twice = problems("tunnels:\n- {name: a, modes: [ipip]}\n- \(tunnel)\n")
+        #expect(
+            twice.contains(
+                "d:3:10: tunnels[1].name: \"a\" is the name of the one at d:2:10 too; choose another"),
+            "\(twice)")
+    }
 }
