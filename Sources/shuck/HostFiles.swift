@@ -33,7 +33,7 @@ struct HostFiles {
         for path in paths { try loadRoutes(path) }
         let known = KernelNexthop.interfaces(nexthops)
         routes = kernelRoutes.compactMap { $0.found(known) }
-        try addLinks()
+        addLinks()
         noteRoutes()
         for path in rulePaths { try loadRules(path) }
         if !rulePaths.isEmpty { noteRules() }
@@ -67,7 +67,8 @@ extension HostFiles {
         let families = objects.compactMap(\.isIPv6Route)
         let isIPv6 = !families.isEmpty && !families.contains(false) && !objects.contains { $0.has("pref") }
         try objects.each("route", in: path) { object throws(Failure) in
-            if object.has("ifname") {
+            if let name = object.text("ifname") {
+                names[try object.number("ifindex") ?? 0] = name
                 links.append(object)
             } else if object.has("id"), !object.has("dst") {
                 try add(nexthop: object)
@@ -130,11 +131,10 @@ extension HostFiles {
         "prohibit": .prohibit, "throw": .throw,
     ]
 
-    private mutating func addLinks() throws(Failure) {
+    private mutating func addLinks() {
         var tableOfVRF: [String: UInt32] = [:]
         for link in links {
             guard let name = link.text("ifname") else { continue }
-            names[try link.number("ifindex") ?? 0] = name
             groups[interface(name)] = link.text("group").flatMap { UInt32($0) } ?? 0
             let details = link.objects("linkinfo").first
             guard details?.text("info_kind") == "vrf" else { continue }
