@@ -16,9 +16,9 @@ final class AdminServer {
         /// Connections of each listener at a time.
         var connections = 64
         /// Until the whole request has come.
-        var request = TimeAmount.seconds(5)
+        var request = TimeAmount.seconds(Timing.requestSeconds)
         /// Until the client has taken the whole answer.
-        var answer = TimeAmount.seconds(10)
+        var answer = TimeAmount.seconds(Timing.answerSeconds)
         /// Bytes of a request.
         var bytes = 16 << 10
     }

@@ -28,9 +28,9 @@ final class Assignment: Sendable {
     /// In the policy's order.
     let devices: [Device]
     /// nil: no device needs them.
-    let replies: Replies?
+    let icmpErrors: ICMPErrors?
     /// nil: no probe is rewritten.
-    let answers: Answers?
+    let probeReturn: ProbeReturn?
     let counters: CounterBlock
     let examples: DropExamples
     /// Empty the rings, then end.
@@ -56,8 +56,8 @@ final class Assignment: Sendable {
                 queue: device?.queues[worker],
                 joins: configuration.workers.coalesce ? device?.joins ?? [] : [], refusals: device?.refusals)
         }
-        replies = plumbing.replies
-        answers = plumbing.answers
+        icmpErrors = plumbing.icmpErrors
+        probeReturn = plumbing.probeReturn
     }
 }
 

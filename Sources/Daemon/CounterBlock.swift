@@ -71,26 +71,28 @@ final class CounterBlock: @unchecked Sendable {
     /// All words as they stood between two batches. A writer that stands still within one is not waited
     /// for: then the words are as they are.
     func read() -> Values {
+        let (values, _) = Self.read(sequence) {
+            (0..<shape.count).map { words[$0].load(ordering: .relaxed) }
+        }
+        return Values(shape: shape, values: values)
+    }
+
+    /// Reads words that a sequence guards, again while a writer writes.
+    /// - Returns: what was read last, and whether no writer was in between.
+    static func read<R>(
+        _ sequence: UnsafeMutablePointer<Atomic<UInt64>>, _ body: () -> R
+    ) -> (value: R, isWhole: Bool) {
         var attempt = 0
         while true {
             attempt += 1
             let before = sequence.pointee.load(ordering: .acquiring)
-            let values = (0..<shape.count).map { words[$0].load(ordering: .relaxed) }
+            let value = body()
             atomicMemoryFence(ordering: .acquiring)
             let isWhole = before & 1 == 0 && sequence.pointee.load(ordering: .relaxed) == before
-            if isWhole || attempt == Self.attempts {
-                return Values(shape: shape, values: values)
-            }
-            Self.pause(after: attempt)
+            if isWhole || attempt == Timing.readAttempts { return (value, isWhole) }
+            // Half of the attempts follow at once; then the writer may wait for this CPU.
+            if attempt > Timing.readAttempts / 2 { Host.pause(milliseconds: Timing.pauseMilliseconds) }
         }
-    }
-
-    /// Of a reader, while a writer writes.
-    static let attempts = 64
-
-    /// Half of the attempts follow at once, a millisecond apart: the writer may wait for this CPU.
-    static func pause(after attempt: Int) {
-        if attempt > attempts / 2 { Host.pause(milliseconds: 1) }
     }
 }
 

@@ -84,10 +84,7 @@ extension Control {
             }
             // What was told is lost.
             routes.ask(.lost)
-            let failures = (refollow?.failures ?? 0) + 1
-            refollow = (
-                Host.monotonicNanoseconds() + Backoff.nanoseconds(failures: failures), failures
-            )
+            refollow = Backoff.Retry(after: refollow, now: Host.monotonicNanoseconds())
         }
     }
 

@@ -39,7 +39,7 @@ final class InstanceLock {
         guard number >= 0 else {
             if errno == ELOOP { throw problem("is a symbolic link, which shuck does not follow") }
             throw SystemError(
-                "open", lock, errno: errno, mend: "make its directory, or set admin.socket")
+                "open", lock, errno: errno, hint: "make its directory, or set admin.socket")
         }
         let file = Descriptor(number)
         var status = stat()

@@ -116,7 +116,7 @@ final class LogSink: @unchecked Sendable {
         while queue.isEmpty {
             if untold == 0 {
                 condition.wait()
-            } else if !condition.wait(until: Date(timeIntervalSinceNow: 1)) {
+            } else if !condition.wait(until: Date(timeIntervalSinceNow: Timing.logRetrySeconds)) {
                 break
             }
         }

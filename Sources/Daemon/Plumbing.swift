@@ -21,19 +21,16 @@ final class OpenInterface {
         guard wanted.hardwareType == 1 || wanted.hardwareType == 772 else {
             throw SystemError(
                 "open", wanted.interface, errno: EOPNOTSUPP,
-                mend: "it is no Ethernet device; name the device below it under interfaces")
+                hint: "it is no Ethernet device; name the device below it under interfaces")
         }
         let fanout = wanted.cpus.count > 1 ? FanoutGroup() : nil
-        var rings: [PacketRing] = []
-        for cpu in wanted.cpus {
-            rings.append(
-                try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
-                    try PacketRing(
-                        interface: wanted.interface, index: wanted.index, slotSize: wanted.slotBytes,
-                        slotCount: wanted.slotCount, fanout: fanout)
-                })
+        rings = try wanted.cpus.map { (cpu) throws(SystemError) in
+            try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
+                try PacketRing(
+                    interface: wanted.interface, index: wanted.index, slotSize: wanted.slotBytes,
+                    slotCount: wanted.slotCount, fanout: fanout)
+            }
         }
-        self.rings = rings
     }
 
     fileprivate func receive(_ natives: Set<Address>) throws(SystemError) {
@@ -59,7 +56,7 @@ struct Plumbing {
     /// Interfaces whose frames raw sockets claim: indices into the policy's.
     private(set) var socketInterfaces: [Int] = []
     /// For the answers to rewritten probes.
-    private(set) var answers: Answers?
+    private(set) var probeReturn: ProbeReturn?
     /// What could not be removed: tried again at each tick.
     private(set) var surplus: [Held] = []
     /// What raw sockets cannot claim, by the routes of now.
@@ -79,7 +76,7 @@ struct Plumbing {
     func claim(_ interface: String) -> Claim? { handle(.claim(interface)) }
     var interfaces: [OpenInterface] { held.values.compactMap { $0.rings } }
     var socketClaim: Claim? { handle(.socketClaim) }
-    var replies: Replies? { handle(.errors) }
+    var icmpErrors: ICMPErrors? { handle(.errors) }
     var replyTable: FilterTable? { handle(.replyTable) }
 
     /// A queue of each device in a pod's namespace: it reports an error when the device goes.
@@ -134,13 +131,13 @@ extension Plumbing {
             let tun: TunDevice = try self.required(.device(device.name))
             try tun.configure(mtu: mtu, address: address, in: try Self.enter(device))
             return tun
-        case .errors(let settings): return try Replies(settings)
+        case .errors(let settings): return try ICMPErrors(settings)
         case .reading(let device):
             let tun: TunDevice = try required(.device(device.name))
             tun.setReading(true)
             return tun
         case .returnSocket(let interface, let index):
-            return try AnswerSocket(interface: interface, index: index)
+            return try RawIPv6Socket(interface: interface, index: index)
         case .returnRoute(let address, let device):
             let tun: TunDevice = try required(.device(device.name))
             return try HostRoute(to: address.bytes, text: address.text, device: tun.index)
@@ -162,7 +159,7 @@ extension Plumbing {
 
     private func required<T>(_ key: Resource.Key) throws(SystemError) -> T {
         guard let found: T = handle(key) else {
-            throw SystemError("open", "\(key)", errno: ENODEV, mend: "what it stands on is gone")
+            throw SystemError("open", "\(key)", errno: ENODEV, hint: "what it stands on is gone")
         }
         return found
     }
@@ -172,7 +169,7 @@ extension Plumbing {
         guard let wanted = device.namespace else { return nil }
         let namespace = try NetworkNamespace(wanted.path)
         guard namespace.identity == wanted.identity else {
-            throw SystemError("open", wanted.path, errno: ESTALE, mend: "another one was put there just now")
+            throw SystemError("open", wanted.path, errno: ESTALE, hint: "another one was put there just now")
         }
         return namespace
     }
@@ -382,8 +379,8 @@ extension Plumbing {
         held = held.filter { wanted.contains($0.key) }
         socketInterfaces = plan.socketInterfaces
         absences = waiting.merging(plan.awaited.mapValues { Absence(awaiting: $0) }) { failed, _ in failed }
-        answers = handle(.reading).map { device in
-            Answers(configuration, device: device) { handle(.returnSocket($0)) }
+        probeReturn = handle(.reading).map { device in
+            ProbeReturn(configuration, device: device) { handle(.returnSocket($0)) }
         }
         return done
     }

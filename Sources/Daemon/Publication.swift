@@ -171,11 +171,10 @@ extension Control {
     /// Waits until every worker runs on the newest generation or has refused it, no longer than that.
     /// One that stands still already is not waited for.
     func awaitWorkers(nanoseconds: UInt64) -> (late: [Late], refusals: [String]) {
-        let deadline = Host.monotonicNanoseconds() + nanoseconds
         var left = snapshot.workers
         var still: [Snapshot.WorkerState] = []
         var refusals: [String] = []
-        while true {
+        Timing.wait(nanoseconds: nanoseconds) {
             left.removeAll { worker in
                 if let reason = worker.mailbox.refusal(of: snapshot.generation) {
                     refusals.append("worker \(worker.number): \(reason)")
@@ -190,12 +189,9 @@ extension Control {
                     || worker.mailbox.taken.load(ordering: .acquiring) == snapshot.generation
                     || worker.mailbox.hasEnded.load(ordering: .acquiring)
             }
-            if left.isEmpty || Host.monotonicNanoseconds() >= deadline {
-                let late = (still + left).map { Late(worker: $0.number, cpu: $0.cpu) }
-                return (late, refusals)
-            }
-            Host.pause(milliseconds: Timing.pauseMilliseconds)
+            return left.isEmpty
         }
+        return ((still + left).map { Late(worker: $0.number, cpu: $0.cpu) }, refusals)
     }
 
     /// Asks those who refused the newest generation again, for what they lacked may be there now.
@@ -211,8 +207,8 @@ extension Control {
         }
         let now = Host.monotonicNanoseconds()
         guard republish.map({ $0.dueNanoseconds <= now }) ?? isRefused else { return }
-        let failures = (republish?.failures ?? 0) + 1
-        republish = (now + Backoff.nanoseconds(failures: failures), failures)
-        if isRefused && failures > 1 { publish() }
+        let retry = Backoff.Retry(after: republish, now: now)
+        republish = retry
+        if isRefused && retry.failures > 1 { publish() }
     }
 }

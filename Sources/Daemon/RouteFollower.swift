@@ -91,7 +91,7 @@ struct RouteFollower {
     mutating func ask(_ cause: ResyncCause) {
         guard status.due == nil else { return }
         status.due = cause
-        dueNanoseconds = status.currentNanoseconds + 9 * dumpNanoseconds
+        dueNanoseconds = status.currentNanoseconds + Timing.dumpPauses * dumpNanoseconds
     }
 
     /// - Parameter links: as they are now.
@@ -104,7 +104,7 @@ struct RouteFollower {
         if note(told.linkChanges) || told.goneAddresses || told.linkdownRule { ask(.links) }
         if let cause = status.due, Host.monotonicNanoseconds() >= dueNanoseconds {
             // When it fails it is tried again, but not at once.
-            dueNanoseconds = Host.monotonicNanoseconds() + 1_000_000_000
+            dueNanoseconds = Host.monotonicNanoseconds() + Timing.dumpRetryNanoseconds
             try dump(netlink, notices, links)
             status.resyncs[cause, default: 0] += 1
             return true

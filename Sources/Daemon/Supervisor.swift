@@ -72,9 +72,9 @@ final class Control {
     /// Until then workers are looked at often, to let go of what they no longer run on.
     var settleUntil: UInt64 = 0
     /// Following the kernel failed: when it is tried again, and how often it failed in a row.
-    var refollow: (dueNanoseconds: UInt64, failures: Int)?
+    var refollow: Backoff.Retry?
     /// A worker refused a generation: likewise.
-    var republish: (dueNanoseconds: UInt64, failures: Int)?
+    var republish: Backoff.Retry?
     private var tickDue: UInt64 = 0
     private var told = ToldFindings()
     var host = HostWatch()
@@ -137,12 +137,9 @@ final class Control {
         _ configuration: Configuration, _ netlink: NetlinkSocket
     ) throws {
         let names = Set(configuration.devices.lazy.filter { $0.netns == nil }.map(\.name))
-        let deadline = Host.monotonicNanoseconds() + Timing.predecessorNanoseconds
         // ARPHRD_NONE: a TUN device.
-        while try netlink.links().contains(where: { $0.hardwareType == 65534 && names.contains($0.name) }),
-            Host.monotonicNanoseconds() < deadline
-        {
-            Host.pause(milliseconds: Timing.pauseMilliseconds)
+        try Timing.wait(nanoseconds: Timing.predecessorNanoseconds) {
+            try !netlink.links().contains { $0.hardwareType == 65534 && names.contains($0.name) }
         }
     }
 
@@ -340,15 +337,15 @@ final class Control {
 
     /// - Returns: workers that have not ended when the time is over.
     private func joinWorkers() -> [Snapshot.WorkerState] {
-        let deadline = Host.monotonicNanoseconds() + Timing.stopNanoseconds
         var left = snapshot.workers
-        while true {
-            for worker in left where worker.mailbox.hasEnded.load(ordering: .acquiring) {
-                worker.thread.join()
+        Timing.wait(nanoseconds: Timing.stopNanoseconds) {
+            left.removeAll { worker in
+                let hasEnded = worker.mailbox.hasEnded.load(ordering: .acquiring)
+                if hasEnded { worker.thread.join() }
+                return hasEnded
             }
-            left = left.filter { !$0.mailbox.hasEnded.load(ordering: .acquiring) }
-            if left.isEmpty || Host.monotonicNanoseconds() >= deadline { return left }
-            Host.pause(milliseconds: Timing.pauseMilliseconds)
+            return left.isEmpty
         }
+        return left
     }
 }

@@ -22,10 +22,6 @@ final class Worker {
 
     /// Frames of a batch that exceeded their slot.
     static let bigFrames = 8
-    /// Interrupt moderation, in ns. After a batch in which joining saved at least half of the writes, the
-    /// worker sleeps this long before it polls again, so that the next batch holds more of the burst.
-    /// Frames already taken have been written. A lone packet never starts the wait but may fall into one.
-    private static let moderation = 50_000
     // Tags below `pollTag` are the places of operations; a poll's low bits are its descriptor.
     static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
@@ -53,7 +49,7 @@ final class Worker {
     private var isTimerArmed = false
     private var patience = RingPatience()
     private var busyPoll = BusyPoll(limit: 0)
-    var answerLoop: AnswerLoop?
+    var returnLoop: ProbeReturnLoop?
     /// The last batch went through the ring, so that its completions were looked for.
     var hasSubmitted = false
     /// Joining saved at least half of the last batch's writes.
@@ -100,7 +96,7 @@ final class Worker {
         examples = first.examples.writer
         guard try adopt(first) else {
             throw SystemError(
-                "start", "worker", errno: EINVAL, mend: mailbox.refusal(of: first.generation))
+                "start", "worker", errno: EINVAL, hint: mailbox.refusal(of: first.generation))
         }
     }
 
@@ -113,12 +109,12 @@ final class Worker {
 
     /// Runs until an assignment says that it is the last and the rings are empty.
     func run() throws(SystemError) {
-        Host.setTimerSlack(Self.moderation)
+        Host.setTimerSlack(Timing.moderationNanoseconds)
         var idleSince: UInt64 = 0
         while true {
             if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
             let count = try step()
-            if answerLoop != nil {
+            if returnLoop != nil {
                 try answer(looks: count > 0 ? !hasSubmitted : busyPoll.limit > 0)
             }
             if count > 0 {
@@ -128,7 +124,7 @@ final class Worker {
                 continue
             }
             if assignment.isLast { return }
-            if answerLoop?.isReadable ?? false { continue }
+            if returnLoop?.isReadable ?? false { continue }
             expireFragments()
             if busyPoll.limit > 0 {
                 let now = Host.monotonicNanoseconds()
@@ -150,7 +146,7 @@ final class Worker {
             return false
         }
         try adoptPorts(next.ports)
-        try adoptAnswers(next)
+        try adoptProbeReturn(next)
         let (settings, old) = (next.configuration, assignment.configuration)
         if settings.outer.fragments != old.outer.fragments || reassembler == nil {
             reassembler = Self.reassembler(settings.outer.fragments)
@@ -160,7 +156,7 @@ final class Worker {
         writer = next.counters.writer
         examples = next.examples.writer
         batch.adopt(
-            next.world.view, kinds: next.devices.map(\.joins), errors: next.replies?.tokens,
+            next.world.view, kinds: next.devices.map(\.joins), errors: next.icmpErrors?.tokens,
             isShadow: settings.mode == .shadow)
         let limit = settings.workers.busyPoll.nanoseconds
         if limit != busyPoll.limit { busyPoll = BusyPoll(limit: limit) }
@@ -250,13 +246,13 @@ final class Worker {
     }
 
     /// The poll of a queue that goes is taken back, as those of rings.
-    private func adoptAnswers(_ next: Assignment) throws(SystemError) {
-        let old = answerLoop
-        answerLoop = next.answers.flatMap { answers in
-            next.devices[answers.place].queue.map { AnswerLoop(answers, worker: $0) }
+    private func adoptProbeReturn(_ next: Assignment) throws(SystemError) {
+        let old = returnLoop
+        returnLoop = next.probeReturn.flatMap { probeReturn in
+            next.devices[probeReturn.place].queue.map { ProbeReturnLoop(probeReturn, worker: $0) }
         }
         if let old, old.isPolled {
-            if let new = answerLoop, new.answers.device === old.answers.device {
+            if let new = returnLoop, new.probeReturn.device === old.probeReturn.device {
                 new.isPolled = true
             } else {
                 let tag = Self.pollTag | UInt64(old.descriptor)
@@ -266,13 +262,13 @@ final class Worker {
         }
         _ = reap()
         // What came before it was polled.
-        answerLoop?.isReadable = true
+        returnLoop?.isReadable = true
     }
 
     /// Sends on what pods answered, a turn of it, and waits for more where there is none.
     /// - Parameter looks: nobody else has looked for completions, and nobody will before sleep.
     private func answer(looks: Bool) throws(SystemError) {
-        guard let loop = answerLoop else { return }
+        guard let loop = returnLoop else { return }
         if looks {
             try submit()
             _ = reap()
@@ -353,7 +349,7 @@ final class Worker {
             isWakePolled = false
             mailbox.wakeup.clear()
         }
-        if let loop = answerLoop, loop.descriptor == descriptor {
+        if let loop = returnLoop, loop.descriptor == descriptor {
             loop.isPolled = false
             loop.isReadable = true
         }
@@ -369,7 +365,7 @@ final class Worker {
     /// Arms one poll a ring and the mailbox's, and sleeps: one system call. While the loop is
     /// busy nothing is armed, so that the kernel wakes nobody for each frame.
     private func sleep() throws(SystemError) {
-        guard failedPolls < RingPatience.tries else {
+        guard failedPolls < Timing.ringTries else {
             throw SubmissionRing.failure(ofSubmit: lastPollError)
         }
         for index in 0..<portCount where !ports[index].isPolled {
@@ -396,8 +392,6 @@ final class Worker {
 /// How long a worker puts up with a ring that gets nothing done: memory may come back, a signal or
 /// a debugger may have interrupted it. An error that stays ends the worker.
 struct RingPatience {
-    /// At 50 µs or more each: half a second at least.
-    static let tries = 10_000
     private var failures = 0
 
     /// Nothing was taken and nothing completed.
@@ -407,7 +401,7 @@ struct RingPatience {
     mutating func failed(_ error: Int32, _ queue: SubmissionQueue) throws(SystemError) {
         failures += 1
         let mayPass = [0, EINTR, EAGAIN, EBUSY].contains(error)
-        guard mayPass, failures < Self.tries, queue.lost == 0 else {
+        guard mayPass, failures < Timing.ringTries, queue.lost == 0 else {
             // A call that succeeds without effect is a profile's refusal with the errno 0.
             let cause = error == 0 ? EPERM : error
             throw SubmissionRing.failure(ofSubmit: queue.lost > 0 ? EOVERFLOW : cause)

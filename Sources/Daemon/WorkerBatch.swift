@@ -175,7 +175,7 @@ extension Worker {
             let vectors = UnsafeMutableRawPointer(mutating: operation.pointee.memory)
                 .assumingMemoryBound(to: iovec.self)
             operation.pointee.result =
-                assignment.replies?.sockets.send(
+                assignment.icmpErrors?.sockets.send(
                     vectors, Int(operation.pointee.pieceCount),
                     to: batch.receiver(of: operation.pointee)) ?? -EAFNOSUPPORT
         }

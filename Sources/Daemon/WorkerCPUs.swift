@@ -1,4 +1,4 @@
-// Reads which CPUs workers run on, and what of this host would slow them there.
+// Reads which CPUs this host has for workers.
 
 import HostPlan
 import LinuxIO

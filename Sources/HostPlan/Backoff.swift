@@ -11,4 +11,16 @@ public enum Backoff {
         // Seven doublings pass the longest.
         min(longest, first << UInt64(min(max(failures - 1, 0), 7)))
     }
+
+    /// Something that failed: how often in a row, and when it is tried again.
+    public struct Retry: Sendable {
+        public let failures: Int
+        /// CLOCK_MONOTONIC.
+        public let dueNanoseconds: UInt64
+
+        public init(after last: Retry?, now: UInt64) {
+            failures = (last?.failures ?? 0) + 1
+            dueNanoseconds = now + Backoff.nanoseconds(failures: failures)
+        }
+    }
 }

@@ -75,12 +75,12 @@ enum BPF {
             result = clinux_bpf(
                 Int32(command.rawValue), &attributes, UInt32(MemoryLayout<bpf_attr>.size))
         }
-        return try checkNegative(operation, object, mend: Self.hint(-result) ?? hint, result)
+        return try checkNegative(operation, object, hint: Self.hint(-result) ?? hint, result)
     }
 
     /// Loads instructions as a program of a type.
     static func load(
-        _ words: [UInt64], type: bpf_prog_type, object: String, hint: String? = nil
+        _ words: [UInt64], type: bpf_prog_type, object: String
     ) throws(SystemError) -> Descriptor {
         var attributes = bpf_attr()
         let license: StaticString = "Apache-2.0"
@@ -89,25 +89,8 @@ enum BPF {
             attributes.insn_cnt = UInt32(instructions.count)
             attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
             attributes.license = UInt64(UInt(bitPattern: license.utf8Start))
-            return Descriptor(
-                try call(BPF_PROG_LOAD, &attributes, "bpf(BPF_PROG_LOAD)", object, hint: hint))
+            return Descriptor(try call(BPF_PROG_LOAD, &attributes, "bpf(BPF_PROG_LOAD)", object))
         }
-    }
-
-    /// Runs a loaded program over one frame (`BPF_PROG_TEST_RUN`).
-    /// - Returns: its answer, and the nanoseconds of one run.
-    static func run(
-        _ program: Descriptor, frame: [UInt8], times: UInt32 = 1
-    ) throws(SystemError) -> (answer: Int32, nanoseconds: UInt32) {
-        var attributes = bpf_attr()
-        try frame.withUnsafeBufferPointer { (bytes) throws(SystemError) in
-            attributes.test.prog_fd = UInt32(program.number)
-            attributes.test.data_in = UInt64(UInt(bitPattern: bytes.baseAddress))
-            attributes.test.data_size_in = UInt32(bytes.count)
-            attributes.test.repeat = times
-            try call(BPF_PROG_TEST_RUN, &attributes, "bpf(BPF_PROG_TEST_RUN)", "claim program")
-        }
-        return (Int32(bitPattern: attributes.test.retval), attributes.test.duration)
     }
 
     /// What to do, by what the kernel says.

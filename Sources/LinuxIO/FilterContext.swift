@@ -17,7 +17,7 @@ public final class FilterContext {
     public init() throws(SystemError) {
         _ = Descriptor(
             try check(
-                "socket(NETLINK_NETFILTER)", "nftables", mend: "load the driver: modprobe nf_tables"
+                "socket(NETLINK_NETFILTER)", "nftables", hint: "load the driver: modprobe nf_tables"
             ) { Sockets.open(AF_NETLINK, .raw, NETLINK_NETFILTER) })
         guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
             throw SystemError("nft_ctx_new", "nftables", errno: ENOMEM)

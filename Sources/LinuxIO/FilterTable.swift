@@ -67,7 +67,7 @@ public final class FilterTable {
     ) throws(SystemError) {
         guard !context.isSpoiled else {
             throw SystemError(
-                "nft transaction", "table inet \(name)", errno: EPIPE, mend: "it is tried again")
+                "nft transaction", "table inet \(name)", errno: EPIPE, hint: "it is tried again")
         }
         errno = 0
         guard nft_run_cmd_from_buffer(context.pointer, commands) != 0 else { return }
@@ -78,10 +78,10 @@ public final class FilterTable {
         let first = said.split(separator: "\n").first.map { "nft: \($0)" }
         throw SystemError(
             "nft transaction", "table inet \(name)", errno: number,
-            mend: mend(number) ?? first)
+            hint: hint(number) ?? first)
     }
 
-    private static func mend(_ error: Int32) -> String? {
+    private static func hint(_ error: Int32) -> String? {
         switch error {
         case EPERM, EACCES: "grant CAP_NET_ADMIN"
         case EOPNOTSUPP, EINVAL, EAFNOSUPPORT, EPROTONOSUPPORT:

@@ -19,11 +19,11 @@ public final class HostRoute {
             // It may be there although its acknowledgement could not be read.
             if error.errno != EEXIST { try? remove() }
             throw SystemError(
-                "route", text, errno: error.errno, mend: Self.mend(error.errno, text) ?? error.mend)
+                "route", text, errno: error.errno, hint: Self.hint(error.errno, text) ?? error.hint)
         }
     }
 
-    private static func mend(_ number: Int32, _ text: String) -> String? {
+    private static func hint(_ number: Int32, _ text: String) -> String? {
         switch number {
         case EEXIST:
             """

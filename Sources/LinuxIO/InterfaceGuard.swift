@@ -13,6 +13,10 @@ public final class InterfaceGuard: Sendable {
     /// Names that may hold one interface. Any local user can bind an abstract name, so one that is held by
     /// nobody who takes frames is passed over.
     static let names = 8
+    /// Looks at a name that was lost to a shuck that starts at the same moment, until that one listens on it:
+    /// so many, so many milliseconds apart. bind(2) and listen(2) follow each other in microseconds.
+    private static let listenAttempts = 20
+    private static let pauseMilliseconds: UInt32 = 1
 
     /// - Parameter holder: who this is, for another one to say: see `Host.identity`.
     public init(interface: String, index: Int32, holder: String) throws(SystemError) {
@@ -24,17 +28,17 @@ public final class InterfaceGuard: Sendable {
         for name in names where held == nil {
             held = try Self.bound(name, interface)
             // Lost to another one that starts at this moment: it may need some time until it listens.
-            for _ in 0..<20 where held == nil {
+            for _ in 0..<Self.listenAttempts where held == nil {
                 if let peer = Self.holder(of: name, index) {
                     throw Self.taken(interface, index, peer)
                 }
-                usleep(1000)
+                Host.pause(milliseconds: Self.pauseMilliseconds)
             }
         }
         guard let held else {
             throw SystemError(
                 "guard", interface, errno: EADDRINUSE,
-                mend: """
+                hint: """
                     a local user holds all names that keep a second shuck out: ss -xlp src \
                     '@shuck/interface/\(index)/*'
                     """)
@@ -98,7 +102,7 @@ public final class InterfaceGuard: Sendable {
             } ?? (peer.processID > 0 ? "process \(peer.processID)" : "a process of another pid namespace")
         return SystemError(
             "receive", interface, errno: EBUSY,
-            mend: """
+            hint: """
                 another shuck takes its frames: \(who); each packet would arrive twice: stop that one, or \
                 leave \(interface) out of interfaces here
                 """)

@@ -99,7 +99,7 @@ public final class NetlinkSocket {
         let number = if case .failed(let number) = progress { number } else { EPROTO }
         guard number != 0 else { return }
         let isPermission = number == EPERM || number == EACCES
-        throw SystemError(operation, object, errno: number, mend: isPermission ? "grant CAP_NET_ADMIN" : nil)
+        throw SystemError(operation, object, errno: number, hint: isPermission ? "grant CAP_NET_ADMIN" : nil)
     }
 
     /// Sends one message and waits for the one that answers it.

@@ -15,18 +15,18 @@ public final class NetworkNamespace {
     public init(_ path: String) throws(SystemError) {
         self.path = path
         let name = path.split(separator: "/").last ?? ""
-        let mend = """
+        let hint = """
             make it (ip netns add \(name)) or correct devices[].netns; shuck takes it when it comes
             """
         // A path that is something else must not keep us waiting.
-        let number = try check("open", path, mend: mend) {
+        let number = try check("open", path, hint: hint) {
             open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         }
         descriptor = Descriptor(number)
         guard clinux_namespace_kind(number) == CLINUX_CLONE_NEWNET else {
             throw SystemError(
                 "ioctl(NS_GET_NSTYPE)", path, errno: EINVAL,
-                mend: "it is no network namespace: \(mend)")
+                hint: "it is no network namespace: \(hint)")
         }
         var status = stat()
         try check("fstat", path) { fstat(number, &status) }
@@ -81,7 +81,7 @@ public final class DirectoryWatch {
         inotify = Descriptor(
             try check(
                 "inotify_init1", "directories",
-                mend: "raise the limit: sysctl -w fs.inotify.max_user_instances=1024"
+                hint: "raise the limit: sysctl -w fs.inotify.max_user_instances=1024"
             ) { inotify_init1(Int32(IN_NONBLOCK | IN_CLOEXEC)) })
     }
 

@@ -6,8 +6,6 @@ import Glibc
 
 public final class SubmissionRing {
     private let ring: UnsafeMutablePointer<io_uring>
-    /// Whether the kernel runs completions only when we ask (IORING_SETUP_DEFER_TASKRUN).
-    public let isDeferred: Bool
     /// Places for registered files; queues are put there by `register`.
     public let filePlaces: Int
 
@@ -19,34 +17,30 @@ public final class SubmissionRing {
     public init(entries: UInt32, files: Int) throws(SystemError) {
         ring = .allocate(capacity: 1)
         ring.initialize(to: io_uring())
-        var parameters = io_uring_params()
-        parameters.flags =
-            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
-            | IORING_SETUP_CQSIZE
-        parameters.cq_entries = entries * 4
-        var result = io_uring_queue_init_params(entries, ring, &parameters)
-        var isDeferred = true
-        if result == -EINVAL {
-            // Before Linux 6.1.
-            parameters = io_uring_params()
-            parameters.flags = IORING_SETUP_CQSIZE
+        // Linux before 6.1 knows only the last flag: there completions run whenever the kernel likes.
+        let flags = [
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+            IORING_SETUP_CQSIZE,
+        ]
+        var result = -EINVAL
+        for flags in flags where result == -EINVAL {
+            var parameters = io_uring_params()
+            parameters.flags = flags
             parameters.cq_entries = entries * 4
             result = io_uring_queue_init_params(entries, ring, &parameters)
-            isDeferred = false
         }
         guard result >= 0 else {
             ring.deallocate()
             throw SystemError(
-                "io_uring_setup", "worker", errno: -result, mend: Self.mend(-result))
+                "io_uring_setup", "worker", errno: -result, hint: Self.hint(-result))
         }
         result = io_uring_register_files_sparse(ring, UInt32(files))
         guard result >= 0 else {
             io_uring_queue_exit(ring)
             ring.deallocate()
             throw SystemError(
-                "io_uring_register", "worker", errno: -result, mend: Self.mend(-result))
+                "io_uring_register", "worker", errno: -result, hint: Self.hint(-result))
         }
-        self.isDeferred = isDeferred
         filePlaces = files
         // Last: a throw from here on runs `deinit`.
         try rehearse()
@@ -61,7 +55,7 @@ public final class SubmissionRing {
     }
 
     /// What to do about an error of one of io_uring's system calls.
-    static func mend(_ error: Int32) -> String {
+    static func hint(_ error: Int32) -> String {
         switch error {
         case EPERM, EACCES, ENOSYS:
             """
@@ -82,7 +76,7 @@ public final class SubmissionRing {
 
     /// An error of `SubmissionQueue.submit` or `submitAndWait`, with what to do about it.
     public static func failure(ofSubmit error: Int32) -> SystemError {
-        SystemError("io_uring_enter", "worker", errno: error, mend: mend(error))
+        SystemError("io_uring_enter", "worker", errno: error, hint: hint(error))
     }
 
     /// Writes to a registered file and polls it, once: setup alone proves nothing, for a profile
@@ -122,7 +116,7 @@ public final class SubmissionRing {
         guard found == result else {
             throw SystemError(
                 "io_uring \(operation)", "worker", errno: found < 0 ? -found : EIO,
-                mend: Self.mend(found < 0 ? -found : EIO))
+                hint: Self.hint(found < 0 ? -found : EIO))
         }
     }
 
@@ -140,7 +134,7 @@ public final class SubmissionRing {
             throw RegisterError(
                 cause: SystemError(
                     "io_uring_register", "\(new.count) device queues", errno: E2BIG,
-                    mend: "write at most \(filePlaces) devices"),
+                    hint: "write at most \(filePlaces) devices"),
                 isBroken: false)
         }
         guard new.contains(where: { $0 != Self.keep }) else { return }
@@ -167,7 +161,7 @@ public final class SubmissionRing {
                 let error = result < 0 ? -result : ENOMEM
                 return (
                     done,
-                    SystemError("io_uring_register", "worker", errno: error, mend: Self.mend(error))
+                    SystemError("io_uring_register", "worker", errno: error, hint: Self.hint(error))
                 )
             }
             // It stops before the one that it refuses, and says why when that comes first.

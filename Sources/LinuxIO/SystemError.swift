@@ -1,4 +1,4 @@
-// A system call that failed, said once and loudly: operation, object, errno, and the mend.
+// A system call that failed, said once and loudly: operation, object, errno, and the hint.
 
 import CLinux
 import Glibc
@@ -10,14 +10,14 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
     public let object: String
     public let errno: Int32
     /// One sentence that says what to do; nil when there is nothing better than the error.
-    public let mend: String?
+    public let hint: String?
 
-    public init(_ operation: String, _ object: String, errno: Int32, mend: String? = nil) {
+    public init(_ operation: String, _ object: String, errno: Int32, hint: String? = nil) {
         self.operation = operation
         self.object = object
         self.errno = errno
         // Whatever the call needs beside: there were no descriptors left for it.
-        self.mend = Self.limit(errno) ?? mend
+        self.hint = Self.limit(errno) ?? hint
     }
 
     private static func limit(_ error: Int32) -> String? {
@@ -30,7 +30,7 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
 
     public var description: String {
         let cause = String(cString: strerror(errno))
-        return "\(operation) on \(object): \(cause)" + (mend.map { "; \($0)" } ?? "")
+        return "\(operation) on \(object): \(cause)" + (hint.map { "; \($0)" } ?? "")
     }
 
     /// The host has too little of something now; the same request may succeed later.
@@ -44,40 +44,40 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
 
 /// Runs a call that answers -1 and sets errno; retries when a signal interrupted it.
 /// - Parameters:
-///   - mend: what to do about any error.
+///   - hint: what to do about any error.
 ///   - grant: what to do where permission is missing.
 @discardableResult
 func check(
-    _ operation: String, _ object: String, mend: String? = nil, grant: String? = nil,
+    _ operation: String, _ object: String, hint: String? = nil, grant: String? = nil,
     _ call: () -> Int32
 ) throws(SystemError) -> Int32 {
     while true {
         let result = call()
         if result >= 0 { return result }
-        if errno != EINTR { throw failed(operation, object, mend, grant, errno) }
+        if errno != EINTR { throw failed(operation, object, hint, grant, errno) }
     }
 }
 
 /// Turns the `-errno` convention of liburing and the shims into an error.
 @discardableResult
 func checkNegative(
-    _ operation: String, _ object: String, mend: String? = nil, grant: String? = nil,
+    _ operation: String, _ object: String, hint: String? = nil, grant: String? = nil,
     _ result: Int32
 ) throws(SystemError) -> Int32 {
     if result >= 0 { return result }
-    throw failed(operation, object, mend, grant, -result)
+    throw failed(operation, object, hint, grant, -result)
 }
 
 private func failed(
-    _ operation: String, _ object: String, _ mend: String?, _ grant: String?, _ error: Int32
+    _ operation: String, _ object: String, _ hint: String?, _ grant: String?, _ error: Int32
 ) -> SystemError {
     let isPermission = error == EPERM || error == EACCES
     return SystemError(
         operation, object, errno: error,
-        mend: (isPermission ? grant : nil) ?? mend ?? mendOf(error))
+        hint: (isPermission ? grant : nil) ?? hint ?? usualHint(error))
 }
 
-private func mendOf(_ error: Int32) -> String? {
+private func usualHint(_ error: Int32) -> String? {
     switch error {
     case EPERM, EACCES:
         "run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW"

@@ -83,9 +83,9 @@ public final class TunDevice {
         } catch {
             throw SystemError(
                 "move to \(namespace.path)", name, errno: error.errno,
-                mend: error.errno == EEXIST
+                hint: error.errno == EEXIST
                     ? "an interface \(name) is already in there: choose another name under devices"
-                    : error.mend)
+                    : error.hint)
         }
     }
 
@@ -112,7 +112,7 @@ public final class TunDevice {
         let path = "/dev/net/tun"
         let number = try check(
             "open", path,
-            mend: """
+            hint: """
                 load the driver (modprobe tun), or in a container pass the device \
                 (--device /dev/net/tun)
                 """
@@ -127,7 +127,7 @@ public final class TunDevice {
         request.ifr_ifru.ifru_flags = Int16(
             truncatingIfNeeded: IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
                 | (isExclusive ? IFF_TUN_EXCL : 0))
-        try check("ioctl(TUNSETIFF)", name, mend: tunMend(name)) {
+        try check("ioctl(TUNSETIFF)", name, hint: tunHint(name)) {
             ioctl(number, UInt(CLINUX_TUNSETIFF), &request)
         }
         var headerBytes = Int32(PacketRing.virtioHeaderBytes)
@@ -137,7 +137,7 @@ public final class TunDevice {
         return descriptor
     }
 
-    private static func tunMend(_ name: String) -> String? {
+    private static func tunHint(_ name: String) -> String? {
         if if_nametoindex(name) != 0 {
             return """
                 an interface \(name) is already there: stop its owner, remove it \
@@ -232,12 +232,12 @@ public final class TunDevice {
     /// Switches IPv6 on where it was switched off for this device. By /proc: rtnetlink only shows it.
     public func enableIPv6(in namespace: NetworkNamespace? = nil) throws(SystemError) {
         let path = "/proc/sys/net/ipv6/conf/\(name)/disable_ipv6"
-        let mend = "/proc/sys may be read-only here: echo 0 >\(path) outside of the container"
+        let hint = "/proc/sys may be read-only here: echo 0 >\(path) outside of the container"
         // Of /proc/sys/net a thread sees its own namespace's.
         try namespace.run { () throws(SystemError) in
             let file = Descriptor(
-                try check("open", path, mend: mend) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
-            try check("write", path, mend: mend) { Int32(Glibc.write(file.number, "0\n", 2)) }
+                try check("open", path, hint: hint) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
+            try check("write", path, hint: hint) { Int32(Glibc.write(file.number, "0\n", 2)) }
         }
     }
 }

@@ -48,7 +48,7 @@ extension OnHost {
                     "ip address add fe80::1/64 dev near nodad; "
                         + "ip address add fe80::2/64 dev far nodad; "
                         + "ip neigh replace fe80::9 lladdr 02:00:00:00:00:02 dev near")
-                let socket = try AnswerSocket(interface: "near", index: network.near)
+                let socket = try RawIPv6Socket(interface: "near", index: network.near)
                 let ring = try PacketRing(
                     interface: "far", index: network.far, slotSize: 2048, slotCount: 256,
                     fanout: nil)

@@ -44,15 +44,15 @@ import Testing
     ])
     func theRemedyFitsTheError(number: Int32, remedy: String) {
         do throws(SystemError) {
-            try check("socket", "eth0", mend: "modprobe it", grant: "grant CAP_NET_RAW") {
+            try check("socket", "eth0", hint: "modprobe it", grant: "grant CAP_NET_RAW") {
                 errno = number
                 return -1
             }
             Issue.record("it failed")
         } catch {
             #expect(error.errno == number)
-            #expect(error.mend?.contains(remedy) == true, "\(error)")
-            #expect(error.mend?.contains("CAP_") == (remedy == "CAP_NET_RAW"))
+            #expect(error.hint?.contains(remedy) == true, "\(error)")
+            #expect(error.hint?.contains("CAP_") == (remedy == "CAP_NET_RAW"))
         }
     }
 
@@ -151,7 +151,7 @@ import Testing
     }
 
     @Test func anErrorSaysWhatWhereWhyAndHow() {
-        let error = SystemError("ioctl(TUNSETIFF)", "shuck0", errno: EPERM, mend: "run as root")
+        let error = SystemError("ioctl(TUNSETIFF)", "shuck0", errno: EPERM, hint: "run as root")
         #expect("\(error)" == "ioctl(TUNSETIFF) on shuck0: Operation not permitted; run as root")
         #expect(error.isPermission)
         #expect("\(SystemError("bind", "near", errno: ENODEV))" == "bind on near: No such device")

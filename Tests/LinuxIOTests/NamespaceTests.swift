@@ -30,7 +30,7 @@ extension OnHost {
                     Issue.record("\(path) is none")
                 } catch {
                     #expect(error.description.contains(path), "\(error)")
-                    #expect(error.mend?.contains("ip netns add") == true)
+                    #expect(error.hint?.contains("ip netns add") == true)
                 }
             }
             let own = NetworkNamespace.identity(at: "/proc/self/ns/net")
@@ -98,7 +98,7 @@ extension OnHost {
                     _ = try TunDevice(name: "shucktest3", queues: 1, namespace: namespace)
                     Issue.record("there are two of it")
                 } catch {
-                    #expect(error.errno == EEXIST && error.mend?.contains("another name") == true)
+                    #expect(error.errno == EEXIST && error.hint?.contains("another name") == true)
                 }
                 #expect(if_nametoindex("shucktest3") == 0)
             }

@@ -181,7 +181,7 @@ import Testing
             try ring.exchange([-1, -1, -1], for: three)
         }
         #expect(error?.isBroken == false)
-        #expect(error?.cause.mend?.contains("at most 2 devices") == true)
+        #expect(error?.cause.hint?.contains("at most 2 devices") == true)
         #expect(Self.takers(ring, 2) == [-EBADF, -EBADF])
     }
 

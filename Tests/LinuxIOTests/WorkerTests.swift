@@ -112,7 +112,7 @@ import Testing
     @Test func whatMayPassIsTriedForAWhile() throws {
         var patience = RingPatience()
         let ring = try SubmissionRing(entries: 8, files: 1)
-        for _ in 1..<RingPatience.tries { try patience.failed(EINTR, ring.queue) }
+        for _ in 1..<Timing.ringTries { try patience.failed(EINTR, ring.queue) }
         let thrown = #expect(throws: SystemError.self) { try patience.failed(EINTR, ring.queue) }
         #expect(thrown?.errno == EINTR)
     }
@@ -122,9 +122,9 @@ import Testing
         var patience = RingPatience()
         let ring = try SubmissionRing(entries: 8, files: 1)
         try patience.failed(0, ring.queue)
-        for _ in 2..<RingPatience.tries { try patience.failed(EINTR, ring.queue) }
+        for _ in 2..<Timing.ringTries { try patience.failed(EINTR, ring.queue) }
         let thrown = #expect(throws: SystemError.self) { try patience.failed(0, ring.queue) }
         #expect(thrown?.errno == EPERM)
-        #expect(thrown?.mend?.contains("seccomp") == true)
+        #expect(thrown?.hint?.contains("seccomp") == true)
     }
 }

@@ -3,13 +3,11 @@
 import CLinux
 import Glibc
 
-public final class AnswerSocket: Sendable {
-    public let interface: String
-    public let interfaceIndex: Int32
+public final class RawIPv6Socket: Sendable {
+    private let interfaceIndex: Int32
     private let descriptor: Descriptor
 
     public init(interface: String, index: Int32) throws(SystemError) {
-        self.interface = interface
         interfaceIndex = index
         // IPPROTO_RAW: the IP header comes with the packet, and nothing is received.
         descriptor = Descriptor(

@@ -3,7 +3,7 @@
 import CLinux
 import Glibc
 
-public final class ReplySockets: Sendable {
+public final class ICMPErrorSockets: Sendable {
     // linux/icmp.h and linux/icmpv6.h, which do not stand beside netinet/in.h.
     private static let icmpFilter: Int32 = 1
     private static let icmpv6Filter: Int32 = 1
@@ -45,7 +45,7 @@ public final class ReplySockets: Sendable {
         if let source {
             try check(
                 "bind", family == AF_INET ? "icmp.source4" : "icmp.source6",
-                mend: "write an address of this host, or auto"
+                hint: "write an address of this host, or auto"
             ) { Sockets.withAddress(ip: source) { bind(number, $0, $1) } }
         }
         return descriptor

@@ -4,17 +4,15 @@ import Forwarding
 import LinuxIO
 import Settings
 
-final class Replies: @unchecked Sendable {
+final class ICMPErrors: @unchecked Sendable {
     // @unchecked: the tokens are atomic.
 
-    let settings: Configuration.ICMP
-    let sockets: ReplySockets
+    let sockets: ICMPErrorSockets
     /// nil: none may be sent.
     let tokens: ReplyTokens?
 
     init(_ settings: Configuration.ICMP) throws(SystemError) {
-        self.settings = settings
-        sockets = try ReplySockets(
+        sockets = try ICMPErrorSockets(
             source4: settings.source4?.bytes, source6: settings.source6?.bytes)
         tokens = ReplyRate(settings).map { ReplyTokens($0) }
     }

@@ -1,5 +1,5 @@
-// The way back of what probes are answered with: a route for each rewritten address leads to a device
-// that a worker reads, and a socket sends each packet on out of the rule's interface.
+// Return path of rewritten health probes: a host route per rewritten address points at a TUN that one
+// worker reads, and a raw socket sends the reply on.
 
 import Forwarding
 import Glibc
@@ -7,8 +7,8 @@ import IP
 import LinuxIO
 import Settings
 
-/// What workers need for the answers.
-final class Answers: @unchecked Sendable {
+/// What workers need for it.
+final class ProbeReturn: @unchecked Sendable {
     // @unchecked: the device is the control thread's; workers see place and sockets.
 
     /// Where the routes lead. The kernel hands it all that is routed to a rule's address.
@@ -16,10 +16,10 @@ final class Answers: @unchecked Sendable {
     /// Its place among the configured devices.
     let place: Int
     /// In the order of `Policy.rewrites`; nil: the interface is absent.
-    let sockets: [AnswerSocket?]
+    let sockets: [RawIPv6Socket?]
 
     /// - Parameter device: the one that is read.
-    init(_ configuration: Configuration, device: TunDevice, sockets: (String) -> AnswerSocket?) {
+    init(_ configuration: Configuration, device: TunDevice, sockets: (String) -> RawIPv6Socket?) {
         self.device = device
         place = configuration.devices.firstIndex { $0.name == device.name } ?? 0
         self.sockets = configuration.inner.rewriteSources.map { sockets($0.interface) }
@@ -31,12 +31,12 @@ extension Configuration {
 }
 
 /// One worker's reading of the answers' device.
-final class AnswerLoop {
+final class ProbeReturnLoop {
     /// Packets that are sent on before frames from the rings have their turn again.
     private static let turn = 64
     private static let bytes = PacketRing.virtioHeaderBytes + 40 + 65_535
 
-    let answers: Answers
+    let probeReturn: ProbeReturn
     /// This worker's queue.
     let descriptor: Int32
     var isPolled = false
@@ -46,8 +46,8 @@ final class AnswerLoop {
     private(set) var isClosed = false
     private let buffer: UnsafeMutableRawPointer
 
-    init(_ answers: Answers, worker queue: Descriptor) {
-        self.answers = answers
+    init(_ probeReturn: ProbeReturn, worker queue: Descriptor) {
+        self.probeReturn = probeReturn
         descriptor = queue.number
         buffer = .allocate(byteCount: Self.bytes, alignment: 16)
     }
@@ -68,7 +68,7 @@ final class AnswerLoop {
                 break
             }
             guard let operation = batch.planReturn(buffer, count: count) else { continue }
-            let socket = answers.sockets[Int(operation.index)]
+            let socket = probeReturn.sockets[Int(operation.index)]
             if socket?.send(operation.memory, Int(operation.length)) ?? false {
                 sent += 1
             } else {
