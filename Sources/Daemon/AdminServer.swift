@@ -2,11 +2,9 @@
 
 import Foundation
 import IP
-import LinuxIO
 import NIOCore
 import NIOHTTP1
 import NIOPosix
-import Routing
 import Settings
 import Synchronization
 
@@ -163,41 +161,55 @@ private final class AdminHandler: ChannelInboundHandler {
         }
     }
 
+    private struct Answer {
+        let status: HTTPResponseStatus
+        var type = "text/plain"
+        let text: String
+
+        static func json(_ value: some Encodable) -> Answer {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            let text = String(decoding: (try? encoder.encode(value)) ?? Data(), as: UTF8.self)
+            return Answer(status: .ok, type: "application/json", text: text + "\n")
+        }
+
+        static func lines(_ lines: [String], status: HTTPResponseStatus) -> Answer {
+            Answer(status: status, text: lines.map { $0 + "\n" }.joined())
+        }
+
+        static func checks(_ problems: [String]) -> Answer {
+            problems.isEmpty
+                ? .lines(["ok"], status: .ok) : .lines(problems, status: .serviceUnavailable)
+        }
+    }
+
+    private static let pages = ["/metrics", "/healthz", "/readyz", "/status", "/config", "/why"]
+
     private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let path = request.uri.split(separator: "?", maxSplits: 1).first.map(String.init) ?? "/"
         if let refusal = access.refusal(request.method, path, request.headers) {
-            return send(context, refusal.status, "text/plain", refusal.text)
+            return send(context, Answer(status: refusal.status, text: refusal.text))
         }
         switch (request.method, path) {
         case (.GET, "/metrics"):
-            withSnapshot(context) {
-                (.ok, "text/plain; version=0.0.4; charset=utf-8", $0.scrape().text)
+            show(context) {
+                Answer(status: .ok, type: "text/plain; version=0.0.4; charset=utf-8", text: $0.scrape().text)
             }
-        case (.GET, "/status"):
-            withSnapshot(context) { snapshot in
-                let data = try? Self.encoder.encode(snapshot.report())
-                return (.ok, "application/json", String(decoding: data ?? Data(), as: UTF8.self) + "\n")
-            }
+        case (.GET, "/status"): show(context) { .json($0.report()) }
         case (.GET, "/config"):
-            withSnapshot(context) { (.ok, "application/yaml", $0.configuration.yaml) }
-        case (.GET, "/healthz"): withSnapshot(context) { Self.checks($0.view().unhealthiness) }
-        case (.GET, "/readyz"): withSnapshot(context) { Self.checks($0.view().unreadiness) }
+            show(context) { Answer(status: .ok, type: "application/yaml", text: $0.configuration.yaml) }
+        case (.GET, "/healthz"): show(context) { .checks($0.view().unhealthiness) }
+        case (.GET, "/readyz"): show(context) { .checks($0.view().unreadiness) }
         case (.GET, "/why"): why(request.uri, context)
         case (.POST, "/reload"):
-            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-            state.request(on: context.eventLoop, AdminState.Request.reload).whenSuccess { outcome in
-                let (handler, context) = bound.value
-                handler.send(
-                    context, outcome.isApplied ? .ok : .conflict, "text/plain",
-                    outcome.lines.map { $0 + "\n" }.joined())
+            ask(context, AdminState.Request.reload) {
+                .lines($0.lines, status: $0.isApplied ? .ok : .conflict)
             }
-        case (_, "/metrics"), (_, "/status"), (_, "/config"), (_, "/healthz"), (_, "/readyz"),
-            (_, "/why"), (_, "/reload"):
-            send(context, .methodNotAllowed, "text/plain", "GET; POST for /reload\n")
+        case (_, let page) where page == "/reload" || Self.pages.contains(page):
+            send(context, .lines(["GET; POST for /reload"], status: .methodNotAllowed))
         default:
-            send(
-                context, .notFound, "text/plain",
-                "there are /metrics /healthz /readyz /status /config /why and, by POST, /reload\n")
+            let pages = Self.pages.joined(separator: " ")
+            send(context, .lines(["there are \(pages) and, by POST, /reload"], status: .notFound))
         }
     }
 
@@ -209,55 +221,40 @@ private final class AdminHandler: ChannelInboundHandler {
         guard let source = value("source").flatMap({ Address($0) }),
             destination.map({ $0?.isIPv4 == source.isIPv4 }) ?? true
         else {
-            return send(
-                context, .badRequest, "text/plain",
-                "source is an address, and destination one of its family\n")
+            let text = "source is an address, and destination one of its family"
+            return send(context, .lines([text], status: .badRequest))
         }
         let inquiry = RouteAnswer.Inquiry(
             source: source, destination: destination ?? nil, interface: value("interface"))
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        state.request(on: context.eventLoop) { .why(inquiry, $0) }.whenSuccess { answer in
-            let (handler, context) = bound.value
-            guard let answer, let data = try? Self.encoder.encode(answer) else {
-                return handler.send(
-                    context, .notFound, "text/plain", "that interface is not configured\n")
-            }
-            handler.send(
-                context, .ok, "application/json", String(decoding: data, as: UTF8.self) + "\n")
+        ask(context, { .why(inquiry, $0) }) { answer in
+            answer.map { .json($0) } ?? .lines(["that interface is not configured"], status: .notFound)
         }
     }
 
-    private static var encoder: JSONEncoder {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return encoder
-    }
-
-    private static func checks(_ problems: [String]) -> (HTTPResponseStatus, String, String) {
-        problems.isEmpty
-            ? (.ok, "text/plain", "ok\n")
-            : (.serviceUnavailable, "text/plain", problems.map { $0 + "\n" }.joined())
+    /// Asks the control thread, and sends what `answer` makes of its result.
+    private func ask<R: Sendable>(
+        _ context: ChannelHandlerContext, _ make: (EventLoopPromise<R>) -> AdminState.Request,
+        _ answer: @escaping @Sendable (R) -> Answer
+    ) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        state.request(on: context.eventLoop, make).whenSuccess { result in
+            let (handler, context) = bound.value
+            handler.send(context, answer(result))
+        }
     }
 
     /// Renders a copy, outside the lock: the control thread needs it to publish.
-    private func withSnapshot(
-        _ context: ChannelHandlerContext,
-        _ body: (Snapshot) -> (HTTPResponseStatus, String, String)
-    ) {
+    private func show(_ context: ChannelHandlerContext, _ body: (Snapshot) -> Answer) {
         let answer = state.snapshot.withLock(\.self).map(body)
-        let (status, type, text) = answer ?? (.serviceUnavailable, "text/plain", "starting\n")
-        send(context, status, type, text)
+        send(context, answer ?? .lines(["starting"], status: .serviceUnavailable))
     }
 
-    private func send(
-        _ context: ChannelHandlerContext, _ status: HTTPResponseStatus, _ type: String,
-        _ text: String
-    ) {
-        let body = context.channel.allocator.buffer(string: text)
+    private func send(_ context: ChannelHandlerContext, _ answer: Answer) {
+        let body = context.channel.allocator.buffer(string: answer.text)
         let headers: HTTPHeaders = [
-            "Content-Type": type, "Content-Length": "\(body.readableBytes)", "Connection": "close",
+            "Content-Type": answer.type, "Content-Length": "\(body.readableBytes)", "Connection": "close",
         ]
-        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
+        let head = HTTPResponseHead(version: .http1_1, status: answer.status, headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         let channel = context.channel

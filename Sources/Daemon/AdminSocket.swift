@@ -30,8 +30,8 @@ final class AdminSocket {
         }
         // The file itself: a path could have become another one's by now.
         let file = Host.openPath(path)
-        var status = stat()
-        let isOurs = fstat(file.number, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+        let status = file.status ?? stat()
+        let isOurs = status.st_mode & S_IFMT == S_IFSOCK
         let name = "/proc/self/fd/\(file.number)"
         guard isOurs, group.map({ chown(name, uid_t.max, $0) == 0 }) ?? true,
             chmod(name, mode_t(admin.mode)) == 0, listen(number, 128) == 0
@@ -47,8 +47,7 @@ final class AdminSocket {
 
     /// Removes the file, if it is still the one that was made.
     func remove() {
-        var status = stat()
-        guard lstat(path, &status) == 0, UInt64(status.st_dev) == device,
+        guard let status = Host.status(of: path), UInt64(status.st_dev) == device,
             UInt64(status.st_ino) == inode
         else { return }
         unlink(path)
@@ -56,8 +55,7 @@ final class AdminSocket {
 
     /// Throws when something else than a socket is there, a symbolic link included.
     static func check(_ path: String) throws {
-        var status = stat()
-        guard lstat(path, &status) == 0 else { return }
+        guard let status = Host.status(of: path) else { return }
         let kind = status.st_mode & S_IFMT
         guard kind != S_IFSOCK else { return }
         let name =

@@ -42,8 +42,7 @@ final class InstanceLock {
                 "open", lock, errno: errno, hint: "make its directory, or set admin.socket")
         }
         let file = Descriptor(number)
-        var status = stat()
-        guard fstat(number, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+        guard let status = file.status, status.st_mode & S_IFMT == S_IFREG else {
             throw problem("is no regular file")
         }
         guard status.st_uid == geteuid() else { throw problem("belongs to user \(status.st_uid)") }
@@ -53,9 +52,8 @@ final class InstanceLock {
     }
 
     private static func isAt(_ path: String, _ file: Descriptor) -> Bool {
-        var (here, there) = (stat(), stat())
-        return fstat(file.number, &here) == 0 && lstat(path, &there) == 0
-            && here.st_dev == there.st_dev && here.st_ino == there.st_ino
+        guard let here = file.status, let there = Host.status(of: path) else { return false }
+        return here.st_dev == there.st_dev && here.st_ino == there.st_ino
     }
 
     /// The process is the kernel's word: a number in a file may be of one that ended long ago.
@@ -84,8 +82,7 @@ final class InstanceLock {
 
     /// From /proc/locks: `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`.
     private static func lockHolder(_ file: Descriptor) -> Int? {
-        var status = stat()
-        guard fstat(file.number, &status) == 0 else { return nil }
+        guard let status = file.status else { return nil }
         for line in (Host.read("/proc/locks") ?? "").split(separator: "\n") {
             let words = line.split(separator: " ")
             guard words.count > 5, words[1] == "FLOCK", words[5].hasSuffix(":\(status.st_ino)"),

@@ -3,7 +3,6 @@
 
 import Forwarding
 import HostPlan
-import LinuxIO
 import Settings
 
 /// What one worker counted under one policy.

@@ -3,7 +3,6 @@
 
 import Forwarding
 import Glibc
-import IP
 import LinuxIO
 import Settings
 

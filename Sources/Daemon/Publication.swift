@@ -42,7 +42,7 @@ extension Control {
             throw HostProblem(description: failure)
         }
         if let late = outcome.late.first {
-            throw HostProblem(description: "\(late.name) does not start: it stands still")
+            throw HostProblem(description: "\(late) does not start: it stands still")
         }
     }
 
@@ -161,16 +161,9 @@ extension Control {
 
     // MARK: what workers make of it
 
-    /// A worker that has not taken the newest generation.
-    struct Late {
-        let worker: Int
-        let cpu: Int
-        var name: String { "worker \(worker) on CPU \(cpu)" }
-    }
-
     /// Waits until every worker runs on the newest generation or has refused it, no longer than that.
     /// One that stands still already is not waited for.
-    func awaitWorkers(nanoseconds: UInt64) -> (late: [Late], refusals: [String]) {
+    func awaitWorkers(nanoseconds: UInt64) -> (late: [String], refusals: [String]) {
         var left = snapshot.workers
         var still: [Snapshot.WorkerState] = []
         var refusals: [String] = []
@@ -191,7 +184,7 @@ extension Control {
             }
             return left.isEmpty
         }
-        return ((still + left).map { Late(worker: $0.number, cpu: $0.cpu) }, refusals)
+        return ((still + left).map { "worker \($0.number) on CPU \($0.cpu)" }, refusals)
     }
 
     /// Asks those who refused the newest generation again, for what they lacked may be there now.

@@ -107,7 +107,7 @@ extension Control {
         logArrivals(unlike: before.plumbing)
         return ReloadOutcome(
             isApplied: true,
-            lines: outcome.late.map { "\($0.name) has not taken it yet: it stands still" })
+            lines: outcome.late.map { "\($0) has not taken it yet: it stands still" })
     }
 
     /// Gives each worker other counters. Those of the configuration before still count until the worker

@@ -2,8 +2,6 @@
 
 import Foundation
 import HostPlan
-import LinuxIO
-import Settings
 
 extension StatusReport {
     init(

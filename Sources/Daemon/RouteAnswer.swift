@@ -3,9 +3,7 @@
 
 import Forwarding
 import IP
-import LinuxIO
 import Routing
-import Settings
 
 /// The answer of `/why`.
 public struct RouteAnswer: Codable, Sendable {

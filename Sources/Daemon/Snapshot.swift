@@ -4,7 +4,6 @@
 import Forwarding
 import HostPlan
 import LinuxIO
-import Routing
 import Settings
 
 @dynamicMemberLookup

@@ -54,11 +54,11 @@ enum Timing {
     /// sleeps this long before it polls again, so that the next batch holds more of the burst. Frames already
     /// taken have been written. A lone packet never starts the wait but may fall into one.
     static let moderationNanoseconds = 50_000
-    /// Failures in a row of a worker's io_uring that end the worker, at 50 µs or more each: half a second, in
-    /// which memory may come back or a debugger may go on.
+    /// Failures in a row of a worker's io_uring that end the worker, at 50 µs or more each: half a second,
+    /// in which memory may come back or a debugger may go on.
     static let ringTries = 10_000
-    /// A reason's example of a refused frame is replaced at most once in so long, so that a flood does not pay
-    /// for it.
+    /// A reason's example of a refused frame is replaced at most once in so long, so that a flood does not
+    /// pay for it.
     static let exampleNanoseconds: UInt64 = 100_000_000
     /// Attempts of a reader at counters that a worker is writing; the second half of them pauses.
     static let readAttempts = 64

@@ -7,7 +7,6 @@ import HostPlan
 import IP
 import LinuxIO
 import Routing
-import Settings
 
 package enum WorkerBench {
     /// Opens what `run` would with one worker, lets frames in, waits until `frames` of them lie in

@@ -20,38 +20,31 @@ extension Configuration {
 
     /// What this process may not do, or has too little of.
     private func lacks(_ permissions: HostFacts.Permissions) -> [Finding] {
-        var lacks: [Finding] = []
-        if !permissions.missingCapabilities.isEmpty {
-            lacks.append(
-                Finding(
-                    what: .host, subject: "capabilities",
-                    text: """
-                        this process lacks \(permissions.missingCapabilities.joined(separator: " and "))
-                        """,
-                    remedy: """
-                        run as root, or setcap cap_net_admin,cap_net_raw,cap_bpf+ep on the executable, or \
-                        AmbientCapabilities= in the unit
-                        """, severity: .refusal))
-        }
+        let missing = permissions.missingCapabilities
         let (devices, interfaces, workers) = (devices.count, interfaces.count, permissions.workers)
         let needed = Self.neededDescriptors(devices: devices, interfaces: interfaces, workers: workers)
-        if needed > permissions.descriptorLimit {
-            lacks.append(
-                Finding(
-                    what: .host, subject: "open files",
-                    text: """
-                        \(devices) devices and \(interfaces) interfaces with \(workers) workers take up to \
-                        \(needed) open files, and this process may have \(permissions.descriptorLimit)
-                        """,
-                    remedy: """
-                        ulimit -Hn \(needed), LimitNOFILE=\(needed) in the unit, or --ulimit \
-                        nofile=\(needed) of a container; or list fewer CPUs under workers.cpus
-                        """, severity: .refusal))
+        let capabilities = Finding(
+            what: .host, subject: "capabilities",
+            text: "this process lacks \(missing.joined(separator: " and "))",
+            remedy: """
+                run as root, or setcap cap_net_admin,cap_net_raw,cap_bpf+ep on the executable, or \
+                AmbientCapabilities= in the unit
+                """, severity: .refusal)
+        let descriptors = Finding(
+            what: .host, subject: "open files",
+            text: """
+                \(devices) devices and \(interfaces) interfaces with \(workers) workers take up to \
+                \(needed) open files, and this process may have \(permissions.descriptorLimit)
+                """,
+            remedy: """
+                ulimit -Hn \(needed), LimitNOFILE=\(needed) in the unit, or --ulimit \
+                nofile=\(needed) of a container; or list fewer CPUs under workers.cpus
+                """, severity: .refusal)
+        let ring = permissions.ringRefusal.map {
+            Finding(what: .host, subject: "io_uring", text: $0, severity: .refusal)
         }
-        if let refusal = permissions.ringRefusal {
-            lacks.append(Finding(what: .host, subject: "io_uring", text: refusal, severity: .refusal))
-        }
-        return lacks
+        return (missing.isEmpty ? [] : [capabilities])
+            + (needed > permissions.descriptorLimit ? [descriptors] : []) + (ring.map { [$0] } ?? [])
     }
 
     /// A queue of each device and a ring of each interface for each worker, a claim of each interface

@@ -7,6 +7,12 @@ public final class Descriptor: Sendable {
     public let number: Int32
     public init(_ number: Int32) { self.number = number }
     deinit { close(number) }
+
+    /// fstat(2); nil where it fails.
+    public var status: stat? {
+        var status = stat()
+        return fstat(number, &status) == 0 ? status : nil
+    }
 }
 
 extension Descriptor {

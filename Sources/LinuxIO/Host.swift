@@ -19,6 +19,12 @@ public enum Host {
         Descriptor(open(path, Int32(CLINUX_O_PATH) | O_NOFOLLOW | O_CLOEXEC))
     }
 
+    /// lstat(2): of a symbolic link its own; nil where there is nothing.
+    public static func status(of path: String) -> stat? {
+        var status = stat()
+        return lstat(path, &status) == 0 ? status : nil
+    }
+
     /// The names in a folder; none when it cannot be read.
     public static func entries(_ path: String) -> [String] {
         guard let folder = opendir(path) else { return [] }

@@ -28,8 +28,7 @@ public final class NetworkNamespace {
                 "ioctl(NS_GET_NSTYPE)", path, errno: EINVAL,
                 hint: "it is no network namespace: \(hint)")
         }
-        var status = stat()
-        try check("fstat", path) { fstat(number, &status) }
+        guard let status = descriptor.status else { throw SystemError("fstat", path, errno: errno) }
         identity = NamespaceIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 
