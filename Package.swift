@@ -80,8 +80,15 @@ let package = Package(
         .executableTarget(
             name: "worker-bench", dependencies: ["Daemon"], path: "Benchmarks/Worker",
             swiftSettings: strict),
-        .testTarget(name: "RoutingTests", dependencies: ["IP", "Routing"], swiftSettings: strict),
-        .testTarget(name: "ForwardingTests", dependencies: ["Forwarding", "IP"], swiftSettings: strict),
+        // Packets byte by byte, which share nothing with the code under test.
+        .target(
+            name: "TestPackets", dependencies: ["IP"], path: "Tests/TestPackets", swiftSettings: strict),
+        .testTarget(name: "IPTests", dependencies: ["IP", "TestPackets"], swiftSettings: strict),
+        .testTarget(
+            name: "RoutingTests", dependencies: ["IP", "Routing", "TestPackets"], swiftSettings: strict),
+        .testTarget(
+            name: "ForwardingTests", dependencies: ["Forwarding", "IP", "TestPackets"],
+            swiftSettings: strict),
         // What each packet must get as slow code, and random frames that it and shuck are both put to.
         .target(
             name: "Model", dependencies: ["Forwarding", "IP", "Routing"], path: "Tests/Model",
@@ -100,10 +107,12 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "LinuxIOTests",
-            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "IP", "Routing"],
+            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "IP", "Routing", "TestPackets"],
             swiftSettings: strict),
         .testTarget(
-            name: "CommandTests", dependencies: ["shuck", "Forwarding"], swiftSettings: strict),
-        .testTarget(name: "EndToEndTests", dependencies: ["Settings"], swiftSettings: strict),
+            name: "CommandTests", dependencies: ["shuck", "Forwarding", "TestPackets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["Settings", "TestPackets"], swiftSettings: strict),
     ] + fuzzing
 )

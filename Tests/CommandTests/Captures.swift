@@ -1,5 +1,7 @@
 // Packets and capture files, byte by byte: nothing here comes from the code under test.
 
+import TestPackets
+
 /// Big-endian bytes.
 func be16(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 255), UInt8(value & 255)] }
 func be32(_ value: Int) -> [UInt8] { be16(value >> 16) + be16(value) }
@@ -7,30 +9,25 @@ func be32(_ value: Int) -> [UInt8] { be16(value >> 16) + be16(value) }
 func le16(_ value: Int) -> [UInt8] { be16(value).reversed() }
 func le32(_ value: Int) -> [UInt8] { be32(value).reversed() }
 
-/// RFC 1071.
-func checksum(_ bytes: [UInt8]) -> Int {
-    var sum = 0
-    for index in stride(from: 0, to: bytes.count, by: 2) {
-        sum += Int(bytes[index]) << 8 | (index + 1 < bytes.count ? Int(bytes[index + 1]) : 0)
-    }
-    while sum >> 16 != 0 { sum = sum & 0xffff + sum >> 16 }
-    return ~sum & 0xffff
-}
+/// Of RFC 1071, as it is written into a header.
+func checksum(_ bytes: [UInt8]) -> Int { Int(~sum(bytes)) }
 
 func ipv4(
     _ source: [UInt8], _ destination: [UInt8], _ number: UInt8, _ payload: [UInt8],
     trafficClass: UInt8 = 0, checksumError: Int = 0
 ) -> [UInt8] {
-    var header = [0x45, trafficClass] + be16(20 + payload.count) + [0, 1, 0, 0, 64, number, 0, 0]
-    header += source + destination
-    header.replaceSubrange(10..<12, with: be16(checksum(header) ^ checksumError))
-    return header + payload
+    var header = IPHeader(from: source, to: destination, protocolNumber: number)
+    header.identification = 1
+    header.fragment = 0
+    header.trafficClass = trafficClass
+    header.checksumError = UInt16(checksumError)
+    return header.packet(payload)
 }
 
 func ipv6(_ source: [UInt8], _ destination: [UInt8], _ next: UInt8, _ payload: [UInt8])
     -> [UInt8]
 {
-    [0x60, 0, 0, 0] + be16(payload.count) + [next, 64] + source + destination + payload
+    IPHeader(from: source, to: destination, protocolNumber: next).packet(payload)
 }
 
 /// 2001:db8:`net`::`host`
@@ -41,13 +38,16 @@ func address6(_ net: UInt8, _ host: UInt8) -> [UInt8] {
 /// To port 443. UDP needs no checksum over IPv4, and shuck looks at none.
 let datagram = be16(1000) + be16(443) + be16(12) + [0, 0] + Array("abcd".utf8)
 
-/// A SYN with an MSS option. Its checksum is right for IPv4 between these addresses.
+/// A SYN with an MSS option. Its checksum is right between these addresses.
 func syn(_ source: [UInt8], _ destination: [UInt8], mss: Int) -> [UInt8] {
-    var segment = be16(1000) + be16(443) + be32(7) + be32(0) + [0x60, 0x02] + be16(1024)
-    segment += [0, 0, 0, 0, 2, 4] + be16(mss)
-    let pseudo = source + destination + [0, 6] + be16(segment.count)
-    segment.replaceSubrange(16..<18, with: be16(checksum(pseudo + segment)))
-    return segment
+    let header = IPHeader(from: source, to: destination, protocolNumber: 6)
+    var segment = TCPSegment.syn(TestPackets.mss(UInt16(mss)))
+    segment.sourcePort = 1000
+    segment.destinationPort = 443
+    segment.sequence = 7
+    segment.acknowledgement = 0
+    segment.window = 1024
+    return segment.segment(header)
 }
 
 /// The addresses of `Sample.configuration`.

@@ -2,6 +2,7 @@
 // makes no difference to what comes out.
 
 import Foundation
+import TestPackets
 import Testing
 
 @Suite struct CaseTests {
@@ -38,21 +39,6 @@ import Testing
         .replacing("fragments: {memory: 0}", with: "fragments: {memory: 256KiB, timeout: 1s}")
         + "icmp: {ratePerSecond: 3, burst: 2}\n"
 
-    /// SplitMix64.
-    private struct Chance: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-            return value ^ value >> 31
-        }
-
-        mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
-    }
-
     /// A sender's next packet: bursts of a few flows, now and then something that ends a run.
     private struct Flow {
         let isIPv4: Bool
@@ -61,7 +47,7 @@ import Testing
         var number = 0
         var sequence = 1
 
-        mutating func next(_ chance: inout Chance) -> [UInt8] {
+        mutating func next(_ chance: inout Random) -> [UInt8] {
             let size = [100, 100, 100, 100, 40, 0, 1300][chance.below(7)]
             let payload = [UInt8](repeating: UInt8(chance.below(256)), count: size)
             var upper: [UInt8]
@@ -93,7 +79,7 @@ import Testing
     }
 
     private static func records(_ seed: Int) -> [Record] {
-        var chance = Chance(state: UInt64(seed))
+        var chance = Random(UInt64(seed))
         var flows = (0..<8).map { Flow(isIPv4: $0 & 1 == 0, isTCP: $0 & 2 == 0, port: 1000 + $0) }
         var records: [Record] = []
         var time = 0

@@ -5,6 +5,7 @@
 //   SHUCK_RELOADS=10000 swift test --skip-build --no-parallel --filter ReloadWalkTests
 
 import Foundation
+import TestPackets
 import Testing
 
 extension EndToEnd {
@@ -41,7 +42,7 @@ extension EndToEnd {
     private struct Walk {
         let rig: Rig
         let seed: UInt64
-        var random: SplitMix
+        var random: Random
         let pods: [String]
         /// Pods' namespaces that are there.
         var there: Set<String> = []
@@ -53,7 +54,7 @@ extension EndToEnd {
         init(_ rig: Rig, seed: UInt64) {
             self.rig = rig
             self.seed = seed
-            random = SplitMix(state: seed)
+            random = Random(seed)
             pods = (0..<3).map { "\(rig.name)-extra\($0)" }
         }
 
@@ -217,23 +218,4 @@ extension EndToEnd {
             }
         }
     }
-}
-
-/// Sebastiano Vigna's splitmix64: the same walk for the same seed.
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
-
-    mutating func chance(_ probability: Double) -> Bool {
-        Double.random(in: 0..<1, using: &self) < probability
-    }
-    mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
-    mutating func pick<T>(_ items: [T]) -> T { items[below(items.count)] }
 }

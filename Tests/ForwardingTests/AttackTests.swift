@@ -1,5 +1,6 @@
 // Attacks on decapsulators that are known from the field: protocol confusion, deep nests, packets to oneself.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

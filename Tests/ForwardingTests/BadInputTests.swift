@@ -1,5 +1,6 @@
 // Truncated, lying and mutated frames: nothing crashes, nothing is injected that was not sent.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

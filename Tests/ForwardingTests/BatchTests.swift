@@ -1,5 +1,6 @@
 // A batch as a function: what leaves, and what follows from the kernel's answers.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

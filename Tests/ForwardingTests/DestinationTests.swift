@@ -1,6 +1,7 @@
 // Row I7: where an inner packet may go, by prefix, protocol and port, and through which device.
 
 import IP
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -29,7 +30,7 @@ struct DestinationTests {
     }
 
     private static func packet(_ mode: Mode, to port: UInt16) -> Encapsulated {
-        Encapsulated(mode).with { $0.carry(TCPHeader(destinationPort: port)) }
+        Encapsulated(mode).with { $0.carry(TCPSegment(destinationPort: port)) }
     }
 
     @Test("without destinations everything goes to the first device", arguments: Mode.allCases)
@@ -85,7 +86,7 @@ struct DestinationTests {
     func sourcePort(mode: Mode) {
         let world = Self.world(Self.both(6, [443...443]))
         let packet = Encapsulated(mode).with {
-            $0.carry(TCPHeader(sourcePort: 443, destinationPort: 444))
+            $0.carry(TCPSegment(sourcePort: 443, destinationPort: 444))
         }
         #expect(outcome(packet, in: world) == .drop(.destinationNotAllowed))
     }

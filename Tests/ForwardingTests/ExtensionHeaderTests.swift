@@ -1,5 +1,6 @@
 // Rows O9 and O10: extension headers of an outer IPv6 packet.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

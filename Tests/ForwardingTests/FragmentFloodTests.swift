@@ -2,6 +2,7 @@
 // legitimate datagrams that come in between, and how much one remote and all together may hold.
 
 import IP
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -2,6 +2,7 @@
 // The reverse path (I9) and destinations (I7) have files of their own.
 
 import IP
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -67,7 +68,7 @@ struct InnerTests {
 
     @Test("I3 a wrong upper-layer checksum is not ours to judge", arguments: Mode.allCases)
     func upperChecksum(mode: Mode) {
-        let packet = Encapsulated(mode).with { $0.carry(TCPHeader(checksumError: 0x5555)) }
+        let packet = Encapsulated(mode).with { $0.carry(TCPSegment(checksumError: 0x5555)) }
         #expect(outcome(packet, in: world) == .inject(packet.innerPacket))
     }
 
@@ -281,7 +282,7 @@ struct InnerTests {
             let packet = Encapsulated(mode).with {
                 // Looks like a SYN to whoever does not mind the offset.
                 $0.carry(.syn(mss(9000)))
-                if offset == 0 { $0.carry(TCPHeader(payload: [1, 2, 3])) }
+                if offset == 0 { $0.carry(TCPSegment(payload: [1, 2, 3])) }
                 if mode.innerIsIPv4 {
                     $0.inner.fragment = UInt16(offset) | (more ? 0x2000 : 0)
                 } else {
@@ -341,7 +342,7 @@ struct InnerTests {
         arguments: [.ip6ip, .ip6ip6] as [Mode])
     func headerChain(mode: Mode) {
         let header = Encapsulated(mode).inner
-        let long = TCPHeader(options: [1, 1, 1, 1, 1, 1, 1, 1], payload: [1, 2, 3]).segment(header)
+        let long = TCPSegment(options: [1, 1, 1, 1, 1, 1, 1, 1], payload: [1, 2, 3]).segment(header)
         // What must be there, by upper layer: all of TCP's header and UDP's, the first word of
         // ICMPv6's, a byte of any other, nothing of none.
         let uppers: [(number: UInt8, bytes: [UInt8], least: Int)] = [

@@ -1,5 +1,6 @@
 // Random batches of flows that lose, repeat, reorder and change: cut back, they are what came in, in order.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -1,5 +1,6 @@
 // Which segments are joined and which are not, each rule from both sides; a cut gives the bytes back.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

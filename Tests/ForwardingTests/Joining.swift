@@ -1,6 +1,7 @@
 // Puts a batch before judge and joiner, and cuts what they join as the kernel does: in slow, plain code.
 
 import Glibc
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -10,7 +11,7 @@ struct Segment {
     var mode = Mode.ipip
     var header: IPHeader
     /// nil: UDP.
-    var tcp: TCPHeader?
+    var tcp: TCPSegment?
     var sourcePort: UInt16 = 40000
     var destinationPort: UInt16 = 80
     var payload: [UInt8] = []
@@ -31,7 +32,7 @@ struct Segment {
         self.mode = mode
         header = Encapsulated(mode).inner
         header.protocolNumber = isTCP ? 6 : 17
-        tcp = isTCP ? TCPHeader() : nil
+        tcp = isTCP ? TCPSegment() : nil
     }
 
     var isTCP: Bool { tcp != nil }

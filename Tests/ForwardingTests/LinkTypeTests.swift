@@ -1,6 +1,7 @@
 // The link layers that captures come in.
 
 import IP
+import TestPackets
 import Testing
 
 @Suite("Link types")

@@ -1,5 +1,6 @@
 // Section 3: what becomes of the outer header's ECN, DSCP and TTL.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -1,5 +1,6 @@
 // Laws that hold whatever the packet is: relations between a frame's verdict and a changed one's.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -44,7 +45,7 @@ struct MetamorphicTests {
                 [UInt8](repeating: 1, count: random.below(4))
                 + mss(UInt16(random.below(65536))) + (random.chance(2) ? [4, 2] : [])
             packet.carry(.syn(options))
-        case 1: packet.carry(TCPHeader(payload: random.bytes(random.below(100))))
+        case 1: packet.carry(TCPSegment(payload: random.bytes(random.below(100))))
         case 2:
             packet.inner.protocolNumber = 17
             packet.payload = udp(packet.inner, to: 53, random.bytes(random.below(100)))

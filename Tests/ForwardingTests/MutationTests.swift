@@ -1,6 +1,7 @@
 // Ten thousand mutations a mode: what is injected are the frame's own bytes, but for those few
 // that may be rewritten.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -2,6 +2,7 @@
 // claimed; everything else is left to the kernel.
 
 import IP
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -55,7 +56,7 @@ struct NativeProbeTests {
         arrival.vnet = VirtioHeader(
             flags: 1, gsoType: 4, headerLength: 74, gsoSize: 1, checksumStart: 54,
             checksumOffset: 16)
-        let packet = header.packet(TCPHeader(payload: [1, 2, 3]).segment(header))
+        let packet = header.packet(TCPSegment(payload: [1, 2, 3]).segment(header))
         let judged = Self.judged(packet, Probe.world(), arrival)
         #expect(judged.outcome.isInject)
         #expect(judged.verdict.vnet.checksumStart == 40 && judged.verdict.vnet.gsoType == 4)
@@ -146,7 +147,7 @@ struct NativeProbeTests {
         func result(_ world: World, port: UInt16 = 80, to: String = "2001:db8:2::9") -> Outcome {
             let header = Self.header(6, to: to)
             return Self.outcome(
-                header, TCPHeader(destinationPort: port).segment(header), world)
+                header, TCPSegment(destinationPort: port).segment(header), world)
         }
         #expect(result(Self.allowing([pods])).isInject)
         #expect(result(Self.allowing([pods]), to: "2001:db8:3::9") == .pass)
@@ -160,7 +161,7 @@ struct NativeProbeTests {
         // An error that quotes what a pod is meant to have sent has no destination of its own.
         let error = Self.header(58)
         let quoted = IPHeader("2001:db8:2::9", "2001:db8::1", protocolNumber: 6, isIPv4: false)
-            .packet(TCPHeader(sourcePort: 80).segment(tcp))
+            .packet(TCPSegment(sourcePort: 80).segment(tcp))
         #expect(
             Self.outcome(error, icmp(error, type: 1, quoted), Self.allowing([web])) == .pass)
         // The second tunnel.

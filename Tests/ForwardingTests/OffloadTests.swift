@@ -1,5 +1,6 @@
 // What becomes of a virtio_net_hdr: checksums to be finished and super-packets, one header shorter.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -289,7 +290,7 @@ struct OffloadTests {
         let inner = mode.innerIsIPv4 ? 20 : 40
         for options in [[], [1, 1, 1, 1]] as [[UInt8]] {
             let packet = Encapsulated(mode).with {
-                $0.carry(TCPHeader(options: options, payload: [1, 2, 3, 4, 5, 6, 7, 8, 9]))
+                $0.carry(TCPSegment(options: options, payload: [1, 2, 3, 4, 5, 6, 7, 8, 9]))
             }
             // The kernel's is how much lay in one piece, so any may come.
             for given in [0, 14, 30, 14 + packet.outerLength + inner + 20, 1000, 65535] {
@@ -310,7 +311,7 @@ struct OffloadTests {
     func dataOffset(mode: Mode) {
         for words in UInt8(0)...15 {
             let packet = Encapsulated(mode).with {
-                $0.carry(TCPHeader(headerWords: words, payload: [UInt8](repeating: 1, count: 16)))
+                $0.carry(TCPSegment(headerWords: words, payload: [UInt8](repeating: 1, count: 16)))
             }
             let judged = judged(packet) {
                 $0.gsoType = mode.innerIsIPv4 ? 1 : 4

@@ -2,6 +2,7 @@
 
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,7 @@
 // Rows O1 to O12: the outer header, what is accepted and what refused.
 // Which tunnel a frame belongs to (O4) has a file of its own.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,7 @@
 // A frame that is wrong in two ways has the reason that stands first, whichever two they are.
 
 import Routing
+import TestPackets
 import Testing
 
 @testable import Forwarding

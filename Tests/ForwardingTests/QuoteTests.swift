@@ -1,5 +1,6 @@
 // ICMP errors pass when they quote a packet of an allowed destination, or path MTU discovery dies.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -34,7 +35,7 @@ struct QuoteTests {
     }
 
     static func segment(_ header: IPHeader, from port: UInt16 = 443) -> [UInt8] {
-        header.packet(TCPHeader(sourcePort: port, destinationPort: 40000).segment(header))
+        header.packet(TCPSegment(sourcePort: port, destinationPort: 40000).segment(header))
     }
 
     @Test("an error about an allowed destination's packet", arguments: Mode.allCases)

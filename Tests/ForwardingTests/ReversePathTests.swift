@@ -1,6 +1,7 @@
 // Row I9: does the host's routing lead back to the inner source by the interface it came in on?
 
 import Routing
+import TestPackets
 import Testing
 
 @testable import Forwarding

@@ -1,6 +1,7 @@
 // Rows M6 and M7: the MSS option of SYN segments, at every place it can stand, and the checksums.
 
 import IP
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -17,7 +18,7 @@ struct SegmentSizeTests {
     }
 
     /// The packet with another TCP header, its checksum computed anew.
-    private func carrying(_ packet: Encapsulated, _ header: TCPHeader) -> [UInt8] {
+    private func carrying(_ packet: Encapsulated, _ header: TCPSegment) -> [UInt8] {
         packet.with { $0.carry(header) }.innerPacket
     }
 
@@ -67,7 +68,7 @@ struct SegmentSizeTests {
     @Test("M7 only segments with SYN", arguments: Mode.allCases)
     func flags(mode: Mode) {
         for flags in UInt8.min...UInt8.max {
-            let header = TCPHeader(flags: flags, options: mss(1460))
+            let header = TCPSegment(flags: flags, options: mss(1460))
             let packet = Encapsulated(mode).with { $0.carry(header) }
             var expected = header
             if flags & 2 != 0 { expected.options = mss(Self.limit) }
@@ -106,10 +107,10 @@ struct SegmentSizeTests {
                         isPadded
                         ? [UInt8](repeating: 1, count: offset) : Self.filler(offset)
                     let behind = Self.filler(isPadded ? 0 : 36 - offset)
-                    let header = TCPHeader.syn(before + mss(value) + behind)
+                    let header = TCPSegment.syn(before + mss(value) + behind)
                     let packet = Encapsulated(mode).with { $0.carry(header) }
                     let judged = judge(packet, in: world)
-                    let expected = TCPHeader.syn(before + mss(Self.limit) + behind)
+                    let expected = TCPSegment.syn(before + mss(Self.limit) + behind)
                     if judged.outcome != .inject(carrying(packet, expected))
                         || !judged.verdict.clampedMSS || judged.verdict.unclampedMSS
                     {
@@ -122,7 +123,7 @@ struct SegmentSizeTests {
 
     @Test("M7 several MSS options: each is lowered", arguments: Mode.allCases)
     func several(mode: Mode) {
-        func options(_ first: UInt16, _ second: UInt16, _ third: UInt16) -> TCPHeader {
+        func options(_ first: UInt16, _ second: UInt16, _ third: UInt16) -> TCPSegment {
             .syn(mss(first) + [1] + mss(second) + [4, 2] + mss(third))
         }
         for (given, expected) in [
@@ -145,7 +146,7 @@ struct SegmentSizeTests {
             #expect(!judged.verdict.clampedMSS && !judged.verdict.unclampedMSS)
         }
         let packet = Encapsulated(mode).with { $0.carry(.syn(mss(1460) + [0, 2, 4, 9])) }
-        let expected = TCPHeader.syn(mss(1300) + [0, 2, 4, 9])
+        let expected = TCPSegment.syn(mss(1300) + [0, 2, 4, 9])
         #expect(outcome(packet, in: world) == .inject(carrying(packet, expected)))
     }
 
@@ -170,7 +171,7 @@ struct SegmentSizeTests {
     @Test("M7 a TCP header that is not whole", arguments: Mode.allCases)
     func headerLength(mode: Mode) {
         for words: UInt8 in 0...15 {
-            var header = TCPHeader.syn(mss(1460))
+            var header = TCPSegment.syn(mss(1460))
             header.headerWords = words
             let packet = Encapsulated(mode).with { $0.carry(header) }
             let judged = judge(packet, in: world)
@@ -219,7 +220,7 @@ struct SegmentSizeTests {
             }
             #expect(packet.inner.extensions[0].bytes.count == count)
             let judged = judge(packet, in: world)
-            let header = TCPHeader.syn(mss(isClamped ? 1300 : 1460))
+            let header = TCPSegment.syn(mss(isClamped ? 1300 : 1460))
             #expect(judged.outcome == .inject(carrying(packet, header)))
             #expect(judged.verdict.clampedMSS == isClamped)
             #expect(judged.verdict.unclampedMSS == !isClamped)
@@ -253,7 +254,7 @@ struct SegmentSizeTests {
     func badStaysBad(mode: Mode) {
         for padding in [0, 1] {
             for bit in 0..<16 {
-                var header = TCPHeader.syn([UInt8](repeating: 1, count: padding) + mss(1460))
+                var header = TCPSegment.syn([UInt8](repeating: 1, count: padding) + mss(1460))
                 header.checksumError = 1 << UInt16(bit)
                 let packet = Encapsulated(mode).with { $0.carry(header) }
                 let before = packet.inner.checksum(packet.payload)
@@ -271,7 +272,7 @@ struct SegmentSizeTests {
     @Test("NEEDS_CSUM: the field holds the pseudo-header's sum and stays", arguments: Mode.allCases)
     func unfinishedChecksum(mode: Mode) {
         for padding in [0, 1] {
-            let header = TCPHeader.syn([UInt8](repeating: 1, count: padding) + mss(1460))
+            let header = TCPSegment.syn([UInt8](repeating: 1, count: padding) + mss(1460))
             let packet = Encapsulated(mode).with { $0.carry(header) }
             let offset = packet.outerLength + (mode.innerIsIPv4 ? 20 : 40)
             let judged = judge(

@@ -3,6 +3,7 @@
 
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -38,7 +39,7 @@ enum Probe {
     }
 
     @Sendable static func tcp(_ header: IPHeader) -> [UInt8] {
-        TCPHeader(flags: TCPHeader.syn, options: mss(1460), payload: []).segment(header)
+        TCPSegment(flags: TCPSegment.syn, options: mss(1460), payload: []).segment(header)
     }
     @Sendable static func datagram(_ header: IPHeader) -> [UInt8] { udp(header, to: 53, [1, 2, 3]) }
     @Sendable static func echo(_ header: IPHeader) -> [UInt8] { icmp(header, type: 128, [9, 8, 7]) }
@@ -87,7 +88,7 @@ struct SourceRewriteTests {
             let error: UInt16 = random.chance(2) ? 0 : UInt16(random.below(65535))
             let payload = random.bytes(random.below(60))
             let build: Probe.Build = {
-                TCPHeader(checksumError: 0, payload: payload).segment($0)
+                TCPSegment(checksumError: 0, payload: payload).segment($0)
             }
             var packet = Probe.encapsulated(from: from, build)
             let sum16 = UInt16(packet.payload[16]) << 8 | UInt16(packet.payload[17])
@@ -180,7 +181,7 @@ struct SourceRewriteTests {
         header.source = Probe.to
         header.trafficClass = 0xb8
         header.ttl = 33
-        let segment = TCPHeader(flags: TCPHeader.syn, options: mss(1300), payload: [])
+        let segment = TCPSegment(flags: TCPSegment.syn, options: mss(1300), payload: [])
         #expect(bytes == header.packet(segment.segment(header)))
         #expect(judged.verdict.clampedMSS)
     }

@@ -1,6 +1,7 @@
 // M1 to M5: what a pod's device cannot take, who is told, how much, and how often.
 
 import Glibc
+import TestPackets
 import Testing
 
 @testable import Forwarding
@@ -163,7 +164,7 @@ struct TooBigTests {
     func superFrames(mode: Mode) {
         let packet = Encapsulated(mode).with {
             $0.carry(
-                TCPHeader(
+                TCPSegment(
                     options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2],
                     payload: [UInt8](repeating: 3, count: 9000)))
         }

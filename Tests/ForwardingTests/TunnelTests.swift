@@ -1,5 +1,6 @@
 // Rows O4 and O12: which tunnel a frame belongs to, by interface, family, local, remote and mode.
 
+import TestPackets
 import Testing
 
 @testable import Forwarding

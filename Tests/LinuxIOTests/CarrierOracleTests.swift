@@ -7,6 +7,7 @@ import Foundation
 import Glibc
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @testable import Daemon
@@ -23,7 +24,7 @@ extension OnHost {
             print("carrier oracle: seed \(seed)")
             var (asked, found) = (0, 0)
             for number in 0..<12 {
-                var random = SplitMix(seed &+ UInt64(number))
+                var random = Random(seed &+ UInt64(number))
                 try Network.with { _ in
                     var host = try CarrierHost(&random)
                     var following = try Following()
@@ -74,7 +75,7 @@ private struct CarrierHost {
     private static let uplinks = ["near", "side", "third"]
     private static let peers = ["near": "far", "side": "away", "third": "beyond"]
 
-    init(_ random: inout SplitMix) throws {
+    init(_ random: inout Random) throws {
         try Network.run(
             """
             set -e
@@ -127,22 +128,22 @@ private struct CarrierHost {
     }
 
     /// No two of one prefix and metric: which of them IPv6 takes hangs on its neighbours.
-    private static func route(isIPv4: Bool, _ random: inout SplitMix) -> String {
+    private static func route(isIPv4: Bool, _ random: inout Random) -> String {
         let (b, c) = (random.below(3), random.below(3))
         let prefix =
             random.chance(20)
             ? "default"
             : isIPv4
-                ? random.one(["10.0.0.0/9", "10.\(b).0.0/16", "10.\(b).\(c).0/24"])
-                : random.one(
+                ? random.pick(["10.0.0.0/9", "10.\(b).0.0/16", "10.\(b).\(c).0/24"])
+                : random.pick(
                     ["2001:db8::/47", "2001:db8:\(b)::/48", "2001:db8:\(b):\(c)::/64"])
         func hop() -> String {
             let number = 1 + random.below(3)
             return "via " + (isIPv4 ? "192.0.\(number).9" : "2001:db8:ff0\(number)::9")
         }
         let six = isIPv4 ? "" : "6"
-        let hops = random.one([
-            hop(), hop(), "dev \(random.one(uplinks))", "nexthop \(hop()) nexthop \(hop())",
+        let hops = random.pick([
+            hop(), hop(), "dev \(random.pick(uplinks))", "nexthop \(hop()) nexthop \(hop())",
             "nhid \(six)1", "nhid \(six)2", "nhid \(six)3", "nhid \(six)12", "nhid \(six)123",
             "nhid 9",
         ])
@@ -150,7 +151,7 @@ private struct CarrierHost {
     }
 
     /// Some change of an uplink, done when the kernel has followed it.
-    mutating func change(_ random: inout SplitMix) throws -> [String] {
+    mutating func change(_ random: inout Random) throws -> [String] {
         var lines: [String] = []
         var (gone, come): ([String], [String]) = ([], [])
         for uplink in Self.uplinks {
@@ -168,7 +169,7 @@ private struct CarrierHost {
                 come.append(uplink)
             }
             for family in ["ipv4", "ipv6"] where random.chance(3) {
-                let scope = random.one(["all", uplink, uplink])
+                let scope = random.pick(["all", uplink, uplink])
                 lines.append(
                     "echo \(random.below(2)) >/proc/sys/net/\(family)/conf/\(scope)/"
                         + "ignore_routes_with_linkdown")
@@ -184,7 +185,7 @@ private struct CarrierHost {
         return lines
     }
 
-    static func address(isIPv4: Bool, _ random: inout SplitMix) -> Address {
+    static func address(isIPv4: Bool, _ random: inout Random) -> Address {
         let (b, c) = (random.below(4), random.below(4))
         let outside = random.chance(5)
         let text =

@@ -4,31 +4,10 @@ import Forwarding
 import Glibc
 import IP
 import LinuxIO
-
-/// SplitMix64: the same numbers for the same seed everywhere.
-struct Random: RandomNumberGenerator {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-    /// True once in `often`.
-    mutating func chance(_ often: Int) -> Bool { below(often) == 0 }
-    mutating func pick<T>(_ items: [T]) -> T { items[below(items.count)] }
-    mutating func bytes(_ count: Int) -> [UInt8] {
-        (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
-    }
-}
+import TestPackets
 
 enum Frames {
-    static func word(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 255), UInt8(value & 255)] }
+    static func word(_ value: Int) -> [UInt8] { TestPackets.word(UInt16(truncatingIfNeeded: value)) }
 
     static func ethernet(_ target: [UInt8], _ type: Int, _ payload: [UInt8]) -> [UInt8] {
         target + Network.farAddress + word(type) + payload
@@ -38,22 +17,16 @@ enum Frames {
         _ number: UInt8, from source: [UInt8], to destination: [UInt8], _ payload: [UInt8],
         fragment: Int = 0x4000, identification: Int = 1
     ) -> [UInt8] {
-        var header: [UInt8] = [0x45, 0] + word(20 + payload.count) + word(identification)
-        header += word(fragment)
-        header += [64, number, 0, 0] + source + destination
-        var sum = 0
-        for index in stride(from: 0, to: 20, by: 2) {
-            sum += Int(header[index]) << 8 | Int(header[index + 1])
-        }
-        while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
-        header.replaceSubrange(10..<12, with: word(~sum & 0xffff))
-        return header + payload
+        var header = IPHeader(from: source, to: destination, protocolNumber: number)
+        header.fragment = UInt16(fragment)
+        header.identification = UInt16(identification)
+        return header.packet(payload)
     }
 
     static func ipv6(
         _ next: UInt8, from source: [UInt8], to destination: [UInt8], _ payload: [UInt8]
     ) -> [UInt8] {
-        [0x60, 0, 0, 0] + word(payload.count) + [next, 64] + source + destination + payload
+        IPHeader(from: source, to: destination, protocolNumber: next).packet(payload)
     }
 
     /// An IPv4 address of 192.0.2.0/24.

@@ -7,6 +7,7 @@ import Forwarding
 import Foundation
 import Glibc
 import IP
+import TestPackets
 import Testing
 
 @testable import LinuxIO
@@ -24,7 +25,7 @@ extension OnHost {
                 Self.environment["SHUCK_SEED"].flatMap(UInt64.init)
                 ?? UInt64.random(in: 1...UInt64(UInt32.max))
             print("reassembly oracle: seed \(seed)")
-            var random = SplitMix(seed)
+            var random = Random(seed)
             var (same, stricter, whole) = (0, 0, 0)
             // Identifications of IPv4 have 16 bits, and fragments that stay wait for half a minute.
             for start in stride(from: 0, to: Self.sets, by: 20_000) {
@@ -66,7 +67,7 @@ private struct FragmentSet: CustomStringConvertible {
     /// Nothing but the pieces of a datagram and repetitions of them.
     private(set) var isHonest = true
 
-    init(number: Int, _ random: inout SplitMix) {
+    init(number: Int, _ random: inout Random) {
         isIPv4 = random.chance(2)
         let total = 8 + random.below(120)
         var cuts = Set((0..<random.below(5)).map { _ in (1 + random.below(total / 8)) * 8 })
@@ -90,7 +91,7 @@ private struct FragmentSet: CustomStringConvertible {
         if random.chance(4), let one = parts.first { parts.append(one) }
     }
 
-    private mutating func disturb(_ total: Int, _ number: Int, _ random: inout SplitMix) {
+    private mutating func disturb(_ total: Int, _ number: Int, _ random: inout Random) {
         isHonest = false
         let place = random.below(parts.count + 1)
         let from = random.below(total / 8 + 1) * 8
@@ -117,7 +118,7 @@ private struct FragmentSet: CustomStringConvertible {
 
     /// Of IPv6 the protocol is not part of the key. A fragment that is no tunnel's and comes first
     /// is the kernel's alone, so nothing of the datagram may come twice.
-    private mutating func addStray(_ total: Int, _ number: Int, _ random: inout SplitMix) {
+    private mutating func addStray(_ total: Int, _ number: Int, _ random: inout Random) {
         isHonest = false
         parts = parts.reduce(into: []) { known, part in
             if !known.contains(where: { $0.offset == part.offset }) { known.append(part) }
@@ -127,13 +128,13 @@ private struct FragmentSet: CustomStringConvertible {
         let more = from == 0 || random.chance(2)
         var stray = part(from, from + 8 + random.below(40), more: more, number, &random)
         if stray.more { stray.payload.removeLast(stray.payload.count % 8) }
-        stray.protocolNumber = random.one([41, 17])
+        stray.protocolNumber = random.pick([41, 17])
         parts.insert(stray, at: 1 + random.below(parts.count))
     }
 
     /// Each has bytes of its own: the first two say which set it is of.
     private func part(
-        _ from: Int, _ to: Int, more: Bool, _ number: Int, _ random: inout SplitMix
+        _ from: Int, _ to: Int, more: Bool, _ number: Int, _ random: inout Random
     ) -> Part {
         var bytes: [UInt8] = []
         while bytes.count < to - from {

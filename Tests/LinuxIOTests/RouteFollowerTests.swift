@@ -6,6 +6,7 @@ import Foundation
 import Glibc
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @testable import Daemon
@@ -103,7 +104,7 @@ extension OnHost {
         }
 
         /// A batch of ip(8) for one family; what the kernel refuses it refuses.
-        private static func batch(isIPv4: Bool, _ random: inout SplitMix) -> String {
+        private static func batch(isIPv4: Bool, _ random: inout Random) -> String {
             let hops =
                 isIPv4
                 ? [
@@ -115,20 +116,20 @@ extension OnHost {
                     "nexthop via 2001:db8:ff::9 nexthop via 2001:db8:fe::9",
                 ]
             return (0..<40).map { _ in
-                let verb = random.one(
+                let verb = random.pick(
                     ["add", "add", "append", "prepend", "replace", "change", "delete", "delete"])
                 let number = random.below(4)
                 let prefix =
                     isIPv4
-                    ? random.one(["10.\(number).0.0/16", "10.0.\(number).0/24", "default"])
-                    : random.one(
+                    ? random.pick(["10.\(number).0.0/16", "10.0.\(number).0/24", "default"])
+                    : random.pick(
                         ["2001:db8:\(number)::/48", "2001:db8:0:\(number)::/64", "default"])
                 let metric = random.chance(3) ? " metric \(100 + random.below(2))" : ""
                 let tos = isIPv4 && random.chance(8) ? " tos 0x10" : ""
                 let table = random.chance(3) ? " table 1000" : ""
                 let kind = random.chance(6) ? "blackhole " : ""
                 return "route \(verb) \(kind)\(prefix)\(tos)\(table)\(metric)"
-                    + (kind.isEmpty ? " \(random.one(hops))" : "") + "\n"
+                    + (kind.isEmpty ? " \(random.pick(hops))" : "") + "\n"
             }.joined()
         }
 
@@ -136,7 +137,7 @@ extension OnHost {
         func followed() throws {
             let seed = UInt64.random(in: 1...UInt64(UInt32.max))
             print("route follower: seed \(seed)")
-            var random = SplitMix(seed)
+            var random = Random(seed)
             try Network.with { _ in
                 try Self.makeLinks()
                 var following = try Following()
@@ -155,7 +156,7 @@ extension OnHost {
                         try following.settle()
                         #expect(following.follower.resyncs == resyncs, "round \(round)")
                     } else if round % 5 == 4 {
-                        let change = random.one([
+                        let change = random.pick([
                             "ip rule add pref \(100 + round) lookup 1000", "ip link set side down",
                             "ip link set side up", "ip address add 192.0.2.\(100 + round)/24 dev near",
                             "ip address del 198.51.100.1/24 dev side || true",

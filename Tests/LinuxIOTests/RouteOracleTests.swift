@@ -7,6 +7,7 @@ import Foundation
 import Glibc
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @testable import Daemon
@@ -29,7 +30,7 @@ extension OnHost {
             var accepted = 0
             var hashed = 0
             for number in 0..<Self.hosts {
-                var random = SplitMix(seed &+ UInt64(number))
+                var random = Random(seed &+ UInt64(number))
                 try Network.with { network in
                     let host = OracleHost(&random)
                     try host.apply()
@@ -69,21 +70,6 @@ extension OnHost {
     }
 }
 
-struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
-    }
-    mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
-    mutating func chance(_ oneIn: Int) -> Bool { below(oneIn) == 0 }
-    mutating func one<T>(_ values: [T]) -> T { values[below(values.count)] }
-}
-
 /// A script of `ip` commands. `near` and `side` lead out; packets come in by `near`.
 struct OracleHost {
     private var scripts = ["", ""]
@@ -91,7 +77,7 @@ struct OracleHost {
     let filter: Int
     static let tables = ["main", "default", "100", "1000", "70000"]
 
-    init(_ random: inout SplitMix) {
+    init(_ random: inout Random) {
         filter = 1 + random.below(2)
         // Sources are 10.B.C.D and 2001:db8:B:C::D of few values; destinations the host's own.
         for table in Self.tables {
@@ -106,32 +92,32 @@ struct OracleHost {
 
     var script: String { "rp_filter \(filter)\n-4\n\(scripts[0])-6\n\(scripts[1])" }
 
-    private static func prefix(isIPv4: Bool, _ random: inout SplitMix) -> String {
+    private static func prefix(isIPv4: Bool, _ random: inout Random) -> String {
         if random.chance(6) { return "default" }
         let (b, c, d) = (random.below(3), random.below(3), random.below(4))
         if isIPv4 {
-            return random.one([
+            return random.pick([
                 "10.0.0.0/8", "10.\(b).0.0/16", "10.\(b).0.0/17", "10.\(b).\(c).0/24",
                 "10.\(b).\(c).\(d)/32", "10.\(b).\(c).\(d & 2)/31",
             ])
         }
-        return random.one([
+        return random.pick([
             "2001:db8::/32", "2001:db8:\(b)::/48", "2001:db8:\(b):\(c)::/64",
             "2001:db8:\(b):\(c)::\(d)/128", "2001:db8:\(b):\(c)::\(d & 2)/127",
         ])
     }
 
-    private mutating func addRoute(_ table: String, isIPv4: Bool, _ random: inout SplitMix) {
+    private mutating func addRoute(_ table: String, isIPv4: Bool, _ random: inout Random) {
         let near = isIPv4 ? "via 192.0.2.9 dev near" : "via fe80::9 dev near"
         let side = isIPv4 ? "via 198.51.100.9 dev side" : "via fe80::8 dev side"
-        let hops = random.one([
+        let hops = random.pick([
             near, near, side, side, "dev near", "dev side", "nexthop \(near) nexthop \(side)",
             "nexthop \(side) weight 3 nexthop \(near)", "\(near) onlink", "nhid 1", "nhid 12",
         ])
-        let kind = random.one(["blackhole", "unreachable", "prohibit", "throw", "", "", "", "", "", ""])
+        let kind = random.pick(["blackhole", "unreachable", "prohibit", "throw", "", "", "", "", "", ""])
         let tos = isIPv4 && random.chance(6) ? "tos 0x10 " : ""
         let metric = random.chance(3) ? "metric \(1 + random.below(3)) " : ""
-        let verb = random.one(["add", "add", "append", "prepend"])
+        let verb = random.pick(["add", "add", "append", "prepend"])
         let object = hops.hasPrefix("nhid") && !isIPv4 ? hops.replacing("nhid ", with: "nhid 6") : hops
         scripts[isIPv4 ? 0 : 1] += """
             route \(verb) \(kind) \(Self.prefix(isIPv4: isIPv4, &random)) \(tos)table \(table) \
@@ -140,9 +126,9 @@ struct OracleHost {
             """
     }
 
-    private mutating func addRule(isIPv4: Bool, _ random: inout SplitMix) {
+    private mutating func addRule(isIPv4: Bool, _ random: inout Random) {
         var words = ["rule add"]
-        let priority = random.one([50, 100, 200, 300, 32766, 40000])
+        let priority = random.pick([50, 100, 200, 300, 32766, 40000])
         words.append("pref \(priority)")
         if random.chance(8) { words.append("not") }
         if random.chance(3) {
@@ -150,30 +136,30 @@ struct OracleHost {
             words.append(
                 "from "
                     + (isIPv4
-                        ? "192.0.2.\(random.one(["2", "3", "0/24"]))"
-                        : "2001:db8:ff::\(random.one(["2", "3", "/64"]))"))
+                        ? "192.0.2.\(random.pick(["2", "3", "0/24"]))"
+                        : "2001:db8:ff::\(random.pick(["2", "3", "/64"]))"))
         }
         if random.chance(3) { words.append("to \(Self.prefix(isIPv4: isIPv4, &random))") }
-        if random.chance(8) { words.append("iif \(random.one(["lo", "near", "gone0"]))") }
-        if random.chance(12) { words.append("oif \(random.one(["near", "side"]))") }
+        if random.chance(8) { words.append("iif \(random.pick(["lo", "near", "gone0"]))") }
+        if random.chance(12) { words.append("oif \(random.pick(["near", "side"]))") }
         if random.chance(6) { words.append("tos 0x10") }
-        if random.chance(10) { words.append("fwmark \(random.one(["0/1", "1", "0x10/0xf0"]))") }
-        if random.chance(6) { words.append("ipproto \(random.one(["udp", "tcp"]))") }
-        if random.chance(8) { words.append("sport \(random.one(["80", "1-100", "500-600"]))") }
-        if random.chance(8) { words.append("dport \(random.one(["80", "1-100", "500-600"]))") }
-        if random.chance(10) { words.append("uidrange \(random.one(["0-0", "1-1000", "0-1000"]))") }
+        if random.chance(10) { words.append("fwmark \(random.pick(["0/1", "1", "0x10/0xf0"]))") }
+        if random.chance(6) { words.append("ipproto \(random.pick(["udp", "tcp"]))") }
+        if random.chance(8) { words.append("sport \(random.pick(["80", "1-100", "500-600"]))") }
+        if random.chance(8) { words.append("dport \(random.pick(["80", "1-100", "500-600"]))") }
+        if random.chance(10) { words.append("uidrange \(random.pick(["0-0", "1-1000", "0-1000"]))") }
         switch random.below(9) {
-        case 0: words.append(random.one(["blackhole", "unreachable", "prohibit"]))
+        case 0: words.append(random.pick(["blackhole", "unreachable", "prohibit"]))
         case 1:
             let behind = [200, 300, 32766, 40000, 50_000].filter { $0 > priority }
-            words.append("goto \(random.one(behind))")
+            words.append("goto \(random.pick(behind))")
         case 2: words.append("nop")
         default:
-            words.append("lookup \(random.one(Self.tables))")
+            words.append("lookup \(random.pick(Self.tables))")
             if random.chance(4) {
-                words.append("suppress_prefixlength \(random.one([0, 8, 16, 24, 32, 48]))")
+                words.append("suppress_prefixlength \(random.pick([0, 8, 16, 24, 32, 48]))")
             }
-            if random.chance(6) { words.append("suppress_ifgroup \(random.one([0, 7]))") }
+            if random.chance(6) { words.append("suppress_ifgroup \(random.pick([0, 7]))") }
         }
         scripts[isIPv4 ? 0 : 1] += words.joined(separator: " ") + "\n"
     }
@@ -298,7 +284,7 @@ private struct OracleRun {
         var frame: [UInt8]
     }
 
-    func ask(_ count: Int, _ random: inout SplitMix) throws -> Result {
+    func ask(_ count: Int, _ random: inout Random) throws -> Result {
         let questions = (0..<count).map { Self.question($0, &random) }
         var arrived: Set<Int> = []
         for start in stride(from: 0, to: count, by: 200) {
@@ -355,7 +341,7 @@ private struct OracleRun {
         } while Host.waitReadable(receivers.map(\.number), milliseconds: patience).contains(true)
     }
 
-    private static func question(_ number: Int, _ random: inout SplitMix) -> Question {
+    private static func question(_ number: Int, _ random: inout Random) -> Question {
         let isIPv4 = random.chance(2)
         let (b, c, d) = (random.below(3), random.below(3), random.below(4))
         let host = 2 + random.below(2)
@@ -370,9 +356,9 @@ private struct OracleRun {
                 ? outside ? "172.16.0.\(d)" : "10.\(b).\(c).\(d)"
                 : outside ? "2001:db9::\(d)" : "2001:db8:\(b):\(c)::\(d)")
         let destination = bytes(isIPv4 ? "192.0.2.\(host)" : "2001:db8:ff::\(host)")
-        let tos = random.one([0, 0, 0x10, 0x11, 0xb0, 8] as [UInt8])
+        let tos = random.pick([0, 0, 0x10, 0x11, 0xb0, 8] as [UInt8])
         let isTCP = random.chance(2)
-        let ports = (random.one([80, 550, 7000] as [UInt16]), random.one([80, 550, 7000] as [UInt16]))
+        let ports = (random.pick([80, 550, 7000] as [UInt16]), random.pick([80, 550, 7000] as [UInt16]))
         let question = ReversePathQuestion(
             source: Address(bytes: source)!, destination: Address(bytes: destination)!, tos: tos,
             protocolNumber: isTCP ? 6 : 17, sourcePort: ports.0, destinationPort: ports.1)

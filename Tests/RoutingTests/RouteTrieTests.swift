@@ -2,6 +2,7 @@
 
 import IP
 import Synchronization
+import TestPackets
 import Testing
 
 @testable import Routing

@@ -3,6 +3,7 @@
 
 import IP
 import Routing
+import TestPackets
 import Testing
 
 @Suite("Policy rules")

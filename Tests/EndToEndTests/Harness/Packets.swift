@@ -1,7 +1,7 @@
 // Packets byte by byte, for what no network stack would send.
 
 import Foundation
-import Glibc
+import TestPackets
 
 struct IPPacket {
     var source: String
@@ -11,7 +11,7 @@ struct IPPacket {
     var ttl: UInt8 = 64
     /// DSCP and ECN.
     var trafficClass: UInt8 = 0
-    /// Added to the IPv4 header's checksum, to make it wrong.
+    /// Bits of the IPv4 header's checksum that are wrong.
     var checksumError: UInt16 = 0
     /// Flags and offset of IPv4.
     var fragment: UInt16 = 0x4000
@@ -28,11 +28,7 @@ struct IPPacket {
     ) -> IPPacket {
         var packet = IPPacket(
             source: source, destination: destination, protocolNumber: 17, payload: [])
-        var udp = word(40_000) + word(port) + word(UInt16(8 + text.utf8.count)) + [0, 0]
-        udp += Array(text.utf8)
-        let pseudo = packet.addresses + word(0) + word(UInt16(udp.count)) + word(17)
-        udp.replaceSubrange(6..<8, with: word(~sum(pseudo + udp)))
-        packet.payload = udp
+        packet.payload = udp(packet.header, to: port, Array(text.utf8))
         return packet
     }
 
@@ -62,47 +58,23 @@ struct IPPacket {
                 piece.protocolNumber = 44
                 piece.payload =
                     [protocolNumber, 0]
-                    + Self.word(UInt16(start) | (start == 0 ? 1 : 0)) + [0, 0] + Self.word(id) + part
+                    + word(UInt16(start) | (start == 0 ? 1 : 0)) + [0, 0] + word(id) + part
             }
             return piece
         }
     }
 
-    private var addresses: [UInt8] { Self.address(source) + Self.address(destination) }
-
-    private static func address(_ text: String) -> [UInt8] {
-        let isIPv4 = !text.contains(":")
-        var bytes = [UInt8](repeating: 0, count: isIPv4 ? 4 : 16)
-        precondition(inet_pton(isIPv4 ? AF_INET : AF_INET6, text, &bytes) == 1, text)
-        return bytes
+    private var header: IPHeader {
+        var header = IPHeader(source, destination, protocolNumber: protocolNumber, isIPv4: isIPv4)
+        header.trafficClass = trafficClass
+        header.ttl = ttl
+        header.identification = identification
+        header.fragment = fragment
+        header.checksumError = checksumError
+        return header
     }
 
-    private static func word(_ value: UInt16) -> [UInt8] {
-        [UInt8(value >> 8), UInt8(value & 255)]
-    }
-
-    /// RFC 1071.
-    private static func sum(_ bytes: [UInt8]) -> UInt16 {
-        var total: UInt32 = 0
-        for (index, byte) in bytes.enumerated() {
-            total += index % 2 == 0 ? UInt32(byte) << 8 : UInt32(byte)
-            total = (total & 0xffff) + (total >> 16)
-        }
-        return UInt16(total)
-    }
-
-    var bytes: [UInt8] {
-        if !isIPv4 {
-            let first = UInt16(0x6000) | UInt16(trafficClass) << 4
-            return Self.word(first) + [0, 0] + Self.word(UInt16(payload.count))
-                + [protocolNumber, ttl] + addresses + payload
-        }
-        var header: [UInt8] = [0x45, trafficClass] + Self.word(UInt16(20 + payload.count))
-        header += Self.word(identification) + Self.word(fragment) + [ttl, protocolNumber, 0, 0] + addresses
-        let checksum = ~Self.sum(header) &+ checksumError
-        header.replaceSubrange(10..<12, with: Self.word(checksum))
-        return header + payload
-    }
+    var bytes: [UInt8] { header.packet(payload) }
 
     /// An Ethernet frame from the balancer to the node, in hexadecimal.
     var frame: String {

@@ -1,35 +1,20 @@
-// Slow and obvious models of the tables, and random prefixes that nest and meet.
+// Random addresses and prefixes that nest and meet, and the slow and obvious reading of them.
 
 import Glibc
 import IP
 
-/// SplitMix64: the same numbers from the same seed, everywhere.
-struct Random: RandomNumberGenerator {
-    var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
-    mutating func chance(_ oneIn: Int) -> Bool { below(oneIn) == 0 }
-
+extension Random {
     /// Few distinct bytes, so that prefixes often share their beginnings.
     private mutating func word() -> UInt64 {
         (0..<8).reduce(0) { word, _ in word << 8 | [0, 1, 0x7f, 0x80, 0xff][below(5)] }
     }
 
-    mutating func address(isIPv4: Bool) -> Address {
+    public mutating func address(isIPv4: Bool) -> Address {
         if isIPv4 { return Address(ipv4: UInt32(truncatingIfNeeded: word())) }
         return Address(high: word() | 1 << 61, low: word())
     }
 
-    mutating func prefix() -> Prefix {
+    public mutating func prefix() -> Prefix {
         let isIPv4 = chance(2)
         let bits = isIPv4 ? 32 : 128
         let length = chance(2) ? 8 * below(bits / 8 + 1) : below(bits + 1)
@@ -37,7 +22,7 @@ struct Random: RandomNumberGenerator {
     }
 
     /// An address in or near the prefix.
-    mutating func address(near prefix: Prefix) -> Address {
+    public mutating func address(near prefix: Prefix) -> Address {
         let bits = prefix.isIPv4 ? 32 : 128
         var (high, low) = (prefix.address.high, prefix.address.low)
         // Random host bits, and at times a flip of one bit of the network's.
@@ -62,11 +47,11 @@ struct Random: RandomNumberGenerator {
 }
 
 /// An address as text, for what is said of failures.
-func text(_ address: Address) -> String {
+public func text(_ address: Address) -> String {
     address.bytes.map { String($0, radix: 16) }.joined(separator: ":")
 }
 
-func ip(_ text: String) -> Address {
+public func ip(_ text: String) -> Address {
     var bytes = [UInt8](repeating: 0, count: 16)
     if inet_pton(AF_INET, text, &bytes) == 1 { return Address(bytes: bytes[..<4])! }
     precondition(inet_pton(AF_INET6, text, &bytes) == 1, "\(text) is no address")
@@ -74,14 +59,14 @@ func ip(_ text: String) -> Address {
 }
 
 /// `ADDRESS/LENGTH`, or an address alone.
-func prefix(_ text: String) -> Prefix {
+public func prefix(_ text: String) -> Prefix {
     let parts = text.split(separator: "/")
     let address = ip(String(parts[0]))
     return parts.count == 1 ? Prefix(host: address) : Prefix(address, length: Int(parts[1])!)!
 }
 
 /// Bit by bit, and of the addresses' bytes: what `Prefix.contains` says in two masks.
-func holds(_ prefix: Prefix, _ address: Address) -> Bool {
+public func holds(_ prefix: Prefix, _ address: Address) -> Bool {
     let (left, right) = (prefix.address.bytes, address.bytes)
     guard left.count == right.count else { return false }
     return (0..<prefix.length).allSatisfy { bit in

@@ -1,6 +1,7 @@
 // Addresses and prefixes: bytes, families, masks, containment.
 
 import IP
+import TestPackets
 import Testing
 
 @Suite("Addresses and prefixes")
