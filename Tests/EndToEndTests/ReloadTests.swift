@@ -159,6 +159,66 @@ extension EndToEnd {
             }
         }
 
+        /// More than a word has bits: absent ones are waited for, and the one that is there is received from.
+        @Test func sixtyFiveInterfacesAreTakenByASignal() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                try rig.serve(.pod, "echo")
+                try daemon.configure(Setup(interfaces: (1...64).map { "e\($0)" } + ["eth0"]))
+                daemon.process.signal(SIGHUP)
+                try eventually("the reload") {
+                    guard daemon.process.isRunning else { throw Failure(daemon.process.errors) }
+                    return try daemon.metrics().sum("shuck_config_generation") == 2
+                }
+                #expect(try daemon.status().interfaces.count == 65)
+                #expect(try daemon.status().interfaces.last?.state == "receiving")
+                try rig.waitForAnswer(Mode.ipip.vip, "beside 64 absent interfaces")
+                try daemon.expectConservation()
+                #expect(try daemon.stop().status == 0)
+            }
+        }
+
+        @Test func sixtyFiveDevicesAreTakenByAReload() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                try rig.serve(.pod, "echo")
+                let names = (0...64).map { "{name: shuck\($0)}" }.joined(separator: ", ")
+                try daemon.configure(Setup(more: ["devices: [\(names)]"]))
+                let answer = try daemon.reload()
+                #expect(answer.status == 200, "\(answer)")
+                #expect(try daemon.status().devices.map(\.state) == .init(repeating: "up", count: 65))
+                try rig.waitForAnswer(Mode.ipip.vip, "with 65 devices")
+                try daemon.expectConservation()
+                #expect(try daemon.stop().status == 0)
+            }
+        }
+
+        @Test func aRefusedReloadLeavesTheMTU() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                let devices = "devices: [{name: shuck0, mtu: 4000}]"
+                let taken = "devices: [{name: shuck0, mtu: 4000}, {name: cali0}]"
+                func mtu() throws -> String {
+                    try rig.run(.node, "cat", "/sys/class/net/shuck0/mtu")
+                }
+                // The name of a device is taken, an interface is shuck's own, a change needs a restart.
+                for setup in [
+                    Setup(more: [taken]), Setup(interfaces: ["eth0", "shuck0"], more: [devices]),
+                    Setup(workers: 2, more: [devices]),
+                ] {
+                    try daemon.configure(setup)
+                    let answer = try daemon.reload()
+                    #expect(answer.status == 409, "\(answer)")
+                    #expect(try mtu() == "1500\n")
+                    let shown = AdminClient.ask(daemon.socket, "GET", "/config")?.body ?? ""
+                    #expect(shown.contains("mtu: 1500") && !shown.contains("4000"), "\(shown)")
+                }
+                try daemon.configure(Setup(more: [devices]))
+                #expect(try daemon.reload().status == 200)
+                #expect(try mtu() == "4000\n")
+            }
+        }
+
         /// The pod tries the tunnel from within.
         private static func tunnelFromPod(_ rig: Rig) throws {
             let packet = IPPacket.datagram(Rig.client4, Mode.ipip.vip).wrapped(

@@ -116,7 +116,10 @@ import Testing
                     )
                 ])
         }
-        #expect(load(256, 4).configuration != nil)
+        for (interfaces, cpus) in [(93, 11), (256, 4)] {
+            #expect([Limits.rings - 1, Limits.rings].contains(interfaces * cpus))
+            #expect(load(interfaces, cpus).configuration != nil)
+        }
         #expect(load(205, 5).configuration == nil)
         let error = load(205, 5).problems.first { $0.severity == .error }
         #expect(error?.message == "workers.cpus: \(Limits.ring.refusal(of: 1025))")
@@ -165,6 +168,8 @@ import Testing
         for count in [Limits.prefixes - 2, Limits.prefixes - 1] {
             #expect(Self.refusals(remotes: count) == [])
         }
+        let message = Limits.prefix.refusal(of: Limits.prefixes + 1)
+        #expect(Self.refusals(remotes: Limits.prefixes) == ["tunnels.lvs.remotes: \(message)"])
         let deny = Self.list(Limits.prefixes) { Self.address($0) }
         let (configuration, problems) = Configuration.load(
             files: [("a.yaml", Self.text(more: "inner: {deny: \(deny)}"))])
@@ -177,23 +182,24 @@ import Testing
     /// Rules are copied to each prefix within theirs.
     @Test func nestedPrefixes() {
         // So many destinations of one prefix, and one more within it.
-        let text = { (wide: Int, narrow: Int) in
+        let text = { (wide: Int, narrow: Int, others: Int) in
             let rules =
                 (0..<wide).map { "{prefix: 10.0.0.0/8, protocol: tcp, ports: [\($0 + 1)]}" }
                 + (0..<narrow).map { "{prefix: \(Self.address($0))}" }
-            return Self.text(destinations: "[" + rules.joined(separator: ", ") + "]")
+            // Each is in a list of its own.
+            let more = (0..<others).map { "{prefix: \(Self.address($0, 11))}" }
+            return Self.text(destinations: "[" + (rules + more).joined(separator: ", ") + "]")
         }
         // wide + narrow × (wide + 1)
         let (wide, narrow) = (1023, 1023)
-        #expect(wide + narrow * (wide + 1) == 1_048_575)
-        #expect(Configuration.load(files: [("a", text(wide, narrow))]).configuration != nil)
-        let (configuration, problems) = Configuration.load(files: [("a", text(wide, narrow + 1))])
-        #expect(configuration == nil)
-        let errors = problems.filter { $0.severity == .error }
-        #expect(
-            errors.map(\.message) == [
-                "tunnels.lvs.destinations: \(Limits.nestedPrefix.refusal(of: 1_049_599))"
-            ])
+        #expect(wide + narrow * (wide + 1) == Limits.nestedPrefixes - 1)
+        for others in 0...2 {
+            let (configuration, problems) = Configuration.load(files: [("a", text(wide, narrow, others))])
+            #expect((configuration != nil) == (others < 2), "\(others)")
+            let errors = problems.filter { $0.severity == .error }.map(\.message)
+            let message = Limits.nestedPrefix.refusal(of: Limits.nestedPrefixes + 1)
+            #expect(errors == (others < 2 ? [] : ["tunnels.lvs.destinations: \(message)"]))
+        }
     }
 
     /// Lists are compared with lists by what they hold, not one by one.
