@@ -40,11 +40,8 @@ struct Metric: Sendable {
     }
 
     fileprivate init(_ name: String, _ help: String, _ source: Source) {
-        if case .single = source {
-            self.init(name, help, ["worker"], source)
-        } else {
-            self.init(name, help, [], source)
-        }
+        let isSingle = if case .single = source { true } else { false }
+        self.init(name, help, isSingle ? ["worker"] : [], source)
     }
 }
 

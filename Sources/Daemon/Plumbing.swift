@@ -74,7 +74,9 @@ struct Plumbing {
     func interface(_ name: String) -> OpenInterface? { handle(.rings(name)) }
     func device(_ name: String) -> TunDevice? { handle(.device(name)) }
     func claim(_ interface: String) -> Claim? { handle(.claim(interface)) }
-    var interfaces: [OpenInterface] { held.values.compactMap { $0.rings } }
+    var interfaces: [OpenInterface] {
+        held.values.compactMap { if case .rings = $0.resource { $0.handle as? OpenInterface } else { nil } }
+    }
     var socketClaim: Claim? { handle(.socketClaim) }
     var icmpErrors: ICMPErrors? { handle(.errors) }
     var replyTable: FilterTable? { handle(.replyTable) }
@@ -96,12 +98,6 @@ struct Plumbing {
     /// Routes go when their device is set down, and do not come back with it.
     func restoreRoutes() {
         for one in held.values { (one.handle as? HostRoute)?.restore() }
-    }
-}
-
-extension Plumbing.Held {
-    fileprivate var rings: OpenInterface? {
-        if case .rings = resource { handle as? OpenInterface } else { nil }
     }
 }
 

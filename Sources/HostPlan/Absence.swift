@@ -11,23 +11,17 @@ public enum Occasion: Sendable {
 public struct Absence: Sendable, Equatable {
     public let reason: String
     /// ifindex that stood under the name when it was tried; another one is tried at once.
-    public let index: Int32
+    public private(set) var index: Int32 = 0
     /// Attempts in a row that failed. 0: not tried, for what it needs is awaited.
-    public let failures: Int
+    public private(set) var failures = 0
     /// CLOCK_MONOTONIC; `max`: not before something changes.
-    public let notBeforeNanoseconds: UInt64
-    public let isPermission: Bool
+    public private(set) var notBeforeNanoseconds: UInt64 = 0
+    public private(set) var isPermission = false
 
     public var isAwaited: Bool { failures == 0 }
 
     /// Of something that comes with a notice: a namespace.
-    public init(awaiting reason: String) {
-        self.reason = reason
-        index = 0
-        failures = 0
-        notBeforeNanoseconds = 0
-        isPermission = false
-    }
+    public init(awaiting reason: String) { self.reason = reason }
 
     /// - Parameter isFinal: nothing but another configuration mends it.
     public init(
