@@ -23,7 +23,8 @@ final class CounterBlock: @unchecked Sendable {
     /// On the node of the writer's CPU.
     init(shape: Shape, cpu: Int) throws(SystemError) {
         self.shape = shape
-        // A cache line pair for the sequence: no reader's look at it takes a word's line.
+        // The sequence has its own cache-line pair, so that readers that poll it do not steal the lines of
+        // the counters.
         memory = try NamedMemory(name: "shuck-counters", byteCount: 128 + shape.count * 8, cpu: cpu)
         sequence = memory.take(Atomic<UInt64>.self, 1)
         words = memory.take(Atomic<UInt64>.self, shape.count)

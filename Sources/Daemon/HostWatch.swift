@@ -49,7 +49,7 @@ struct HostWatch {
         at device: Configuration.Device, _ configuration: Configuration, _ plumbing: Plumbing,
         _ log: Logger, _ now: UInt64
     ) -> [Finding] {
-        // One that is absent is told of elsewhere; so is a namespace whose name is gone.
+        // Absent devices, and namespaces whose name is gone, have findings of their own.
         guard let tun = plumbing.device(device.name) else { return [] }
         var history = repairs[device.name] ?? DeviceRepairs()
         defer { repairs[device.name] = history }

@@ -117,7 +117,7 @@ struct RouteFollower {
             self.links = links
             isChanged = true
         }
-        // A mirror that is to be made anew anyhow still follows what it can.
+        // A mirror that waits for a dump still follows what it can.
         for change in told.routes {
             if !apply(change) { ask(.unlike) }
             status.changes += 1

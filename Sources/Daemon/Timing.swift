@@ -9,43 +9,43 @@ import LinuxIO
 enum Timing {
     // MARK: Looking
 
-    /// Workers are asked for a sign of life so often, and what nobody tells of is looked at.
+    /// Interval of the tick: it asks workers for a sign of life, and looks for changes that bring no notice.
     static let tickNanoseconds: UInt64 = 500_000_000
-    /// Devices' settings and the host's are compared with what was set.
+    /// Interval at which settings of devices and of the host are compared with what was set.
     static let hostNanoseconds: UInt64 = 1_000_000_000
     /// Devices in pods' namespaces that one such look takes: each costs a thread of its own.
     static let podsPerLook = 64
-    /// What changes together is told in many notices: one publication for all.
+    /// Pause before notices are read: one change comes in many notices and needs one publication.
     static let noticesMilliseconds: UInt32 = 2
-    /// A namespace is mounted on its name some moments after that is made, and of the mount nobody tells:
-    /// it is looked for so often, for so long.
+    /// A namespace is mounted some moments after its name is made, and no notice tells of the mount. These
+    /// are the interval at which it is looked for, and for how long.
     static let namespaceMilliseconds: Int32 = 10
     static let namespaceNanoseconds: UInt64 = 1_000_000_000
-    /// What a publication replaced goes so soon after the last worker took it.
+    /// Interval at which workers are looked at after a publication, to release what it replaced.
     static let settleMilliseconds: Int32 = 5
-    /// Between two looks at what a thread that is waited for has done.
+    /// Interval at which the control thread looks at a thread that it waits for.
     static let pauseMilliseconds: UInt32 = 1
 
     // MARK: Standing still
 
-    /// Without a sign of life for so long a worker stands still.
+    /// A worker that gives no sign of life for this long stands still.
     static let stillNanoseconds: UInt64 = 1_000_000_000
-    /// For the control thread itself, between two looks at what happened.
+    /// The control thread stands still when its loop takes longer than this.
     static let controlNanoseconds: UInt64 = 10_000_000_000
-    /// A worker that stands still is named by then, as `shuck_degraded` promises.
+    /// A worker that stands still is named within this time, as `shuck_degraded` promises.
     static let namedNanoseconds: UInt64 = 2_000_000_000
 
     // MARK: Waiting
 
-    /// For workers to take their first assignment.
+    /// Time for workers to take their first assignment.
     static let startNanoseconds: UInt64 = 10_000_000_000
-    /// For workers to take another configuration before `reload` answers; they still take it later.
+    /// Time for workers to take another configuration before `reload` answers. They still take it later.
     static let reloadNanoseconds: UInt64 = 1_000_000_000
-    /// For workers to inject what came before the end.
+    /// Time for workers to inject what came before the end.
     static let stopNanoseconds: UInt64 = 3_000_000_000
-    /// For the devices of a shuck that was killed to go: the kernel ends its io_uring in a work queue.
+    /// Time for the devices of a killed shuck to go: the kernel ends its io_uring in a work queue.
     static let predecessorNanoseconds: UInt64 = 1_000_000_000
-    /// For the log's last lines.
+    /// Time for the log's last lines.
     static let logSeconds = 0.5
 
     // MARK: Workers and readers of what they write
@@ -57,8 +57,7 @@ enum Timing {
     /// Failures in a row of a worker's io_uring that end the worker, at 50 µs or more each: half a second,
     /// in which memory may come back or a debugger may go on.
     static let ringTries = 10_000
-    /// A reason's example of a refused frame is replaced at most once in so long, so that a flood does not
-    /// pay for it.
+    /// Shortest time between two examples of a drop reason, so that a flood does not pay for them.
     static let exampleNanoseconds: UInt64 = 100_000_000
     /// Attempts of a reader at counters that a worker is writing; the second half of them pauses.
     static let readAttempts = 64
@@ -69,11 +68,11 @@ enum Timing {
     static let requestSeconds: Int64 = 5
     /// Until the client has taken the whole answer.
     static let answerSeconds: Int64 = 10
-    /// Lost lines are told of as soon as standard error can be written again: it is tried so often.
+    /// Interval at which the log tries to say that lines were lost, while standard error cannot be written.
     static let logRetrySeconds = 1.0
-    /// A dump of routes that failed is tried again after so long.
+    /// Pause after a dump of routes that failed.
     static let dumpRetryNanoseconds: UInt64 = 1_000_000_000
-    /// Between two dumps so many times what the last one took: dumps take a tenth of the time at most.
+    /// Pause between two dumps, in durations of the last one: dumps take at most a tenth of the time.
     static let dumpPauses: UInt64 = 9
 
     /// Looks each millisecond whether something is so.

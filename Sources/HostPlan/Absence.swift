@@ -23,7 +23,7 @@ public struct Absence: Sendable, Equatable {
     /// Of something that comes with a notice: a namespace.
     public init(awaiting reason: String) { self.reason = reason }
 
-    /// - Parameter isFinal: nothing but another configuration mends it.
+    /// - Parameter isFinal: only another configuration can change it.
     public init(
         _ reason: String, index: Int32, isPermission: Bool, isFinal: Bool, after old: Absence?, now: UInt64
     ) {
@@ -46,7 +46,7 @@ extension Part {
         switch (occasion, self) {
         case (.follow, _), (_, .claim): false
         case (.reload, _): !wasAbsent
-        // No retry mends missing permission; others may pass.
+        // A retry does not bring a missing permission; other causes may pass.
         case (.start, .interface): isPermission || isTaken
         case (.start, .device), (.start, .answers): isPermission
         // Whoever asks for these is to hear of it before anything runs.

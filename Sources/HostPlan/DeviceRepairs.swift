@@ -18,10 +18,10 @@ public struct DeviceDeviation: Hashable, Sendable {
 /// How often each aspect of one device was set right. Three times it is done at once; what still changes it
 /// is not fought with, as two owners of one setting would do for ever.
 public struct DeviceRepairs: Sendable, Equatable {
-    /// So often at once, then 1, 2, 4 … 60 s apart.
+    /// Repairs that follow at once; later ones are 1, 2, 4 … 60 s apart.
     static let atOnce = 3
     static let secondsMax: UInt64 = 60
-    /// After so long with nothing to set right, in ns, what was before is forgotten.
+    /// Time in ns with nothing to set right, after which the count starts again.
     static let quietNanoseconds: UInt64 = 60_000_000_000
 
     private struct Record: Sendable, Equatable {

@@ -124,7 +124,7 @@ final class ClsactFilter {
                 message.attribute(TCA_KIND, text: "clsact")
             }
         } catch {
-            // One that is there already is somebody else's.
+            // A discipline that is there already is somebody else's.
             if error.errno != EEXIST { throw error }
         }
         do throws(SystemError) {

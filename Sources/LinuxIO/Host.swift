@@ -66,8 +66,8 @@ public enum Host {
     /// (prctl(2) `PR_SET_TIMERSLACK`).
     public static func setTimerSlack(_ nanoseconds: Int) { clinux_timer_slack(UInt(nanoseconds)) }
 
-    /// Gives the CPU away for as long as the timer slack: until the next timer interrupt that comes anyhow,
-    /// which is cheaper than one of its own, or until the slack is over.
+    /// Sleeps up to the timer slack. The kernel wakes us at the next timer interrupt, so this arms no timer
+    /// of its own.
     public static func nap() {
         var time = timespec(tv_sec: 0, tv_nsec: 1)
         clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nil)
@@ -178,6 +178,6 @@ extension Host {
 }
 
 extension Host {
-    /// Sleeps for so long.
+    /// Sleeps.
     public static func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 }

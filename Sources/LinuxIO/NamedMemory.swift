@@ -17,9 +17,8 @@ public final class NamedMemory: @unchecked Sendable {
         (MemoryLayout<T>.stride * count + alignment - 1) & ~(alignment - 1)
     }
 
-    /// All of it is there at once, zeroed, on the node of a CPU: no worker takes a page fault for
-    /// it. By mbind(2) also so that the kernel's NUMA balancing leaves it alone, which would make
-    /// faults to see who uses what; where that is refused, by first touch alone.
+    /// Pre-faulted and zeroed on the CPU's NUMA node, so the worker takes no page faults. mbind(2) also keeps
+    /// NUMA balancing from unmapping pages to sample accesses; where mbind is refused, first touch decides.
     /// - Parameter name: at most 200 bytes; seen as /memfd:NAME, which no kernel must be built
     ///   for as for names of anonymous memory.
     public init(name: String, byteCount: Int, cpu: Int) throws(SystemError) {

@@ -47,8 +47,8 @@ public final class SubmissionRing {
     }
 
     deinit {
-        // The kernel tears a ring down in a work queue; without this a TUN device would outlive
-        // the process for a moment.
+        // The kernel tears down an io_uring asynchronously; without this a TUN would outlive the process for
+        // a moment.
         io_uring_unregister_files(ring)
         io_uring_queue_exit(ring)
         ring.deallocate()
