@@ -16,13 +16,13 @@ final class Assignment: Sendable {
         /// This worker's queue; nil: the device is absent.
         let queue: Descriptor?
         /// What may be joined for it.
-        let joins: Joiner.Kinds
+        let joins: Coalescer.Kinds
         /// Where to say that the kernel refused it.
         let refusals: TunDevice.Refusals?
     }
 
     let generation: UInt64
-    let world: World
+    let world: ForwardingTables
     let configuration: Configuration
     let ports: [Port]
     /// In the policy's order.
@@ -38,7 +38,8 @@ final class Assignment: Sendable {
 
     /// - Parameter worker: the number of its ring and of its queue.
     init(
-        _ configuration: Configuration, _ plumbing: Plumbing, worker: Int, generation: UInt64, world: World,
+        _ configuration: Configuration, _ plumbing: Plumbing, worker: Int, generation: UInt64,
+        world: ForwardingTables,
         counters: CounterBlock, examples: DropExamples, isLast: Bool
     ) {
         self.configuration = configuration
@@ -63,11 +64,11 @@ final class Assignment: Sendable {
 
 extension TunDevice {
     /// What its kernel cuts, as far as is known.
-    var joins: Joiner.Kinds {
+    var joins: Coalescer.Kinds {
         let offloads = usableOffloads
         // A joined packet's checksums are made when it is cut.
         guard offloads.contains(.checksum) else { return [] }
-        return (offloads.contains(.tcp) ? Joiner.Kinds.tcp : [])
+        return (offloads.contains(.tcp) ? Coalescer.Kinds.tcp : [])
             .union(offloads.contains(.udp) ? .udp : [])
     }
 }

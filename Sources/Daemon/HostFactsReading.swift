@@ -52,7 +52,7 @@ extension Configuration {
 
     /// Refuses `consume: socket` where raw sockets could not claim all that it asks for.
     /// - Parameter world: the next one.
-    func refuseClaimGaps(_ world: World) throws {
+    func refuseClaimGaps(_ world: ForwardingTables) throws {
         guard consume == .socket, mode == .active else { return }
         let gaps = world.claimGaps(socketInterfaces: Array(interfaces.indices))
         guard gaps.isEmpty else { throw HostProblem(gaps.map(\.description)) }

@@ -9,12 +9,12 @@ final class ICMPErrors: @unchecked Sendable {
 
     let sockets: ICMPErrorSockets
     /// nil: none may be sent.
-    let tokens: ReplyTokens?
+    let tokens: ICMPErrorTokens?
 
     init(_ settings: Configuration.ICMP) throws(SystemError) {
         sockets = try ICMPErrorSockets(
             source4: settings.source4?.bytes, source6: settings.source6?.bytes)
-        tokens = ReplyRate(settings).map { ReplyTokens($0) }
+        tokens = ICMPErrorTokens(settings)
     }
 
     deinit { tokens?.deallocate() }

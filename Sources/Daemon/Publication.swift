@@ -98,7 +98,7 @@ extension Control {
         let before = snapshot.worlds
         // Routes change too often to be copied to each node; what workers find in them they keep.
         snapshot.worlds = nodes.make { place in
-            World(policy: before[place].policy, routes: generation, interfaces: states)
+            ForwardingTables(policy: before[place].policy, routes: generation, interfaces: states)
         }
         findClaimGaps()
         isUnreclaimed = true

@@ -72,7 +72,7 @@ extension Control {
         let advice = try next.checked(on: facts)
         let (policy, worlds, states) = (next.policy, before.worlds, Self.states(next, links))
         let nextWorlds = nodes.make { place in
-            World(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
+            ForwardingTables(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
         }
         try next.refuseClaimGaps(nextWorlds[0])
         let shape = CounterBlock.Shape(nextWorlds[0].policy)

@@ -42,7 +42,7 @@ public struct RouteAnswer: Codable, Sendable {
 
 extension RouteAnswer {
     /// - Returns: nil when the interface is not a configured one.
-    init?(_ inquiry: RouteAnswer.Inquiry, _ mirror: RouteMirror, _ world: World, _ links: [Link]) {
+    init?(_ inquiry: RouteAnswer.Inquiry, _ mirror: RouteMirror, _ world: ForwardingTables, _ links: [Link]) {
         let isIPv4 = inquiry.source.isIPv4
         let nobody = isIPv4 ? Address(ipv4: 0) : Address(high: 0, low: 0)
         var question = ReversePathQuestion(

@@ -33,7 +33,7 @@ struct Snapshot: @unchecked Sendable {
 
     var state: DaemonState
     /// Equal, one on each node that has workers.
-    var worlds: [World]
+    var worlds: [ForwardingTables]
     var plumbing: Plumbing
     var workers: [WorkerState] = []
     let pulse = Pulse()
@@ -48,7 +48,7 @@ struct Snapshot: @unchecked Sendable {
         set { state[keyPath: member] = newValue }
     }
 
-    var world: World { worlds[0] }
+    var world: ForwardingTables { worlds[0] }
 }
 
 // MARK: - What is read

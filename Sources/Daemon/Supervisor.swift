@@ -111,7 +111,7 @@ final class Control {
         let (policy, generation) = (configuration.policy, routes.generation)
         let states = Self.states(configuration, links)
         let worlds = nodes.make { _ in
-            World(policy: PolicyTables(policy), routes: generation, interfaces: states)
+            ForwardingTables(policy: PolicyTables(policy), routes: generation, interfaces: states)
         }
         snapshot = Snapshot(
             state: DaemonState(

@@ -66,7 +66,7 @@ final class Worker {
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
         var bytes = NamedMemory.bytes(
             for: UInt8.self, Batch.byteCount(capacity: Limits.batch))
-        bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces)
+        bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces.value)
         bytes += NamedMemory.bytes(for: UnsafeMutableRawPointer.self, Limits.batch)
         bytes += NamedMemory.bytes(for: UInt8.self, bigFrames * PacketRing.frameBytesMax)
         return try NamedMemory(name: "shuck-worker-\(worker)", byteCount: bytes, cpu: cpu)
@@ -83,7 +83,7 @@ final class Worker {
         batch = Batch(
             in: memory.take(UInt8.self, Batch.byteCount(capacity: Limits.batch)),
             capacity: Limits.batch)
-        ports = memory.take(Port.self, Limits.interfaces)
+        ports = memory.take(Port.self, Limits.interfaces.value)
         slots = memory.take(UnsafeMutableRawPointer.self, Limits.batch)
         big = UnsafeMutableRawPointer(
             memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
@@ -101,7 +101,7 @@ final class Worker {
     }
 
     /// The kernel takes no more files than the process may open, and devices are among those.
-    static var filePlaces: Int { min(Limits.devices, Host.descriptorLimit()) }
+    static var filePlaces: Int { min(Limits.devices.value, Host.descriptorLimit()) }
 
     deinit {
         timer.deallocate()
@@ -167,8 +167,8 @@ final class Worker {
     /// Puts the queue of each device at its place among the registered files.
     /// - Returns: why it cannot be; then all places are as they were.
     private func registerQueues(of next: Assignment) throws(SystemError) -> String? {
-        guard next.ports.count <= Limits.interfaces else {
-            return "\(next.ports.count) interfaces are more than \(Limits.interfaces)"
+        guard next.ports.count <= Limits.interfaces.value else {
+            return "\(next.ports.count) interfaces are more than \(Limits.interfaces.value)"
         }
         let wanted = next.devices.map { $0.queue?.number ?? -1 }
         let count = max(wanted.count, (registered.lastIndex { $0 >= 0 } ?? -1) + 1)

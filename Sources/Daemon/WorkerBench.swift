@@ -26,7 +26,7 @@ package enum WorkerBench {
         _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
         let routes = try netlink.routes().compactMap { $0.found([:]) } + synthetic(extraRoutes)
         let links = try netlink.links()
-        let world = World(
+        let world = ForwardingTables(
             policy: PolicyTables(configuration.policy), routes: RouteTable(routes),
             interfaces: Control.states(configuration, links))
         guard let ring = plumbing.interface(configuration.interfaces[0])?.rings[0] else {

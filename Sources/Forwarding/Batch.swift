@@ -37,7 +37,7 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
         public fileprivate(set) var pieceCount: UInt16 = 0
         public fileprivate(set) var target: Target
         /// What the kernel is to cut again; empty for a packet that came in as it goes out.
-        public fileprivate(set) var joined: Joiner.Kinds = []
+        public fileprivate(set) var joined: Coalescer.Kinds = []
 
         @inlinable @inline(__always)
         public var pieces: UnsafePointer<Piece> { memory.assumingMemoryBound(to: Piece.self) }
@@ -66,9 +66,9 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
 
     /// What a driver decides for all batches until it decides anew.
     struct State: BitwiseCopyable {
-        var world: UnsafePointer<WorldView>
+        var tables: UnsafePointer<ForwardingView>
         /// nil: no ICMP errors are sent.
-        var errors: ReplyTokens?
+        var errors: ICMPErrorTokens?
         var isShadow: Bool
         var joinsAny: Bool
         /// Writes to devices of the batch in work that were not in vain.
@@ -86,9 +86,9 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
     /// Those of the plan, then those that follow from refused ones.
     public let operations: UnsafeMutablePointer<Operation>
     package let cache: OuterCache
-    let joiner: Joiner
+    let coalescer: Coalescer
     /// What may be joined for each device.
-    let kinds: UnsafeMutablePointer<Joiner.Kinds>
+    let kinds: UnsafeMutablePointer<Coalescer.Kinds>
     private let state: UnsafeMutablePointer<State>
     /// Two for a single packet; one for each packet of a joined one, and one for its headers.
     private let pieces: UnsafeMutablePointer<Operation.Piece>
@@ -99,9 +99,9 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
         let each =
             scratchBytes + MemoryLayout<Frame>.stride + MemoryLayout<Verdict>.stride
             + 2 * MemoryLayout<Operation>.stride + 2 * MemoryLayout<Operation.Piece>.stride
-            + Joiner.bytesPerPacket
-        return OuterCache.byteCount + MemoryLayout<State>.stride + Limits.devices
-            + Joiner.tableBytes + capacity * each
+            + Coalescer.bytesPerPacket
+        return OuterCache.byteCount + MemoryLayout<State>.stride + Limits.devices.value
+            + Coalescer.tableBytes + capacity * each
     }
 
     /// To be called once, and `adopt` before the first plan.
@@ -122,24 +122,24 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
         state = take(State.self, 1)
         operations = take(Operation.self, 2 * capacity)
         verdicts = take(Verdict.self, capacity)
-        joiner = Joiner(capacity: capacity) { take($0, $1) }
-        kinds = take(Joiner.Kinds.self, Limits.devices)
-        kinds.initialize(repeating: [], count: Limits.devices)
+        coalescer = Coalescer(capacity: capacity) { take($0, $1) }
+        kinds = take(Coalescer.Kinds.self, Limits.devices.value)
+        kinds.initialize(repeating: [], count: Limits.devices.value)
     }
 
-    /// Takes effect with the next plan: another world, and what goes with it.
-    /// - Parameter world: its owner must outlive the last plan with it.
+    /// Takes effect with the next plan: other tables, and what goes with them.
+    /// - Parameter tables: their owner must outlive the last plan with them.
     /// - Parameter kinds: what may be joined for each of the policy's devices.
     /// - Parameter errors: nil: no ICMP errors are sent.
     /// - Parameter isShadow: frames are judged, and nothing leaves.
     public func adopt(
-        _ world: UnsafePointer<WorldView>, kinds: [Joiner.Kinds], errors: ReplyTokens?,
+        _ tables: UnsafePointer<ForwardingView>, kinds: [Coalescer.Kinds], errors: ICMPErrorTokens?,
         isShadow: Bool
     ) {
         for (index, kind) in kinds.enumerated() { self.kinds[index] = kind }
         state.initialize(
             to: State(
-                world: world, errors: errors, isShadow: isShadow,
+                tables: tables, errors: errors, isShadow: isShadow,
                 joinsAny: kinds.contains { !$0.isEmpty }))
         cache.empty()
     }
@@ -167,7 +167,7 @@ extension Batch {
     ) -> Plan {
         var times = ArrivalTimes(first: frames, now: now, each: arrivals)
         Judge.judge(
-            frames, into: verdicts, count: count, world: state.pointee.world, cache: cache,
+            frames, into: verdicts, count: count, tables: state.pointee.tables, cache: cache,
             reassembler: reassembler, times: &times)
         return list(count, times)
     }
@@ -179,7 +179,7 @@ extension Batch {
         // Such a batch is looked at again only when some flow may have come twice.
         let saved =
             state.pointee.joinsAny && cache.mayHoldRuns
-            ? joiner.join(frames, verdicts, count, kinds) : 0
+            ? coalescer.join(frames, verdicts, count, kinds) : 0
         var piece = pieces
         // Made twice by inlining: the one for batches without joined packets calls nothing, so that all it
         // needs is in registers.
@@ -202,8 +202,8 @@ extension Batch {
         var (frame, verdict) = (UnsafePointer(frames), UnsafePointer(verdicts))
         while index < count {
             kinds |= verdict.pointee.kind.rawValue
-            if verdict.pointee.kind == .inject, !isJoined || !joiner.isFollower(index) {
-                if isJoined && joiner.isFirst(index) {
+            if verdict.pointee.kind == .inject, !isJoined || !coalescer.isFollower(index) {
+                if isJoined && coalescer.isFirst(index) {
                     addRun(index, verdict, to: operation, &piece)
                 } else {
                     Self.addPacket(index, frame, verdict, own, to: operation, &piece)
@@ -256,7 +256,7 @@ extension Batch {
         to operation: UnsafeMutablePointer<Operation>,
         _ piece: inout UnsafeMutablePointer<Operation.Piece>
     ) {
-        let run = joiner.seal(first, frames, verdicts)
+        let run = coalescer.seal(first, frames, verdicts)
         let header = head(first) - VirtioHeader.byteCount
         header.storeBytes(of: run.vnet, as: VirtioHeader.self)
         operation.initialize(
@@ -268,7 +268,7 @@ extension Batch {
                 joined: run.vnet.gsoType == VirtioHeader.gsoUDP ? .udp : .tcp))
         piece.initialize(to: .init(base: header, count: VirtioHeader.byteCount &+ run.headers))
         piece += 1
-        joiner.forEachMember(of: first) { index in
+        coalescer.forEachMember(of: first) { index in
             piece.initialize(
                 to: .init(
                     base: frames[index].network + (Int(verdicts[index].offset) &+ run.headers),
@@ -290,16 +290,16 @@ extension Batch {
                 verdict.pointee.kind = .drop
                 continue
             }
-            let mtu = state.pointee.world.pointee.policy.deviceMTUs[Int(verdict.pointee.device)]
-            let quoted = ReplyMessage.write(
+            let mtu = state.pointee.tables.pointee.policy.deviceMTUs[Int(verdict.pointee.device)]
+            let quoted = ICMPErrorMessage.write(
                 to: head(index), frames[index], verdict.pointee, mtu: Int(mtu))
-            piece.initialize(to: .init(base: head(index), count: ReplyMessage.headerBytes))
+            piece.initialize(to: .init(base: head(index), count: ICMPErrorMessage.headerBytes))
             (piece + 1).initialize(
                 to: .init(base: frames[index].network + Int(verdict.pointee.offset), count: quoted))
             end.initialize(
                 to: Operation(
                     memory: piece,
-                    length: Int32(truncatingIfNeeded: ReplyMessage.headerBytes + quoted),
+                    length: Int32(truncatingIfNeeded: ICMPErrorMessage.headerBytes + quoted),
                     frame: UInt16(truncatingIfNeeded: index), index: 0, pieceCount: 2,
                     target: .icmpError))
             piece += 2
@@ -320,7 +320,7 @@ extension Batch {
     /// The places of the frames that an operation carries, in order.
     public func forEachFrame(of operation: Operation, _ body: (Int) -> Void) {
         if operation.joined.isEmpty { return body(Int(operation.frame)) }
-        joiner.forEachMember(of: Int(operation.frame), body)
+        coalescer.forEachMember(of: Int(operation.frame), body)
     }
 
     /// What a pod answered to a probe, as the kernel routed it to a device: on its way back out.
@@ -334,7 +334,7 @@ extension Batch {
         // What was queued before the device was told to finish its packets.
         guard header.flags & VirtioHeader.needsChecksum == 0,
             header.gsoType == VirtioHeader.gsoNone,
-            let rule = AnswerRewrite.apply(bytes, count: length, world: state.pointee.world)
+            let rule = AnswerRewrite.apply(bytes, count: length, tables: state.pointee.tables)
         else { return nil }
         return Operation(
             memory: bytes, length: Int32(length), frame: 0, index: UInt16(rule),
@@ -394,7 +394,7 @@ extension Batch {
                 kinds[Int(operation.index)].remove(operation.joined)
                 reason = isOvertaken(index, in: performed) ? .gsoInvalid : .none
             }
-            joiner.forEachMember(of: first) { member in
+            coalescer.forEachMember(of: first) { member in
                 if reason != .none { return verdicts[member].refuse(reason) }
                 Self.addPacket(
                     member, frames + member, verdicts + member, head(member), to: end, &piece)
@@ -432,23 +432,6 @@ extension Verdict {
         kind = .drop
         self.reason = reason
     }
-}
-
-/// When each frame of a batch came.
-package struct ArrivalTimes {
-    let first: UnsafePointer<Frame>
-    let now: UInt64
-    /// nil: all of them `now`.
-    let each: UnsafePointer<UInt64>?
-
-    package init(first: UnsafePointer<Frame>, now: UInt64, each: UnsafePointer<UInt64>? = nil) {
-        self.first = first
-        self.now = now
-        self.each = each
-    }
-
-    @inline(__always)
-    func of(_ frame: UnsafePointer<Frame>) -> UInt64 { each.map { $0[frame - first] } ?? now }
 }
 
 extension UnsafeMutableRawPointer {

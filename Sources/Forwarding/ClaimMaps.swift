@@ -1,7 +1,6 @@
 // What the claim program looks up: an interface's claims as the entries of maps.
 
 import IP
-import Routing
 
 /// The maps of one claim program.
 struct ClaimMaps {
@@ -60,14 +59,9 @@ struct ClaimMaps {
                 case .any: Self.anyPort
                 case .set(let index): Self.firstPortSet + UInt32(truncatingIfNeeded: index)
                 }
-            // IPv4's prefix stands for IPv4-mapped addresses.
-            let (bytes, length) =
-                target.prefix.isIPv4
-                ? ([UInt8](repeating: 0, count: 10) + [255, 255, 0, 0, 0, 0], 96)
-                : (target.prefix.address.bytes, target.prefix.length)
             add(
-                .targets, bits: 32 + length, FilterMap.bytes(of: UInt32(target.protocolNumber)), bytes,
-                value: value)
+                .targets, bits: 32 + target.prefix.length,
+                FilterMap.bytes(of: UInt32(target.protocolNumber)), target.prefix.bytes, value: value)
         }
         for (index, set) in native.portSets.enumerated() {
             let number = FilterMap.bytes(of: Self.firstPortSet + UInt32(truncatingIfNeeded: index))

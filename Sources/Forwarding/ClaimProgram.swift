@@ -2,7 +2,6 @@
 // Assembled at run time, so that it needs no compiler on the host; what it claims is in maps.
 
 import IP
-import Routing
 
 extension Claims {
     /// The program that drops what these claim.
@@ -164,7 +163,7 @@ private struct ClaimProgram {
             ProtocolNumber.tunnels + ExtensionHeader.walked)
     }
 
-    /// Goes on as the judge does (`Outer.walkExtensionHeaders`). A chain that is cut or too long
+    /// Goes on as the judge does (`OuterHeader.walkExtensionHeaders`). A chain that is cut or too long
     /// may still lead to a tunnel: such a frame is ours to refuse.
     private mutating func extensionHeader(_ step: Int) {
         label("extension \(step)")

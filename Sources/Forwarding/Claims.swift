@@ -1,8 +1,61 @@
-// Which frames of an interface are ours by a policy: what a filter in the kernel is built from.
-// Says the same as the judge's `pass` or not-`pass`, without looking at the inner packet.
+// Which frames of an interface are ours by a policy, as tables of prefixes: what the claim program in the
+// kernel looks up. Says the same as the judge's `pass` or not-`pass`, without looking at the inner packet.
 
 import IP
 import Routing
+
+/// Frames of protocol 4 or 41, and native ones, that are ours on one interface. No bound on the tables but
+/// the kernel's memory.
+public struct Claims: Sendable, Equatable {
+    public struct Local: Sendable, Equatable {
+        public var prefix: Prefix
+        /// Index into `remotes`: only from these, and never from an endpoint, because an overlay
+        /// shares the address. nil: from anyone.
+        public var remotes: Int?
+
+        public init(prefix: Prefix, remotes: Int? = nil) { (self.prefix, self.remotes) = (prefix, remotes) }
+    }
+
+    /// Native IPv6 frames that the judge injects: TCP, UDP or ICMPv6 of these sources, without
+    /// extension headers, to where a tunnel's destinations allow.
+    public struct Native: Sendable, Equatable {
+        public enum Ports: Sendable, Hashable {
+            case never
+            case any
+            /// Index into `portSets`.
+            case set(Int)
+        }
+        public struct Target: Sendable, Equatable {
+            /// IPv6, also where its addresses are mapped ones.
+            public var prefix: Prefix
+            public var protocolNumber: UInt8
+            public var ports: Ports
+
+            public init(prefix: Prefix, protocolNumber: UInt8, ports: Ports) {
+                (self.prefix, self.protocolNumber, self.ports) = (prefix, protocolNumber, ports)
+            }
+        }
+        /// All different.
+        public var sources: [Address]
+        /// Of those with the packet's protocol the longest prefix decides.
+        public var targets: [Target] = []
+        /// Ranges in rising order that do not touch each other.
+        public var portSets: [[ClosedRange<UInt16>]] = []
+
+        public init(sources: [Address]) { self.sources = sources }
+    }
+
+    /// The longest prefix that holds a frame's destination decides; without one the frame is the
+    /// kernel's.
+    public var locals: [Local] = []
+    public var remotes: [[Prefix]] = []
+    /// The tunnels' own addresses, all different: never claimed where a set of `remotes` counts.
+    public var endpoints: [Address] = []
+    /// nil where no rule rewrites sources or no destination is in reach.
+    public var native: Native?
+
+    public init() {}
+}
 
 extension Policy {
     /// The claims of one interface (index into `interfaces`).
@@ -11,7 +64,7 @@ extension Policy {
         claims.native = nativeClaims(interface: interface)
         var pairs: [(prefix: Prefix, item: Int)] = []
         for (index, tunnel) in tunnels.enumerated() where tunnel.interfaces.contains(interface) {
-            for prefix in Set(tunnel.local) { pairs.append((prefix, index)) }
+            pairs += tunnel.local.map { ($0, index) }
         }
         var sets: [[Int]: Int] = [:]
         for (prefix, indices) in coveringItems(pairs) {
@@ -19,18 +72,15 @@ extension Policy {
                 claims.locals.append(Claims.Local(prefix: prefix))
                 continue
             }
-            let unique = Set(indices).sorted()
-            let set = sets[unique] ?? claims.remotes.count
+            let set = sets[indices] ?? claims.remotes.count
             if set == claims.remotes.count {
-                sets[unique] = set
-                claims.remotes.append(
-                    Set(unique.flatMap { tunnels[$0].remotes }).sorted(by: Self.order))
+                sets[indices] = set
+                claims.remotes.append(Set(indices.flatMap { tunnels[$0].remotes }).sorted())
             }
             claims.locals.append(Claims.Local(prefix: prefix, remotes: set))
         }
         if !claims.remotes.isEmpty {
-            claims.endpoints = Set(tunnels.flatMap(\.local).filter(\.isHost))
-                .sorted(by: Self.order).map(\.address)
+            claims.endpoints = Set(tunnels.flatMap(\.local).filter(\.isHost)).sorted().map(\.address)
         }
         return claims
     }
@@ -41,7 +91,7 @@ extension Policy {
             $0.destinations.isEmpty ? [Destination(prefix: .allIPv6)] : $0.destinations
         }.filter { !$0.prefix.isIPv4 }
         var claims = Claims.Native(
-            sources: sources.map { Prefix(host: $0) }.sorted(by: Self.order).map(\.address))
+            sources: sources.map { Prefix(host: $0) }.sorted().map(\.address))
         var sets: [[ClosedRange<UInt16>]: Int] = [:]
         for number in NativeProbe.protocols {
             // As the judge has it: any protocol means any port, and ICMPv6 has none.
@@ -54,7 +104,7 @@ extension Policy {
             let never = allowed.count
             let pairs =
                 allowed.enumerated().map { (prefix: $1.prefix, item: $0) }
-                + Martians.unroutable.map { (prefix: $0, item: never) }
+                + SpecialPrefix.unroutableIPv6.map { (prefix: $0, item: never) }
             for (prefix, items) in coveringItems(pairs) {
                 var ports = Claims.Native.Ports.never
                 if !items.contains(never) {
@@ -91,10 +141,5 @@ extension Policy {
             }
         }
         return result
-    }
-
-    private static func order(_ left: Prefix, _ right: Prefix) -> Bool {
-        (left.address.high, left.address.low, left.length)
-            < (right.address.high, right.address.low, right.length)
     }
 }

@@ -11,28 +11,22 @@ enum DestinationCheck {
 
     @inline(__always)
     static func find(
-        _ packet: Bytes, _ inner: Inner, _ mode: Mode, _ world: UnsafePointer<WorldView>,
+        _ packet: Bytes, _ inner: InnerHeader, _ mode: Mode, _ tables: UnsafePointer<ForwardingView>,
         _ tunnel: TunnelRecord
     ) -> Finding {
-        let number: UInt32
-        if mode.innerIsIPv4 {
-            number = tunnel.destinations.lookup(ipv4: packet.ipv4.destination)
-        } else {
-            let destination = packet.ipv6.destination
-            if destination.isIPv4 && world.pointee.dropMartians {
-                return Finding(rule: nil, refusal: .invalidDestination)
-            }
-            number = tunnel.destinations.lookup(ipv6: destination)
-        }
-        let list = world.pointee.policy.lists + Int(number)
+        let number =
+            mode.innerIsIPv4
+            ? tunnel.destinations.lookup(ipv4: packet.ipv4.destination)
+            : tunnel.destinations.lookup(ipv6: packet.ipv6.destination)
+        let list = tables.pointee.policy.lists + Int(number)
         if list.pointee.isMartian { return Finding(rule: nil, refusal: .invalidDestination) }
-        let rules = world.pointee.policy.rules + Int(list.pointee.first)
+        let rules = tables.pointee.policy.rules + Int(list.pointee.first)
         var index = 0
         while index < Int(list.pointee.count) {
             let rule = rules + index
             index &+= 1
             if rule.pointee.protocolNumber == DestinationRule.anyProtocol
-                || matches(rule, packet, inner, mode, world)
+                || matches(rule, packet, inner, mode, tables)
             {
                 return Finding(rule: rule, refusal: .none)
             }
@@ -41,10 +35,10 @@ enum DestinationCheck {
     }
 
     private static func matches(
-        _ rule: UnsafePointer<DestinationRule>, _ packet: Bytes, _ inner: Inner, _ mode: Mode,
-        _ world: UnsafePointer<WorldView>
+        _ rule: UnsafePointer<DestinationRule>, _ packet: Bytes, _ inner: InnerHeader, _ mode: Mode,
+        _ tables: UnsafePointer<ForwardingView>
     ) -> Bool {
-        let ports = world.pointee.policy.ports
+        let ports = tables.pointee.policy.ports
         if rule.pointee.protocolNumber == UInt16(inner.protocolNumber) {
             // A later fragment has no ports: prefix and protocol decide (RFC 1858).
             if rule.pointee.portCount == 0 || inner.isLaterFragment { return true }
@@ -82,7 +76,7 @@ struct Quote {
     var sourcePort: UInt16?
 
     /// nil when `packet` is no ICMP error, or quotes a packet that its destination did not send.
-    static func of(_ packet: Bytes, _ inner: Inner, _ mode: Mode) -> Quote? {
+    static func of(_ packet: Bytes, _ inner: InnerHeader, _ mode: Mode) -> Quote? {
         let minimum = mode.innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount
         guard !inner.isFragment, inner.transportLength >= ICMPHeader.byteCount &+ minimum,
             isError(packet.icmp(at: inner.transportOffset).type, inner.protocolNumber, mode)

@@ -19,56 +19,45 @@ public struct Limit: Sendable {
 public enum Limits {
     // MARK: Of a configuration
 
-    public static let interfaces = 256
-    public static let tunnels = 1024
-    public static let devices = 1024
-    public static let destinations = 65_535
-    public static let ports = 4096
-    public static let prefixes = 131_072
-    public static let nestedPrefixes = 1_048_576
-    public static let rewrites = 64
-    public static let workers = 256
-    public static let rings = 1024
-
     /// What `check` compares a configuration with; docs/configuration.md has the same rows.
     public static let table = [
-        interface, tunnel, device, destination, port, prefix, nestedPrefix, rewrite, worker, ring,
+        interfaces, tunnels, devices, destinations, ports, prefixes, nestedPrefixes, rewrites, workers, rings,
     ]
 
-    public static let interface = Limit(
-        value: interfaces, unit: "interfaces",
+    public static let interfaces = Limit(
+        value: 256, unit: "interfaces",
         why: "a worker's cache of outer headers numbers them with 8 bits",
         remedy: "name the bond or bridge that they share")
-    public static let tunnel = Limit(
-        value: tunnels, unit: "tunnels", why: "each has tables and counters of its own",
+    public static let tunnels = Limit(
+        value: 1024, unit: "tunnels", why: "each has tables and counters of its own",
         remedy: "write tunnels that differ only in addresses as one with several local and remotes")
-    public static let device = Limit(
-        value: devices, unit: "devices", why: "each takes a place in every worker's io_uring",
+    public static let devices = Limit(
+        value: 1024, unit: "devices", why: "each takes a place in every worker's io_uring",
         remedy: "let destinations share a device without netns, which the kernel routes on from")
-    public static let destination = Limit(
-        value: destinations, unit: "destinations of all tunnels together",
+    public static let destinations = Limit(
+        value: 65_535, unit: "destinations of all tunnels together",
         why: "a verdict numbers them with 16 bits",
         remedy: "write a prefix for neighbouring addresses, and several ports in one destination")
-    public static let port = Limit(
-        value: ports, unit: "ports and ranges of a destination",
+    public static let ports = Limit(
+        value: 4096, unit: "ports and ranges of a destination",
         why: "they are searched one by one for each packet", remedy: "write ranges")
-    public static let prefix = Limit(
-        value: prefixes, unit: "prefixes in local, remotes, deny and exempt together",
+    public static let prefixes = Limit(
+        value: 131_072, unit: "prefixes in local, remotes, deny and exempt together",
         why: "a table takes up to 15 KiB for an IPv6 address", remedy: "write shorter prefixes")
-    public static let nestedPrefix = Limit(
-        value: nestedPrefixes, unit: "pairs of a prefix and another within it",
+    public static let nestedPrefixes = Limit(
+        value: 1_048_576, unit: "pairs of a prefix and another within it",
         why: "each prefix has a list of all that hold it",
         remedy: "put what the wider prefixes say into the narrower ones, or leave one of them out")
-    public static let rewrite = Limit(
-        value: rewrites, unit: "rules of inner.rewriteSources",
+    public static let rewrites = Limit(
+        value: 64, unit: "rules of inner.rewriteSources",
         why: "they are searched one by one, in the kernel's filter and here",
         remedy: "remove some")
-    public static let worker = Limit(
-        value: workers, unit: "workers",
+    public static let workers = Limit(
+        value: 256, unit: "workers",
         why: "a TUN device has at most 256 queues, and a fanout group at most 256 sockets",
         remedy: "list fewer CPUs")
-    public static let ring = Limit(
-        value: rings, unit: "rings, one for each worker and interface",
+    public static let rings = Limit(
+        value: 1024, unit: "rings, one for each worker and interface",
         why: "each takes 1 MiB of kernel memory or more",
         remedy: "list fewer CPUs under workers.cpus or fewer interfaces")
 
@@ -110,10 +99,11 @@ public enum Limits {
     /// What one limit means for another; ends the process where it does not hold.
     public static func checkRelations() {
         // The cache of outer headers numbers interfaces with 8 bits, verdicts number destinations with 16.
-        precondition(interfaces <= 1 << 8 && destinations < 1 << 16 && devices < 1 << 16)
-        precondition(tunnels <= destinations && workers <= 256)
+        precondition(interfaces.value <= 1 << 8 && destinations.value < 1 << 16)
+        precondition(devices.value < 1 << 16)
+        precondition(tunnels.value <= destinations.value && workers.value <= 256)
         // Each interface may have a ring, and every ring a slot for each frame of a batch.
-        precondition(interfaces <= rings && ringBytesMin / slotBytesMax >= batch)
+        precondition(interfaces.value <= rings.value && ringBytesMin / slotBytesMax >= batch)
         precondition(slotBytesMin.nonzeroBitCount == 1 && slotBytesMax.nonzeroBitCount == 1)
         precondition(ringBytesMin.nonzeroBitCount == 1 && ringBytesMax.nonzeroBitCount == 1)
         precondition(ringBytesMin <= ringBytesMax && ringBytesMax <= ringBudget)

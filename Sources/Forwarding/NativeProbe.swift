@@ -11,26 +11,26 @@ enum NativeProbe {
     /// `pass`: whatever is not exactly a probe is the kernel's. One that is, but is too big for its
     /// device or has offload fields that are no good, is dropped: it is claimed.
     static func verdict(
-        _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>, _ packet: Bytes
+        _ frame: UnsafePointer<Frame>, _ tables: UnsafePointer<ForwardingView>, _ packet: Bytes
     ) -> Verdict {
-        let policy = world.pointee.policy
+        let policy = tables.pointee.policy
         let source = packet.ipv6.source
-        guard policy.sources.lookup(ipv6: source) & SourceClass.rewritten != 0,
+        guard policy.addresses.lookup(ipv6: source) & AddressClass.rewritten != 0,
             frame.pointee.length == frame.pointee.wireLength
         else { return .pass }
-        let inner = Inner.parseIPv6(packet)
+        let inner = InnerHeader.parseIPv6(packet)
         guard inner.failure == .none, inner.transportOffset == IPv6Header.byteCount, inner.ttl != 0,
-            !Martians.isUnroutable(packet.ipv6.destination),
-            let found = SourceRewrite.find(
-                source, packet, inner, frame.pointee.interface, policy)
+            policy.addresses.lookup(ipv6: packet.ipv6.destination)
+                & (AddressClass.martian | AddressClass.linkLocal) == 0,
+            let rewrite = SourceRewrite.find(source, packet, inner, frame.pointee.interface, policy)
         else { return .pass }
         var tunnel = 0
         while tunnel < policy.tunnelCount {
             let record = policy.tunnels[tunnel]
             if record.takes(interface: frame.pointee.interface),
-                let rule = DestinationCheck.find(packet, inner, .native, world, record).rule
+                let rule = DestinationCheck.find(packet, inner, .native, tables, record).rule
             {
-                return verdict(frame, packet, inner, found, rule, tunnel)
+                return verdict(frame, packet, inner, rewrite, rule, tunnel)
             }
             tunnel &+= 1
         }
@@ -38,8 +38,8 @@ enum NativeProbe {
     }
 
     private static func verdict(
-        _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: Inner,
-        _ found: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int),
+        _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: InnerHeader,
+        _ rewrite: SourceRewrite,
         _ rule: UnsafePointer<DestinationRule>, _ tunnel: Int
     ) -> Verdict {
         var verdict = Verdict(
@@ -59,7 +59,7 @@ enum NativeProbe {
             verdict.kind = .drop
             verdict.reason = refusal
         } else {
-            SourceRewrite.apply(&verdict, frame, packet, inner, found)
+            rewrite.apply(&verdict, frame, packet, inner)
         }
         return verdict
     }

@@ -14,7 +14,7 @@ enum Offload {
     @inline(__always)
     static func rebase(
         _ header: inout VirtioHeader, _ frame: UnsafePointer<Frame>, _ packet: Bytes, strip: Int,
-        _ inner: Inner, _ mode: Mode
+        _ inner: InnerHeader, _ mode: Mode
     ) -> DropReason {
         let received = frame.pointee.vnet
         if received.flags & VirtioHeader.needsChecksum == 0
@@ -27,7 +27,7 @@ enum Offload {
 
     private static func check(
         _ header: inout VirtioHeader, _ received: VirtioHeader, _ packet: Bytes, strip: Int,
-        _ inner: Inner, _ mode: Mode
+        _ inner: InnerHeader, _ mode: Mode
     ) -> Bool {
         // Checksums are finished before a packet is fragmented (net/ipv4/ip_output.c `ip_do_fragment`):
         // the sum over a fragment is not the datagram's.
@@ -79,7 +79,7 @@ enum Offload {
     /// Bytes of the transport header that each segment gets; nil when the packet is not of the type,
     /// or the header is not whole.
     private static func transportHeader(
-        _ type: UInt8, _ packet: Bytes, _ inner: Inner, _ mode: Mode
+        _ type: UInt8, _ packet: Bytes, _ inner: InnerHeader, _ mode: Mode
     ) -> Int? {
         if type == VirtioHeader.gsoUDP {
             return inner.protocolNumber == ProtocolNumber.udp

@@ -3,41 +3,44 @@
 
 import IP
 
-/// A direct-mapped table of outer headers, and two of inner addresses; emptied for each new world.
+/// A direct-mapped table of outer headers, and two of inner addresses; emptied for each generation of tables.
 public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
-    /// An outer header that the judge has matched to tunnels.
-    struct Outer: BitwiseCopyable {
-        /// Source and destination as they lie in the header: IPv4 in `first` alone.
+    /// Source and destination as they lie in an IPv6 header; IPv4's are in `first` alone.
+    struct Addresses: Equatable, BitwiseCopyable {
         var first: UInt64
         var second: UInt64
         var third: UInt64
         var fourth: UInt64
-        /// `arrival` of a frame for us; 0: empty.
-        var arrival: UInt64
-        /// `Verdict.fateWord` of what comes by this header and has no ECN bits, by inner family.
-        var fate4: UInt64
-        var fate6: UInt64
-        /// What inner addresses are checked against, or `noScope`: the tunnel is not known.
-        var scope4: UInt32
-        var scope6: UInt32
+
+        @inline(__always)
+        init(_ header: IPv6Header) {
+            (first, second) = (header.rawSourceHigh, header.rawSourceLow)
+            (third, fourth) = (header.rawDestinationHigh, header.rawDestinationLow)
+        }
+
+        init(_ header: IPv4Header) { (first, second, third, fourth) = (header.rawAddresses, 0, 0, 0) }
     }
 
-    /// Inner addresses, as they lie in the header, that may pass in a scope.
-    struct Pair4: BitwiseCopyable {
-        var addresses: UInt64
+    /// An outer header that the judge has matched to tunnels.
+    struct Entry: BitwiseCopyable {
+        var addresses: Addresses
+        /// `arrival` of a frame for us; 0: empty.
+        var arrival: UInt64
+        /// `Verdict.fate` of what comes by this header and has no ECN bits, by inner family.
+        var fate4: UInt64 = 0
+        var fate6: UInt64 = 0
+        /// What inner addresses are checked against, or `noScope`: the tunnel is not known.
+        var scope4 = noScope
+        var scope6 = noScope
+    }
+
+    /// Inner addresses that may pass in a scope.
+    struct Pair<Key: Equatable & BitwiseCopyable>: BitwiseCopyable {
+        /// IPv4: both addresses as they lie in the header. IPv6: `Addresses`.
+        var key: Key
         /// 0: empty.
         var scope: UInt32
         /// Where the rules of the destination begin, in bytes.
-        var rule: UInt32
-    }
-
-    /// 40 bytes of a cache line.
-    struct Pair6: BitwiseCopyable {
-        var first: UInt64
-        var second: UInt64
-        var third: UInt64
-        var fourth: UInt64
-        var scope: UInt32
         var rule: UInt32
     }
 
@@ -52,14 +55,18 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
 
     /// No pair has it.
     static let noScope = UInt32.max
-    private static let outers = 64
-    private static let pairBits: UInt64 = 14
+    private static let entryBits = 6
+    private static let pairBits = 14
+    /// Bytes of each entry and pair.
+    private static let entryBytes = 64
+    private static let pair4Bytes = 16
+    private static let pair6Bytes = 64
     // The tables lie one behind the other, so that one register finds them all; those of pairs at
     // multiples of 128, so that both places of a pair are theirs.
-    private static let flowStart = outers * 64
+    private static let flowStart = entryBytes << entryBits
     private static let pair4Start = flowStart + 256 * 4
-    private static let pair6Start = pair4Start + 16 << Int(pairBits)
-    private static let headStart = pair6Start + 64 << Int(pairBits)
+    private static let pair6Start = pair4Start + pair4Bytes << pairBits
+    private static let headStart = pair6Start + pair6Bytes << pairBits
     /// Bits 31…22 of a scope; 21…14 the interface, 13…0 the tunnel. 0 is of no generation.
     private static let generations: UInt32 = 1023
     private static let interfaceShift: UInt32 = 14
@@ -70,19 +77,17 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     /// Bytes that it lies in, at a multiple of 128.
     public static let byteCount = headStart + 64
 
-    /// To be deallocated.
-    public init() { self.init(in: .allocate(byteCount: Self.byteCount, alignment: 128)) }
-
     /// In memory of `byteCount` bytes that outlives it.
     public init(in memory: UnsafeMutableRawPointer) {
         Frame.checkLayout()
         Verdict.checkLayout()
         precondition(
-            Limits.interfaces <= 1 << (22 - Self.interfaceShift)
-                && Limits.tunnels < 1 << Self.interfaceShift)
+            Limits.interfaces.value <= 1 << (22 - Self.interfaceShift)
+                && Limits.tunnels.value < 1 << Self.interfaceShift)
         precondition(
-            MemoryLayout<Outer>.stride == 64 && MemoryLayout<Pair4>.stride == 16
-                && MemoryLayout<Pair6>.stride <= 64
+            MemoryLayout<Entry>.stride == Self.entryBytes
+                && MemoryLayout<Pair<UInt64>>.stride == Self.pair4Bytes
+                && MemoryLayout<Pair<Addresses>>.stride <= Self.pair6Bytes
                 && Self.pair4Start % 128 == 0 && Self.pair6Start % 128 == 0)
         self.memory = memory
         (memory + Self.headStart).initializeMemory(
@@ -92,8 +97,6 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         empty()
     }
 
-    public func deallocate() { memory.deallocate() }
-
     @inline(__always)
     private var head: UnsafeMutablePointer<Head> {
         (memory + Self.headStart).assumingMemoryBound(to: Head.self)
@@ -101,7 +104,7 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
 
     /// Forgets everything. Pairs of another generation stay where they are and match nothing.
     public func empty() {
-        memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.outers * 64)
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.flowStart)
         if head.pointee.generation == Self.generations {
             head.pointee.generation = 0
             (memory + Self.pair4Start).initializeMemory(
@@ -117,15 +120,15 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         head.pointee.isRepeated = false
     }
 
-    /// Notes the flow of a packet that goes on. Two that share a place may be missed, and are then
-    /// not joined.
+    /// Notes the flow of a packet that goes on. A hash collision can hide a repeated flow, which is then
+    /// not coalesced.
     @inline(__always)
     func note(flow: UInt32) {
         let key = flow ^ head.pointee.batch
-        let place = (memory + (Self.flowStart &+ Int(key &>> 24) &* 4))
+        let slot = (memory + (Self.flowStart &+ Int(key &>> 24) &* 4))
             .assumingMemoryBound(to: UInt32.self)
-        if place.pointee == key { head.pointee.isRepeated = true }
-        place.pointee = key
+        if slot.pointee == key { head.pointee.isRepeated = true }
+        slot.pointee = key
     }
 
     /// A packet whose flow is not known yet goes on.
@@ -135,38 +138,36 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
     @inline(__always)
     var mayHoldRuns: Bool { head.pointee.isRepeated }
 
-    // Fibonacci hashing: the top bits of the product are well mixed.
-    private static let factor: UInt64 = 0x9e37_79b9_7f4a_7c15
-
+    /// Fibonacci hashing: the top bits of the product are well mixed.
     @inline(__always)
-    func place(_ key: UInt64) -> UnsafeMutablePointer<Outer> {
-        let offset = (key &* Self.factor) &>> 52 & ~63
-        return (memory + Int(truncatingIfNeeded: offset)).assumingMemoryBound(to: Outer.self)
+    private func slot<T>(
+        _ key: UInt64, from start: Int, bits: Int, bytes: Int
+    ) -> UnsafeMutablePointer<T> {
+        let shift = UInt64(64 &- bits &- bytes.trailingZeroBitCount)
+        let offset = (key &* 0x9e37_79b9_7f4a_7c15) &>> shift & ~UInt64(bytes &- 1)
+        return (memory + (start &+ Int(truncatingIfNeeded: offset))).assumingMemoryBound(to: T.self)
     }
 
     @inline(__always)
-    func place4(_ key: UInt64) -> UnsafeMutablePointer<Pair4> {
-        let offset = (key &* Self.factor) &>> (60 - Self.pairBits) & ~15
-        return (memory + (Self.pair4Start &+ Int(truncatingIfNeeded: offset)))
-            .assumingMemoryBound(to: Pair4.self)
+    func entry(_ key: UInt64) -> UnsafeMutablePointer<Entry> {
+        slot(key, from: 0, bits: Self.entryBits, bytes: Self.entryBytes)
     }
 
     @inline(__always)
-    func place6(_ key: UInt64) -> UnsafeMutablePointer<Pair6> {
-        let offset = (key &* Self.factor) &>> (58 - Self.pairBits) & ~63
-        return (memory + (Self.pair6Start &+ Int(truncatingIfNeeded: offset)))
-            .assumingMemoryBound(to: Pair6.self)
-    }
-
-    /// The other place for what belongs at one.
-    @inline(__always)
-    static func neighbour(_ pair: UnsafeMutablePointer<Pair4>) -> UnsafeMutablePointer<Pair4> {
-        UnsafeMutablePointer(bitPattern: UInt(bitPattern: pair) ^ 16)!
+    func pair4(_ key: UInt64) -> UnsafeMutablePointer<Pair<UInt64>> {
+        slot(key, from: Self.pair4Start, bits: Self.pairBits, bytes: Self.pair4Bytes)
     }
 
     @inline(__always)
-    static func neighbour(_ pair: UnsafeMutablePointer<Pair6>) -> UnsafeMutablePointer<Pair6> {
-        UnsafeMutablePointer(bitPattern: UInt(bitPattern: pair) ^ 64)!
+    func pair6(_ key: UInt64) -> UnsafeMutablePointer<Pair<Addresses>> {
+        slot(key, from: Self.pair6Start, bits: Self.pairBits, bytes: Self.pair6Bytes)
+    }
+
+    /// The other slot for what belongs in one.
+    @inline(__always)
+    static func neighbour<Key>(_ pair: UnsafeMutablePointer<Pair<Key>>) -> UnsafeMutablePointer<Pair<Key>> {
+        let bytes = UInt(MemoryLayout<Key>.size == 8 ? pair4Bytes : pair6Bytes)
+        return UnsafeMutablePointer(bitPattern: UInt(bitPattern: pair) ^ bytes)!
     }
 
     /// Whether both are of one generation.
@@ -185,19 +186,10 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         let number = isIPv4 ? header.ipv4.protocolNumber : header.ipv6.nextHeader
         guard ProtocolNumber.isTunnel(number) else { return }
         let arrival = frame.arrival
-        let entry = place(isIPv4 ? header.ipv4.rawAddresses : header.ipv6.rawSourceLow)
-        let key =
-            isIPv4
-            ? (header.ipv4.rawAddresses, 0, 0, 0)
-            : (
-                header.ipv6.rawSourceHigh, header.ipv6.rawSourceLow, header.ipv6.rawDestinationHigh,
-                header.ipv6.rawDestinationLow
-            )
-        let old = entry.pointee
-        if old.arrival != arrival || (old.first, old.second, old.third, old.fourth) != key {
-            entry.pointee = Outer(
-                first: key.0, second: key.1, third: key.2, fourth: key.3, arrival: arrival,
-                fate4: 0, fate6: 0, scope4: Self.noScope, scope6: Self.noScope)
+        let addresses = isIPv4 ? Addresses(header.ipv4) : Addresses(header.ipv6)
+        let entry = entry(isIPv4 ? addresses.first : addresses.second)
+        if entry.pointee.arrival != arrival || entry.pointee.addresses != addresses {
+            entry.pointee = Entry(addresses: addresses, arrival: arrival)
         }
         let scope =
             head.pointee.generation << 22 | UInt32(frame.pointee.interface) << Self.interfaceShift

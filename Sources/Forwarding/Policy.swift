@@ -3,65 +3,6 @@
 
 import IP
 
-/// How an inner packet came. The four encapsulations are named as the kernel's tunnel modes
-/// (iproute2, ip-tunnel(8)).
-public enum Mode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
-    /// IPv4 in IPv4, protocol 4 (RFC 2003).
-    case ipip = 0
-    /// IPv6 in IPv4, protocol 41 (RFC 4213).
-    case ip6ip = 1
-    /// IPv4 in IPv6, next header 4 (RFC 2473).
-    case ipip6 = 2
-    /// IPv6 in IPv6, next header 41 (RFC 2473).
-    case ip6ip6 = 3
-    /// IPv6 without an outer header: a health probe whose source is rewritten.
-    case native = 4
-
-    /// The encapsulations: what a tunnel may strip.
-    public static let allCases: [Mode] = [.ipip, .ip6ip, .ipip6, .ip6ip6]
-    /// Raw values are below.
-    public static let count = 5
-
-    public var name: String { String(describing: self) }
-    public var outerIsIPv4: Bool { self == .ipip || self == .ip6ip }
-    public var innerIsIPv4: Bool { self == .ipip || self == .ipip6 }
-    /// `ipip6` and `ip6ip6`, as a set of bits by raw value.
-    static let overIPv6: UInt8 = 0b1100
-    /// Both IP headers and TCP's, without options: what an MSS leaves of the link's MTU.
-    @inline(__always)
-    public var headerBytes: Int {
-        (outerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount)
-            &+ (innerIsIPv4 ? IPv4Header.byteCount : IPv6Header.byteCount) &+ TCPHeader.byteCount
-    }
-}
-
-/// Reverse-path modes (RFC 3704 §2, and the kernel's rp_filter 0/1/2).
-public enum ReversePathMode: UInt8, CaseIterable, Sendable, Hashable, BitwiseCopyable {
-    case off = 0
-    /// Any unicast route to the source.
-    case loose = 1
-    /// As `loose`, but a default route does not count (RFC 3704 §2.5).
-    case looseNoDefault = 2
-    /// Any path to the source's prefix, also the not-best, leaves by the interface (§2.3).
-    case feasible = 3
-    /// The best route, or any nexthop of a multipath one, leaves by the interface (§2.2).
-    case strict = 4
-}
-
-/// How the MSS option of SYN and SYN-ACK segments is bounded. Values in bytes.
-public enum MSSClamp: Sendable, Hashable {
-    case off
-    /// Link MTU - outer header - inner IP header - 20.
-    case auto
-    case fixed(UInt16)
-}
-
-/// What becomes of the outer header's ECN bits.
-public enum ECNMode: UInt8, CaseIterable, Sendable, BitwiseCopyable { case standard, copy, pipe }
-
-/// What becomes of a field that the outer header also has (RFC 2983 for DSCP).
-public enum FieldMode: UInt8, CaseIterable, Sendable, BitwiseCopyable { case pipe, uniform }
-
 /// The parts of a configuration that decide a packet's verdict.
 public struct Policy: Sendable, Equatable {
     public struct Interface: Sendable, Equatable {
@@ -154,37 +95,24 @@ public struct Policy: Sendable, Equatable {
     public var tunnels: [Tunnel]
     /// The first is the default.
     public var devices: [Device]
-    public var mssIPv4: MSSClamp
-    public var mssIPv6: MSSClamp
-    public var ecn: ECNMode
-    public var dscp: FieldMode
-    public var ttl: FieldMode
-    public var dropMartians: Bool
+    public var mssIPv4 = MSSClamp.auto
+    public var mssIPv6 = MSSClamp.auto
+    public var ecn = ECNMode.standard
+    public var dscp = FieldMode.pipe
+    public var ttl = FieldMode.pipe
+    public var dropMartians = true
     /// Inner sources refused beside the tunnels' own addresses and destinations, and what is behind
     /// devices other than uplinks.
-    public var denySources: [Prefix]
+    public var denySources: [Prefix] = []
     /// Inner sources whose reverse path is not checked.
-    public var exemptSources: [Prefix]
-    public var rewrites: [SourceRewrite]
+    public var exemptSources: [Prefix] = []
+    public var rewrites: [SourceRewrite] = []
 
     public init(
-        interfaces: [Interface], tunnels: [Tunnel], devices: [Device] = [Device(name: "shuck0")],
-        mssIPv4: MSSClamp = .auto, mssIPv6: MSSClamp = .auto, ecn: ECNMode = .standard,
-        dscp: FieldMode = .pipe, ttl: FieldMode = .pipe, dropMartians: Bool = true,
-        denySources: [Prefix] = [], exemptSources: [Prefix] = [],
-        rewrites: [SourceRewrite] = []
+        interfaces: [Interface], tunnels: [Tunnel], devices: [Device] = [Device(name: "shuck0")]
     ) {
         self.interfaces = interfaces
         self.tunnels = tunnels
         self.devices = devices
-        self.mssIPv4 = mssIPv4
-        self.mssIPv6 = mssIPv6
-        self.ecn = ecn
-        self.dscp = dscp
-        self.ttl = ttl
-        self.dropMartians = dropMartians
-        self.denySources = denySources
-        self.exemptSources = exemptSources
-        self.rewrites = rewrites
     }
 }

@@ -58,11 +58,10 @@ public final class Reassembler {
     }
 
     private struct Piece {
-        var offset: UInt32
+        var offset: UInt32 = 0
         /// Of the payload alone. In the cells of the first fragment its header stands before it.
-        var length: UInt32
-        var cell: UInt32
-        var next: UInt32
+        var length: UInt32 = 0
+        var cell: UInt32 = 0
     }
 
     private struct Datagram {
@@ -70,12 +69,6 @@ public final class Reassembler {
         /// Nanoseconds at which the first of its fragments came.
         var arrival: UInt64 = 0
         var remote: UInt32 = none
-        var bucketNext: UInt32 = none
-        /// Neighbours in order of arrival, among all and among those of the remote.
-        var older: UInt32 = none
-        var newer: UInt32 = none
-        var olderOfRemote: UInt32 = none
-        var newerOfRemote: UInt32 = none
         var firstPiece: UInt32 = none
         var lastPiece: UInt32 = none
         /// Of a refused datagram the one cell that it is charged for, so that no datagram is free.
@@ -99,12 +92,75 @@ public final class Reassembler {
 
     private struct Remote {
         var source: Address
-        var bucketNext: UInt32
         var cells: UInt32 = 0
-        var oldest: UInt32 = none
-        var newest: UInt32 = none
         /// Index of its network's count of cells.
         var network: UInt32 = 0
+        var datagrams = Ends()
+    }
+
+    private struct Ends {
+        var oldest: UInt32 = none
+        var newest: UInt32 = none
+    }
+
+    /// Neighbours in order of arrival.
+    private struct Order {
+        let older: UnsafeMutablePointer<UInt32>
+        let newer: UnsafeMutablePointer<UInt32>
+
+        func append(_ index: UInt32, to ends: inout Ends) {
+            older[Int(index)] = ends.newest
+            newer[Int(index)] = none
+            if ends.newest != none { newer[Int(ends.newest)] = index } else { ends.oldest = index }
+            ends.newest = index
+        }
+
+        func remove(_ index: UInt32, from ends: inout Ends) {
+            let (before, after) = (older[Int(index)], newer[Int(index)])
+            if before != none { newer[Int(before)] = after } else { ends.oldest = after }
+            if after != none { older[Int(after)] = before } else { ends.newest = before }
+        }
+    }
+
+    /// Which of so many elements are free, and chains of those that are not. All of it is behind pointers:
+    /// a field of the class that changes would cost an exclusivity check each time.
+    private struct Pool {
+        let next: UnsafeMutablePointer<UInt32>
+        private let first: UnsafeMutablePointer<UInt32>
+
+        var free: UInt32 { first.pointee }
+
+        /// - Parameter words: one more than elements.
+        init(_ words: UnsafeMutablePointer<UInt32>, count: Int) {
+            next = words
+            first = words + count
+            for index in 0..<count { next[index] = index + 1 < count ? UInt32(index + 1) : none }
+        }
+
+        func take() -> UInt32 {
+            let index = first.pointee
+            first.pointee = next[Int(index)]
+            return index
+        }
+
+        func give(_ index: UInt32) {
+            next[Int(index)] = first.pointee
+            first.pointee = index
+        }
+
+        func take(into chain: UnsafeMutablePointer<UInt32>) -> UInt32 {
+            let index = take()
+            next[Int(index)] = chain.pointee
+            chain.pointee = index
+            return index
+        }
+
+        func give(_ index: UInt32, from chain: UnsafeMutablePointer<UInt32>) {
+            var link = chain
+            while link.pointee != index { link = next + Int(link.pointee) }
+            link.pointee = next[Int(index)]
+            give(index)
+        }
     }
 
     private static let none = UInt32.max
@@ -112,9 +168,8 @@ public final class Reassembler {
     private static let cellBytes = 256
     /// Of a cell with its share of the bookkeeping.
     static let bytesPerCell =
-        cellBytes + MemoryLayout<UInt32>.stride + MemoryLayout<Piece>.stride
-        + MemoryLayout<Datagram>.stride + MemoryLayout<Remote>.stride
-        + 4 * MemoryLayout<UInt32>.stride
+        cellBytes + MemoryLayout<Piece>.stride + MemoryLayout<Datagram>.stride
+        + MemoryLayout<Remote>.stride + 12 * MemoryLayout<UInt32>.stride
     /// One datagram of 64 KB always fits, its header and a half-filled cell a piece included.
     private static let cellsMin = 65_536 / cellBytes + Limits.fragments + 3
     /// Counters of cells by network. Networks whose hashes collide share one, and so a fair share.
@@ -127,100 +182,96 @@ public final class Reassembler {
     /// Cells that one remote may hold.
     private let quota: UInt32
     private let cells: UnsafeMutableRawPointer
-    private let cellNext: UnsafeMutablePointer<UInt32>
     private let pieces: UnsafeMutablePointer<Piece>
     private let datagrams: UnsafeMutablePointer<Datagram>
     private let remotes: UnsafeMutablePointer<Remote>
+    private let cellPool: Pool
+    private let piecePool: Pool
+    private let datagramPool: Pool
+    private let remotePool: Pool
+    private var freeCells: UInt32
+    /// First of each chain of those whose hashes are alike.
     private let datagramBuckets: UnsafeMutablePointer<UInt32>
     private let remoteBuckets: UnsafeMutablePointer<UInt32>
-    private let networkCells: UnsafeMutablePointer<UInt32>
     private let bucketMask: UInt64
+    private let networkCells: UnsafeMutablePointer<UInt32>
+    /// Among all datagrams, and among those of a remote.
+    private let order: Order
+    private let orderOfRemote: Order
+    private let ends: UnsafeMutablePointer<Ends>
     /// Whole datagrams of the batch in work. Pages that were never needed are never touched.
     private let staging: UnsafeMutableRawPointer
     private var staged = 0
-
-    private var freeCell: UInt32 = 0
-    private var freeCells: UInt32
-    private var freePiece: UInt32 = 0
-    private var freeDatagram: UInt32 = 0
-    private var freeRemote: UInt32 = 0
-    private var oldest = none
-    private var newest = none
     private let hashSeed: UInt64
+    private let memory: [UnsafeMutableRawPointer]
 
     /// - Parameter memory: bytes for fragments and what describes them; raised to what one
     ///   datagram of 64 KB needs.
     /// - Parameter timeout: nanoseconds from a datagram's first fragment on.
     /// - Parameter seed: of the hash, so that nobody outside knows which datagrams share a bucket.
     /// - Parameter batch: frames of a batch, each of which may complete a datagram.
-    public init(memory: Int, timeout: UInt64, seed: UInt64, batch: Int = Limits.batch) {
-        let count = max(memory / Self.bytesPerCell, Self.cellsMin)
+    public init(memory bytes: Int, timeout: UInt64, seed: UInt64, batch: Int = Limits.batch) {
+        let count = max(bytes / Self.bytesPerCell, Self.cellsMin)
         self.timeout = timeout
         quota = UInt32(max(count / 8, Self.cellsMin))
+        freeCells = UInt32(count)
+        hashSeed = seed
         var buckets = 1
         while buckets < count { buckets *= 2 }
         bucketMask = UInt64(buckets - 1)
         cells = .allocate(byteCount: count * Self.cellBytes, alignment: 64)
-        cellNext = .allocate(capacity: count)
-        pieces = .allocate(capacity: count)
-        datagrams = .allocate(capacity: count)
-        remotes = .allocate(capacity: count)
-        datagramBuckets = .allocate(capacity: buckets)
-        remoteBuckets = .allocate(capacity: buckets)
-        networkCells = .allocate(capacity: Self.networkCount)
         staging = .allocate(byteCount: batch * Self.stagedBytes, alignment: 64)
-        datagramBuckets.initialize(repeating: Self.none, count: buckets)
-        remoteBuckets.initialize(repeating: Self.none, count: buckets)
-        networkCells.initialize(repeating: 0, count: Self.networkCount)
-        freeCells = UInt32(count)
-        hashSeed = seed
+        var memory = [cells, staging]
+        func allocate<T>(_ count: Int, _ value: T) -> UnsafeMutablePointer<T> {
+            let block = UnsafeMutablePointer<T>.allocate(capacity: count)
+            block.initialize(repeating: value, count: count)
+            memory.append(UnsafeMutableRawPointer(block))
+            return block
+        }
         let nobody = Address(high: 0, low: 0)
         let noKey = DatagramKey(
             source: nobody, destination: nobody, identification: 0, protocolNumber: 0)
-        for index in 0..<count {
-            let next = index + 1 < count ? UInt32(index + 1) : Self.none
-            cellNext[index] = next
-            (pieces + index).initialize(to: Piece(offset: 0, length: 0, cell: 0, next: next))
-            (datagrams + index).initialize(to: Datagram(key: noKey, bucketNext: next))
-            (remotes + index).initialize(to: Remote(source: nobody, bucketNext: next))
-        }
+        pieces = allocate(count, Piece())
+        datagrams = allocate(count, Datagram(key: noKey))
+        remotes = allocate(count, Remote(source: nobody))
+        cellPool = Pool(allocate(count + 1, 0), count: count)
+        piecePool = Pool(allocate(count + 1, 0), count: count)
+        datagramPool = Pool(allocate(count + 1, 0), count: count)
+        remotePool = Pool(allocate(count + 1, 0), count: count)
+        order = Order(older: allocate(count, 0), newer: allocate(count, 0))
+        orderOfRemote = Order(older: allocate(count, 0), newer: allocate(count, 0))
+        ends = allocate(1, Ends())
+        datagramBuckets = allocate(buckets, Self.none)
+        remoteBuckets = allocate(buckets, Self.none)
+        networkCells = allocate(Self.networkCount, 0)
+        self.memory = memory
     }
 
-    deinit {
-        cells.deallocate()
-        cellNext.deallocate()
-        pieces.deallocate()
-        datagrams.deallocate()
-        remotes.deallocate()
-        datagramBuckets.deallocate()
-        remoteBuckets.deallocate()
-        networkCells.deallocate()
-        staging.deallocate()
-    }
+    deinit { for block in memory { block.deallocate() } }
 
     /// Whether no fragment is held.
-    public var isEmpty: Bool { oldest == Self.none }
+    public var isEmpty: Bool { ends.pointee.oldest == Self.none }
 
     /// Nanoseconds at which the oldest datagram is given up; nil when none is held.
     public var deadline: UInt64? {
-        oldest == Self.none ? nil : datagrams[Int(oldest)].arrival &+ timeout
+        isEmpty ? nil : datagrams[Int(ends.pointee.oldest)].arrival &+ timeout
     }
 
     /// Gives up what has waited too long.
     public func expire(now: UInt64) {
-        while oldest != Self.none {
-            let datagram = datagrams + Int(oldest)
+        while !isEmpty {
+            let datagram = datagrams + Int(ends.pointee.oldest)
             // An arrival after `now` is a capture whose clock went back.
             guard now >= datagram.pointee.arrival,
                 now &- datagram.pointee.arrival >= timeout
             else { return }
             if !datagram.pointee.isRefused { failures.timeout &+= 1 }
-            remove(oldest)
+            remove(ends.pointee.oldest)
         }
     }
 
     /// Ends the life of the datagrams that became whole since the last call.
-    func recycle() { staged = 0 }
+    package func recycle() { staged = 0 }
 }
 
 // MARK: - One fragment
@@ -281,7 +332,7 @@ extension Reassembler {
     private func find(_ key: DatagramKey, _ bucket: Int) -> UInt32 {
         var index = datagramBuckets[bucket]
         while index != Self.none, datagrams[Int(index)].key != key {
-            index = datagrams[Int(index)].bucketNext
+            index = datagramPool.next[Int(index)]
         }
         return index
     }
@@ -308,7 +359,7 @@ extension Reassembler {
         var index = datagram.pointee.firstPiece
         while index != Self.none, Int(pieces[Int(index)].offset) < fragment.offset {
             previous = index
-            index = pieces[Int(index)].next
+            index = piecePool.next[Int(index)]
         }
         if index != Self.none {
             let next = pieces[Int(index)]
@@ -337,19 +388,18 @@ extension Reassembler {
         for _ in 0..<count { first = takeCell(datagram, before: first) }
         fill(first, from: 0, fragment.header)
         fill(first, from: header, fragment.payload)
-        let piece = freePiece
-        freePiece = pieces[Int(piece)].next
-        let next =
-            previous == Self.none
-            ? datagram.pointee.firstPiece : pieces[Int(previous)].next
-        pieces[Int(piece)] = Piece(
-            offset: UInt32(fragment.offset), length: UInt32(fragment.payload.count), cell: first,
-            next: next)
+        let piece = piecePool.take()
+        let next: UInt32
         if previous == Self.none {
+            next = datagram.pointee.firstPiece
             datagram.pointee.firstPiece = piece
         } else {
-            pieces[Int(previous)].next = piece
+            next = piecePool.next[Int(previous)]
+            piecePool.next[Int(previous)] = piece
         }
+        piecePool.next[Int(piece)] = next
+        pieces[Int(piece)] = Piece(
+            offset: UInt32(fragment.offset), length: UInt32(fragment.payload.count), cell: first)
         if next == Self.none { datagram.pointee.lastPiece = piece }
         datagram.pointee.pieces &+= 1
         datagram.pointee.received &+= UInt32(fragment.payload.count)
@@ -368,7 +418,7 @@ extension Reassembler {
         var cell = first
         var offset = start
         while offset >= Self.cellBytes {
-            cell = cellNext[Int(cell)]
+            cell = cellPool.next[Int(cell)]
             offset &-= Self.cellBytes
         }
         var done = 0
@@ -376,7 +426,7 @@ extension Reassembler {
             let count = min(Self.cellBytes &- offset, bytes.count &- done)
             (cells + Int(cell) &* Self.cellBytes + offset).copyMemory(
                 from: bytes.base + done, byteCount: count)
-            cell = cellNext[Int(cell)]
+            cell = cellPool.next[Int(cell)]
             offset = 0
             done &+= count
         }
@@ -406,11 +456,11 @@ extension Reassembler {
                 let count = min(left, Self.cellBytes)
                 (whole + offset).copyMemory(
                     from: cells + Int(cell) &* Self.cellBytes, byteCount: count)
-                cell = cellNext[Int(cell)]
+                cell = cellPool.next[Int(cell)]
                 offset &+= count
                 left &-= count
             }
-            piece = pieces[Int(piece)].next
+            piece = piecePool.next[Int(piece)]
         }
         if isIPv4 {
             Self.finishIPv4(whole, headerLength, length, congestion)
@@ -471,37 +521,22 @@ extension Reassembler {
     private func open(_ key: DatagramKey, _ bucket: Int, _ now: UInt64) -> UInt32? {
         // There are as many of them as cells, and each in use has one. First, for each remote
         // has a datagram: with one of these free, one of those is.
-        guard freeDatagram != Self.none || evictForAnother(than: Self.none) else { return nil }
+        guard datagramPool.free != Self.none || evictForAnother(than: Self.none) else { return nil }
         let remote = remote(key.source)
-        let taken = freeDatagram
-        let datagram = datagrams + Int(taken)
-        freeDatagram = datagram.pointee.bucketNext
-        datagram.pointee = Datagram(key: key, arrival: now, remote: remote)
-        datagram.pointee.bucketNext = datagramBuckets[bucket]
-        datagramBuckets[bucket] = taken
-        datagram.pointee.older = newest
-        if newest != Self.none { datagrams[Int(newest)].newer = taken } else { oldest = taken }
-        newest = taken
-        let owner = remotes + Int(remote)
-        let last = owner.pointee.newest
-        datagram.pointee.olderOfRemote = last
-        if last != Self.none {
-            datagrams[Int(last)].newerOfRemote = taken
-        } else {
-            owner.pointee.oldest = taken
-        }
-        owner.pointee.newest = taken
-        return taken
+        let index = datagramPool.take(into: datagramBuckets + bucket)
+        datagrams[Int(index)] = Datagram(key: key, arrival: now, remote: remote)
+        order.append(index, to: &ends.pointee)
+        orderOfRemote.append(index, to: &remotes[Int(remote)].datagrams)
+        return index
     }
 
     /// The caller has made room. Counts the cell for its remote and its network.
     private func takeCell(
         _ datagram: UnsafeMutablePointer<Datagram>, before next: UInt32
     ) -> UInt32 {
-        let cell = freeCell
-        freeCell = cellNext[Int(cell)]
+        let cell = cellPool.take()
         freeCells &-= 1
-        cellNext[Int(cell)] = next
+        cellPool.next[Int(cell)] = next
         let remote = remotes + Int(datagram.pointee.remote)
         remote.pointee.cells &+= 1
         networkCells[Int(remote.pointee.network)] &+= 1
@@ -512,9 +547,8 @@ extension Reassembler {
         var cell = first
         var count: UInt32 = 0
         while cell != Self.none {
-            let next = cellNext[Int(cell)]
-            cellNext[Int(cell)] = freeCell
-            freeCell = cell
+            let next = cellPool.next[Int(cell)]
+            cellPool.give(cell)
             count &+= 1
             cell = next
         }
@@ -528,8 +562,8 @@ extension Reassembler {
     private func makeRoom(_ count: UInt32, for index: UInt32) -> Bool {
         let remote = remotes + Int(datagrams[Int(index)].remote)
         while remote.pointee.cells &+ count > quota {
-            var victim = remote.pointee.oldest
-            if victim == index { victim = datagrams[Int(index)].newerOfRemote }
+            var victim = remote.pointee.datagrams.oldest
+            if victim == index { victim = orderOfRemote.newer[Int(index)] }
             guard victim != Self.none else { return false }
             giveUp(victim)
         }
@@ -546,7 +580,7 @@ extension Reassembler {
     private func evictForAnother(than index: UInt32) -> Bool {
         var chosen = Self.none
         var most: UInt64 = 0
-        var candidate = oldest
+        var candidate = ends.pointee.oldest
         var left = Self.evictionWindow
         while candidate != Self.none, left > 0 {
             if candidate != index {
@@ -560,7 +594,7 @@ extension Reassembler {
                 }
                 left &-= 1
             }
-            candidate = datagrams[Int(candidate)].newer
+            candidate = order.newer[Int(candidate)]
         }
         guard chosen != Self.none else { return false }
         giveUp(chosen)
@@ -583,10 +617,9 @@ extension Reassembler {
     private func freePieces(_ datagram: UnsafeMutablePointer<Datagram>) {
         var piece = datagram.pointee.firstPiece
         while piece != Self.none {
-            let next = pieces[Int(piece)].next
+            let next = piecePool.next[Int(piece)]
             giveCells(datagram, pieces[Int(piece)].cell)
-            pieces[Int(piece)].next = freePiece
-            freePiece = piece
+            piecePool.give(piece)
             piece = next
         }
         datagram.pointee.firstPiece = Self.none
@@ -595,82 +628,37 @@ extension Reassembler {
 
     private func remove(_ index: UInt32) {
         let datagram = datagrams + Int(index)
+        let remote = remotes + Int(datagram.pointee.remote)
         freePieces(datagram)
         giveCells(datagram, datagram.pointee.refusedCell)
-        let older = datagram.pointee.older
-        let newer = datagram.pointee.newer
-        if older != Self.none { datagrams[Int(older)].newer = newer } else { oldest = newer }
-        if newer != Self.none { datagrams[Int(newer)].older = older } else { newest = older }
-        unlink(index, datagramBuckets + Int(hash(datagram.pointee.key) & bucketMask))
-        leaveRemote(datagram)
-        datagram.pointee.bucketNext = freeDatagram
-        freeDatagram = index
+        order.remove(index, from: &ends.pointee)
+        orderOfRemote.remove(index, from: &remote.pointee.datagrams)
+        datagramPool.give(
+            index, from: datagramBuckets + Int(hash(datagram.pointee.key) & bucketMask))
+        // The last one takes the remote along.
+        if remote.pointee.datagrams.oldest == Self.none {
+            remotePool.give(
+                datagram.pointee.remote, from: remoteBuckets + bucket(of: remote.pointee.source))
+        }
     }
 
-    private func unlink(_ index: UInt32, _ bucket: UnsafeMutablePointer<UInt32>) {
-        let next = datagrams[Int(index)].bucketNext
-        guard bucket.pointee != index else {
-            bucket.pointee = next
-            return
-        }
-        var before = bucket.pointee
-        while datagrams[Int(before)].bucketNext != index {
-            before = datagrams[Int(before)].bucketNext
-        }
-        datagrams[Int(before)].bucketNext = next
+    private func bucket(of source: Address) -> Int {
+        Int(mix(hashSeed ^ source.high ^ mix(source.low)) & bucketMask)
     }
 
     private func remote(_ source: Address) -> UInt32 {
-        let bucket = Int(mix(hashSeed ^ source.high ^ mix(source.low)) & bucketMask)
+        let bucket = bucket(of: source)
         var index = remoteBuckets[bucket]
         while index != Self.none, remotes[Int(index)].source != source {
-            index = remotes[Int(index)].bucketNext
+            index = remotePool.next[Int(index)]
         }
         if index != Self.none { return index }
-        index = freeRemote
-        freeRemote = remotes[Int(index)].bucketNext
+        index = remotePool.take(into: remoteBuckets + bucket)
         // The /64 of an IPv6 source, the /24 of an IPv4 one: who may spoof one address of it mostly
         // may spoof all.
         let network = mix(hashSeed ^ source.high ^ (source.isIPv4 ? source.low >> 8 : 0))
         remotes[Int(index)] = Remote(
-            source: source, bucketNext: remoteBuckets[bucket],
-            network: UInt32(truncatingIfNeeded: network) & UInt32(Self.networkCount - 1))
-        remoteBuckets[bucket] = index
+            source: source, network: UInt32(truncatingIfNeeded: network) & UInt32(Self.networkCount - 1))
         return index
-    }
-
-    /// One datagram fewer of its remote; the last one takes the remote along.
-    private func leaveRemote(_ datagram: UnsafePointer<Datagram>) {
-        let index = datagram.pointee.remote
-        let remote = remotes + Int(index)
-        let older = datagram.pointee.olderOfRemote
-        let newer = datagram.pointee.newerOfRemote
-        if older != Self.none {
-            datagrams[Int(older)].newerOfRemote = newer
-        } else {
-            remote.pointee.oldest = newer
-        }
-        if newer != Self.none {
-            datagrams[Int(newer)].olderOfRemote = older
-        } else {
-            remote.pointee.newest = older
-        }
-        guard remote.pointee.oldest == Self.none else { return }
-        let source = remote.pointee.source
-        let bucket = Int(mix(hashSeed ^ source.high ^ mix(source.low)) & bucketMask)
-        var previous = Self.none
-        var current = remoteBuckets[bucket]
-        while current != index {
-            previous = current
-            current = remotes[Int(current)].bucketNext
-        }
-        let next = remote.pointee.bucketNext
-        if previous == Self.none {
-            remoteBuckets[bucket] = next
-        } else {
-            remotes[Int(previous)].bucketNext = next
-        }
-        remote.pointee.bucketNext = freeRemote
-        freeRemote = index
     }
 }

@@ -9,10 +9,9 @@ enum Rewrite {
     @inline(__always)
     static func apply(
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>, _ packet: Bytes, _ inner: Inner,
+        _ tables: UnsafePointer<ForwardingView>, _ packet: Bytes, _ inner: InnerHeader,
         _ rule: UnsafePointer<DestinationRule>,
-        _ source: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)?,
-        trafficClass: UInt8, ttl: UInt8
+        _ source: SourceRewrite?, trafficClass: UInt8, ttl: UInt8
     ) {
         // What needs most of the head comes first: what is copied later would undo the others.
         // A first fragment too small for the flags may hide a SYN (RFC 1858): counted as one.
@@ -21,31 +20,21 @@ enum Rewrite {
                 ? inner.isFragment
                 : packet.tcp(at: inner.transportOffset).flags & TCPHeader.syn != 0)
         {
-            clamp(&verdict, frame, world, packet, inner, rule)
+            clamp(&verdict, frame, tables, packet, inner, rule)
         }
-        if let source { SourceRewrite.apply(&verdict, frame, packet, inner, source) }
+        source?.apply(&verdict, frame, packet, inner)
         if trafficClass != inner.trafficClass || ttl != inner.ttl {
             mark(&verdict, frame, packet, trafficClass: trafficClass, ttl: ttl, inner)
         }
     }
 
-    /// Copies at least `length` bytes of the inner packet into the head, once.
-    static func openHead(
-        _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ length: Int
-    ) {
-        guard Int(verdict.headLength) < length else { return }
-        assert(length <= Limits.headBytes && length <= packet.count)
-        frame.pointee.head.copyMemory(from: packet.base, byteCount: length)
-        verdict.headLength = UInt16(truncatingIfNeeded: length)
-    }
-
     private static func mark(
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes,
-        trafficClass: UInt8, ttl: UInt8, _ inner: Inner
+        trafficClass: UInt8, ttl: UInt8, _ inner: InnerHeader
     ) {
         let head = frame.pointee.head
         if verdict.mode.innerIsIPv4 {
-            openHead(&verdict, frame, packet, IPv4Header.byteCount)
+            verdict.openHead(frame, packet, IPv4Header.byteCount)
             let (old, writer) = (packet.ipv4, IPv4Writer(head))
             var checksum = Checksum.updated(
                 old.headerChecksum, from: old.versionToService,
@@ -57,7 +46,7 @@ enum Rewrite {
             writer.set(timeToLive: ttl)
             writer.set(headerChecksum: checksum)
         } else {
-            openHead(&verdict, frame, packet, IPv6Header.Offset.source)
+            verdict.openHead(frame, packet, IPv6Header.Offset.source)
             IPv6Writer(head).set(trafficClass: trafficClass)
             IPv6Writer(head).set(hopLimit: ttl)
         }
@@ -66,45 +55,33 @@ enum Rewrite {
     /// RFC 9293 §3.7.1: the MSS option of SYN and SYN-ACK segments, only ever lowered.
     private static func clamp(
         _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>,
-        _ world: UnsafePointer<WorldView>, _ packet: Bytes, _ inner: Inner,
+        _ tables: UnsafePointer<ForwardingView>, _ packet: Bytes, _ inner: InnerHeader,
         _ rule: UnsafePointer<DestinationRule>
     ) {
-        guard let limit = limit(verdict.mode, frame, world, rule) else { return }
-        guard inner.transportLength >= TCPHeader.byteCount else {
-            verdict.unclampedMSS = true
-            return
-        }
+        guard let limit = limit(verdict.mode, frame, tables, rule) else { return }
         let start = inner.transportOffset
-        let headerLength = packet.tcp(at: start).dataOffset
+        let isWhole = inner.transportLength >= TCPHeader.byteCount
+        let headerLength = isWhole ? packet.tcp(at: start).dataOffset : 0
+        let (first, end) = (start &+ TCPHeader.byteCount, start &+ headerLength)
+        // A header whose options do not parse goes on as it is.
         guard headerLength >= TCPHeader.byteCount, headerLength <= inner.transportLength,
-            start &+ headerLength <= Limits.headBytes
+            end <= Limits.headBytes,
+            packet.walkOptions(
+                from: first, to: end,
+                { kind, _, length in kind != TCPHeader.maximumSegmentSize || length == 4 })
         else {
             verdict.unclampedMSS = true
             return
         }
-        // A header whose options do not parse goes on as it is.
-        guard TCPOptions.parse(packet, start &+ TCPHeader.byteCount, start &+ headerLength) else {
-            verdict.unclampedMSS = true
-            return
-        }
-        var offset = start &+ TCPHeader.byteCount
-        let end = start &+ headerLength
-        while offset < end {
-            let kind = packet.u8(offset)
-            if kind == TCPHeader.endOfOptions { break }
-            if kind == TCPHeader.noOperation {
-                offset &+= 1
-                continue
-            }
-            let length = Int(packet.dropFirst(offset).option.length)
+        _ = packet.walkOptions(from: first, to: end) { kind, offset, _ in
             let value = offset &+ HeaderOption.byteCount
             // A receiver takes the last of several MSS options: each is lowered.
-            if kind == TCPHeader.maximumSegmentSize, length == 4, packet.u16(value) > limit {
-                openHead(&verdict, frame, packet, end)
+            if kind == TCPHeader.maximumSegmentSize, packet.u16(value) > limit {
+                verdict.openHead(frame, packet, end)
                 lower(verdict, frame, packet, start, at: value, to: limit)
                 verdict.clampedMSS = true
             }
-            offset &+= length
+            return true
         }
     }
 
@@ -130,39 +107,17 @@ enum Rewrite {
 
     /// The largest MSS, in bytes, of a segment that this destination may announce or be told.
     private static func limit(
-        _ mode: Mode, _ frame: UnsafePointer<Frame>, _ world: UnsafePointer<WorldView>,
+        _ mode: Mode, _ frame: UnsafePointer<Frame>, _ tables: UnsafePointer<ForwardingView>,
         _ rule: UnsafePointer<DestinationRule>
     ) -> UInt16? {
         var limit = rule.pointee.mss
         if limit == DestinationRule.mssInherited {
-            limit = mode.innerIsIPv4 ? world.pointee.policy.mssIPv4 : world.pointee.policy.mssIPv6
+            limit = mode.innerIsIPv4 ? tables.pointee.policy.mssIPv4 : tables.pointee.policy.mssIPv6
         }
         if limit == DestinationRule.mssOff { return nil }
         if limit != DestinationRule.mssAuto { return limit }
-        let mtu = Int(world.pointee.interfaces[Int(frame.pointee.interface)].mtu)
+        let mtu = Int(tables.pointee.interfaces[Int(frame.pointee.interface)].mtu)
         let headers = mode.headerBytes
         return mtu > headers ? UInt16(clamping: mtu &- headers) : nil
-    }
-}
-
-enum TCPOptions {
-    /// Whether every option up to the end of the list has a length that fits.
-    static func parse(_ packet: Bytes, _ start: Int, _ end: Int) -> Bool {
-        var offset = start
-        while offset < end {
-            let kind = packet.u8(offset)
-            if kind == TCPHeader.endOfOptions { return true }
-            if kind == TCPHeader.noOperation {
-                offset &+= 1
-                continue
-            }
-            guard offset &+ HeaderOption.byteCount <= end else { return false }
-            let length = Int(packet.dropFirst(offset).option.length)
-            guard length >= HeaderOption.byteCount, offset &+ length <= end,
-                kind != TCPHeader.maximumSegmentSize || length == 4
-            else { return false }
-            offset &+= length
-        }
-        return true
     }
 }

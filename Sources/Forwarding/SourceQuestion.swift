@@ -3,7 +3,7 @@
 import IP
 import Routing
 
-extension World {
+extension ForwardingTables {
     /// Whether the kernel takes packets to an address for its own, when they come in by the
     /// interface; true where no routes are known.
     /// - Parameter interface: its place in the policy's list.
@@ -21,12 +21,7 @@ extension World {
     public func refusal(of question: ReversePathQuestion, interface: Int) -> DropReason {
         var asked = question
         asked.vrf = interfaces[interface].vrf
-        return withUnsafeTemporaryAllocation(byteCount: 16, alignment: 16) { nothing in
-            let base = nothing.baseAddress!
-            var frame = Frame(
-                network: UnsafeRawPointer(base), head: base, length: 0, wireLength: 0, linkLength: 0,
-                etherType: 0, interface: UInt16(interface), isForUs: true)
-            return SourceCheck.check(asked, isIPv4: question.source.isIPv4, &frame, view)
-        }
+        return SourceCheck.check(
+            asked, isIPv4: question.source.isIPv4, UInt16(interface), view)
     }
 }

@@ -3,37 +3,22 @@
 
 import IP
 
-/// One rule as both ways read it.
-struct SourceRewriteRecord: BitwiseCopyable {
-    var from: Address
-    var to: Address
-    /// Index into the policy's interfaces.
-    var interface: UInt16
-    /// What the sum over an address grows by when `from` becomes `to`, and the other way round.
-    var difference: UInt16
-    var differenceBack: UInt16
+/// The rule for a packet.
+struct SourceRewrite {
+    let rule: UnsafePointer<SourceRewriteRecord>
+    /// Where the packet's checksum stands; 0: it has none.
+    let checksum: Int
 
-    init(_ rewrite: Policy.SourceRewrite) {
-        from = rewrite.from
-        to = rewrite.to
-        interface = UInt16(rewrite.interface)
-        difference = Checksum.difference(from: from, to: to)
-        differenceBack = Checksum.difference(from: to, to: from)
-    }
-}
-
-enum SourceRewrite {
     /// Multicast listener and neighbour discovery: of one link only. A router that forwarded them
     /// elsewhere, or rewrote them, would take the link's routes away.
     @inline(__always)
     static func isOfLink(type: UInt8) -> Bool { 130...137 ~= type || type == 143 }
 
-    /// The rule for a packet with this source that came in by this interface, and where its
-    /// checksum stands (0: it has none to mend); nil when it must not be rewritten.
+    /// For a packet with this source that came in by this interface; nil when it must not be rewritten.
     static func find(
-        _ source: Address, _ packet: Bytes, _ inner: Inner, _ interface: UInt16,
+        _ source: Address, _ packet: Bytes, _ inner: InnerHeader, _ interface: UInt16,
         _ policy: PolicyView
-    ) -> (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)? {
+    ) -> SourceRewrite? {
         var rule = policy.rewrites
         let end = rule + policy.rewriteCount
         while rule < end {
@@ -41,7 +26,7 @@ enum SourceRewrite {
                 guard let checksum = checksumField(packet, inner),
                     checksum &+ 2 <= Limits.headBytes
                 else { return nil }
-                return (rule, checksum)
+                return SourceRewrite(rule: rule, checksum: checksum)
             }
             rule += 1
         }
@@ -51,7 +36,7 @@ enum SourceRewrite {
     /// Where the upper layer's checksum stands; 0 in a later fragment, which has none; nil when
     /// the addresses of such a packet must stay, or it is too short to have a checksum.
     @inline(__always)
-    static func checksumField(_ packet: Bytes, _ inner: Inner) -> Int? {
+    static func checksumField(_ packet: Bytes, _ inner: InnerHeader) -> Int? {
         let offset: Int
         switch inner.protocolNumber {
         case ProtocolNumber.tcp: offset = TCPHeader.Offset.checksum
@@ -71,21 +56,20 @@ enum SourceRewrite {
 
     /// Writes the new source and the checksum that follows from it to the head, over what it may
     /// hold already.
-    static func apply(
-        _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: Inner,
-        _ found: (rule: UnsafePointer<SourceRewriteRecord>, checksum: Int)
+    func apply(
+        _ verdict: inout Verdict, _ frame: UnsafePointer<Frame>, _ packet: Bytes, _ inner: InnerHeader
     ) {
-        Rewrite.openHead(&verdict, frame, packet, max(found.checksum &+ 2, IPv6Header.Offset.destination))
+        verdict.openHead(frame, packet, max(checksum &+ 2, IPv6Header.Offset.destination))
         let head = frame.pointee.head
-        IPv6Writer(head).set(source: found.rule.pointee.to)
-        if found.checksum == 0 { return }
-        mend(
-            head, at: found.checksum, by: found.rule.pointee.difference, inner.protocolNumber,
+        IPv6Writer(head).set(source: rule.pointee.to)
+        if checksum == 0 { return }
+        Self.updateChecksum(
+            head, at: checksum, by: rule.pointee.difference, inner.protocolNumber,
             isUnfinished: verdict.vnet.flags & VirtioHeader.needsChecksum != 0)
     }
 
     /// Writes the checksum that follows when the sum over the pseudo-header grew by `difference`.
-    static func mend(
+    static func updateChecksum(
         _ packet: UnsafeMutableRawPointer, at offset: Int, by difference: UInt16,
         _ protocolNumber: UInt8, isUnfinished: Bool
     ) {
@@ -104,23 +88,23 @@ public enum AnswerRewrite {
     /// - Returns: the rule's index among `Policy.rewrites`; nil when the packet is none of ours,
     ///   and then it was not touched.
     public static func apply(
-        _ packet: UnsafeMutableRawPointer, count: Int, world: UnsafePointer<WorldView>
+        _ packet: UnsafeMutableRawPointer, count: Int, tables: UnsafePointer<ForwardingView>
     ) -> Int? {
         let bytes = Bytes(UnsafeRawPointer(packet), count: count)
         guard count >= IPv6Header.byteCount, bytes.ipv6.version == 6 else { return nil }
         let destination = bytes.ipv6.destination
-        let policy = world.pointee.policy
+        let policy = tables.pointee.policy
         var index = 0
         while index < policy.rewriteCount {
             let rule = policy.rewrites + index
             if rule.pointee.to == destination {
-                let inner = Inner.parseIPv6(bytes)
+                let inner = InnerHeader.parseIPv6(bytes)
                 guard inner.failure == .none, inner.length == count,
                     let checksum = SourceRewrite.checksumField(bytes, inner)
                 else { return nil }
                 IPv6Writer(packet).set(destination: rule.pointee.from)
                 if checksum != 0 {
-                    SourceRewrite.mend(
+                    SourceRewrite.updateChecksum(
                         packet, at: checksum, by: rule.pointee.differenceBack,
                         inner.protocolNumber, isUnfinished: false)
                 }

@@ -64,9 +64,7 @@ public enum TapFilter {
             length -= 1
             prefixes = Set(prefixes.map { Prefix(ipv6: $0.address, length: length) })
         }
-        return prefixes.sorted {
-            ($0.address.high, $0.address.low) < ($1.address.high, $1.address.low)
-        }
+        return prefixes.sorted()
     }
 }
 

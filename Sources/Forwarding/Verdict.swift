@@ -1,5 +1,7 @@
 // What becomes of a frame. Every refusal has a name, which is a counter and a row in docs/counters.md.
 
+import IP
+
 /// Why a frame was refused. The order is the order of precedence: a frame that is wrong in two
 /// ways has the reason that stands first. Spelled as `skb_drop_reason` where the kernel has one.
 public enum DropReason: UInt8, CaseIterable, Sendable, Comparable {
@@ -30,39 +32,26 @@ public enum DropReason: UInt8, CaseIterable, Sendable, Comparable {
     case gsoInvalid
 
     /// The spelling in verdicts, metrics and documents.
-    public var name: String {
-        switch self {
-        case .none: "none"
-        case .packetTooSmall: "pkt_too_small"
-        case .invalidHeader: "ip_inhdr"
-        case .invalidChecksum: "ip_csum"
-        case .badExtensionHeader: "ipv6_bad_exthdr"
-        case .sourceRoute: "ip_source_route"
-        case .fragmentOverlap: "frag_overlap"
-        case .duplicateFragment: "dup_frag"
-        case .fragmentMemoryLimit: "frag_mem_limit"
-        case .fragmentsDisabled: "frag_disabled"
-        case .remoteNotAllowed: "remote_not_allowed"
-        case .modeNotAllowed: "mode_not_allowed"
-        case .tunnelECN: "ip_tunnel_ecn"
-        case .nestedTunnel: "tunnel_nested"
-        case .ttlExpired: "ip_ttl"
-        case .invalidSource: "ip_invalid_source"
-        case .localSource: "ip_local_source"
-        case .reversePath: "ip_rpfilter"
-        case .invalidDestination: "ip_invalid_dest"
-        case .destinationNotAllowed: "destination_not_allowed"
-        case .packetTooBig: "pkt_too_big"
-        case .rateLimit: "rate_limit"
-        case .deviceFull: "device_full"
-        case .deviceError: "device_error"
-        case .gsoInvalid: "gso_invalid"
-        }
-    }
+    public var name: String { Self.names[Int(rawValue)] }
+
+    /// In the order of the cases.
+    private static let names = [
+        "none", "pkt_too_small", "ip_inhdr", "ip_csum", "ipv6_bad_exthdr", "ip_source_route",
+        "frag_overlap", "dup_frag", "frag_mem_limit", "frag_disabled", "remote_not_allowed",
+        "mode_not_allowed", "ip_tunnel_ecn", "tunnel_nested", "ip_ttl", "ip_invalid_source",
+        "ip_local_source", "ip_rpfilter", "ip_invalid_dest", "destination_not_allowed", "pkt_too_big",
+        "rate_limit", "device_full", "device_error", "gso_invalid",
+    ]
 
     @inlinable @inline(__always)
     public static func < (left: DropReason, right: DropReason) -> Bool {
         left.rawValue < right.rawValue
+    }
+
+    /// Of two reasons that which stands first; `none` is none.
+    @inline(__always)
+    func first(_ other: DropReason) -> DropReason {
+        self == .none || (other != .none && other < self) ? other : self
     }
 }
 
@@ -77,58 +66,31 @@ public struct Verdict {
 
     public var kind: Kind
     /// `.none` unless `drop` or `reply`.
-    public var reason: DropReason
-    public var mode: Mode
+    public var reason = DropReason.none
+    public var mode = Mode.ipip
     /// inner ECN << 2 | outer ECN, once both were read; `noCell` before.
-    public var ecnCell: UInt8
+    public var ecnCell = noCell
     /// An MSS option was lowered.
-    public var clampedMSS: Bool
+    public var clampedMSS = false
     /// A SYN whose TCP options could not be read, or what may be one in a tiny first fragment,
     /// so that its MSS stayed as it was.
-    public var unclampedMSS: Bool
+    public var unclampedMSS = false
     /// Index into the policy's tunnels, or `noIndex`.
-    public var tunnel: UInt16
+    public var tunnel = noIndex
     /// Index into the policy's devices.
-    public var device: UInt16
+    public var device: UInt16 = 0
     /// Ordinal among the destinations of all tunnels in order, or `noIndex`.
-    public var destination: UInt16
+    public var destination = noIndex
     /// Bytes at the start of the inner packet that stand, rewritten, in `Frame.head`.
-    public var headLength: UInt16
+    public var headLength: UInt16 = 0
     /// The inner packet, from `Frame.network` on, in bytes.
-    public var offset: UInt32
-    public var length: UInt32
+    public var offset: UInt32 = 0
+    public var length: UInt32 = 0
     /// To be written before the inner packet; counts from its first byte.
-    public var vnet: VirtioHeader
-    /// What the joiner finds the packets of a flow by; see `Flow`. 0: not looked at yet.
-    @usableFromInline var flow: UInt32
+    public var vnet = VirtioHeader()
+    /// What the coalescer finds the packets of a flow by; see `Flow`. 0: not looked at yet.
+    var flow: UInt32 = 0
 
-    @inlinable @inline(__always)
-    init(
-        kind: Kind, reason: DropReason = .none, mode: Mode = .ipip,
-        tunnel: UInt16 = Verdict.noIndex
-    ) {
-        self.kind = kind
-        self.reason = reason
-        self.mode = mode
-        self.tunnel = tunnel
-        ecnCell = Verdict.noCell
-        clampedMSS = false
-        unclampedMSS = false
-        device = 0
-        destination = Verdict.noIndex
-        headLength = 0
-        offset = 0
-        length = 0
-        vnet = VirtioHeader()
-        flow = 0
-    }
-
-    /// Whether both packets may be of one flow, once a joiner has looked at them.
-    public func mayShareFlow(with other: UnsafePointer<Verdict>) -> Bool {
-        flow == other.pointee.flow || flow == Flow.any
-    }
-
-    @inlinable @inline(__always)
     static var pass: Verdict { Verdict(kind: .pass) }
 }
 
@@ -156,6 +118,16 @@ extension Verdict {
                 && MemoryLayout<Verdict>.offset(of: \.length) == 20
                 && MemoryLayout<Verdict>.offset(of: \.vnet) == 24
                 && MemoryLayout<Verdict>.offset(of: \.flow) == 36)
+    }
+}
+
+extension Verdict {
+    /// Copies at least `length` bytes of the inner packet into the frame's head, once.
+    mutating func openHead(_ frame: UnsafePointer<Frame>, _ packet: Bytes, _ length: Int) {
+        guard Int(headLength) < length else { return }
+        assert(length <= Limits.headBytes && length <= packet.count)
+        frame.pointee.head.copyMemory(from: packet.base, byteCount: length)
+        headLength = UInt16(truncatingIfNeeded: length)
     }
 }
 

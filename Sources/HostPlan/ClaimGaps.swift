@@ -3,7 +3,7 @@
 import Forwarding
 import IP
 
-extension World {
+extension ForwardingTables {
     /// Frames to these addresses do not end in this host's IP stack, so the kernel forwards them, too, and
     /// those that come back are injected once more.
     /// - Parameter interfaces: those whose frames raw sockets claim: indices into the policy's.

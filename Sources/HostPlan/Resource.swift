@@ -1,5 +1,6 @@
 // What a configuration needs of a host, one value for each thing that is opened, set or claimed.
 
+import Forwarding
 import IP
 import Routing
 import Settings

@@ -46,11 +46,12 @@ public struct Address: Hashable, Sendable, BitwiseCopyable {
     public var ipv4: UInt32 { UInt32(truncatingIfNeeded: low) }
 
     /// Network byte order: 4 bytes for IPv4, 16 for IPv6.
-    public var bytes: [UInt8] {
-        if isIPv4 { return (0..<4).map { UInt8(truncatingIfNeeded: ipv4 >> (24 - 8 * $0)) } }
-        return (0..<16).map { index in
-            let word = index < 8 ? high : low
-            return UInt8(truncatingIfNeeded: word >> (56 - 8 * UInt64(index % 8)))
+    public var bytes: [UInt8] { Array(bytesIPv6.suffix(isIPv4 ? 4 : 16)) }
+
+    /// All sixteen, also of IPv4.
+    var bytesIPv6: [UInt8] {
+        (0..<16).map { index in
+            UInt8(truncatingIfNeeded: (index < 8 ? high : low) >> (56 - 8 * UInt64(index % 8)))
         }
     }
 }

@@ -25,3 +25,29 @@ extension Bytes {
     /// What begins with an option.
     @inlinable @inline(__always) public var option: HeaderOption { HeaderOption(self) }
 }
+
+extension Bytes {
+    /// Walks the options of IPv4 or TCP, which end with type 0 or at `end`; type 1 has no length.
+    /// - Parameter body: given an option's type, where it begins and its bytes in all.
+    /// - Returns: false where a length does not fit, or `body` says so.
+    @inlinable @inline(__always)
+    public func walkOptions(
+        from start: Int, to end: Int, _ body: (_ type: UInt8, _ offset: Int, _ length: Int) -> Bool
+    ) -> Bool {
+        var offset = start
+        while offset < end {
+            let type = u8(offset)
+            if type == 0 { return true }
+            if type == 1 {
+                offset &+= 1
+                continue
+            }
+            guard offset &+ HeaderOption.byteCount <= end else { return false }
+            let length = Int(dropFirst(offset).option.length)
+            guard length >= HeaderOption.byteCount, offset &+ length <= end, body(type, offset, length)
+            else { return false }
+            offset &+= length
+        }
+        return true
+    }
+}

@@ -73,35 +73,29 @@ extension Bytes {
 
 /// Writes the fields of a header; whoever changes one sees to the checksum.
 @frozen public struct IPv4Writer {
+    public typealias Offset = IPv4Header.Offset
+
     @usableFromInline let base: UnsafeMutableRawPointer
 
     @inlinable @inline(__always)
     public init(_ base: UnsafeMutableRawPointer) { self.base = base }
 
     @inlinable @inline(__always)
-    public func set(typeOfService: UInt8) {
-        base.storeBytes(of: typeOfService, toByteOffset: IPv4Header.Offset.typeOfService, as: UInt8.self)
-    }
+    public func set(typeOfService: UInt8) { base.storeBigEndian(typeOfService, at: Offset.typeOfService) }
     @inlinable @inline(__always)
-    public func set(totalLength: UInt16) {
-        base.storeBigEndian(totalLength, at: IPv4Header.Offset.totalLength)
-    }
+    public func set(totalLength: UInt16) { base.storeBigEndian(totalLength, at: Offset.totalLength) }
     @inlinable @inline(__always)
-    public func set(fragment: UInt16) { base.storeBigEndian(fragment, at: IPv4Header.Offset.fragment) }
+    public func set(fragment: UInt16) { base.storeBigEndian(fragment, at: Offset.fragment) }
     @inlinable @inline(__always)
-    public func set(timeToLive: UInt8) {
-        base.storeBytes(of: timeToLive, toByteOffset: IPv4Header.Offset.timeToLive, as: UInt8.self)
-    }
+    public func set(timeToLive: UInt8) { base.storeBigEndian(timeToLive, at: Offset.timeToLive) }
     @inlinable @inline(__always)
-    public func set(headerChecksum: UInt16) {
-        base.storeBigEndian(headerChecksum, at: IPv4Header.Offset.headerChecksum)
-    }
+    public func set(headerChecksum: UInt16) { base.storeBigEndian(headerChecksum, at: Offset.headerChecksum) }
 
     /// A checksum that fits the rest of a header of so many bytes.
     public func setHeaderChecksum(headerLength: Int) {
         set(headerChecksum: 0)
         let sum = Bytes(base, count: headerLength).headerSum(length: headerLength)
-        base.storeBytes(of: ~sum, toByteOffset: IPv4Header.Offset.headerChecksum, as: UInt16.self)
+        base.storeBytes(of: ~sum, toByteOffset: Offset.headerChecksum, as: UInt16.self)
     }
 
     /// A header without options of a packet that is no fragment.
@@ -112,12 +106,12 @@ extension Bytes {
     ) {
         base.storeBigEndian(0x4500 | UInt16(typeOfService), at: 0)
         set(totalLength: UInt16(truncatingIfNeeded: totalLength))
-        base.storeBigEndian(identification, at: IPv4Header.Offset.identification)
+        base.storeBigEndian(identification, at: Offset.identification)
         set(fragment: fragment)
         base.storeBigEndian(
-            UInt16(timeToLive) << 8 | UInt16(protocolNumber), at: IPv4Header.Offset.timeToLive)
-        base.storeBigEndian(source, at: IPv4Header.Offset.source)
-        base.storeBigEndian(destination, at: IPv4Header.Offset.destination)
+            UInt16(timeToLive) << 8 | UInt16(protocolNumber), at: Offset.timeToLive)
+        base.storeBigEndian(source, at: Offset.source)
+        base.storeBigEndian(destination, at: Offset.destination)
         setHeaderChecksum(headerLength: IPv4Header.byteCount)
     }
 }

@@ -54,6 +54,8 @@ extension Bytes {
 
 /// Writes the fields of a header.
 @frozen public struct IPv6Writer {
+    public typealias Offset = IPv6Header.Offset
+
     @usableFromInline let base: UnsafeMutableRawPointer
 
     @inlinable @inline(__always)
@@ -64,15 +66,11 @@ extension Bytes {
         base.storeBigEndian(old & 0xf00f | UInt16(trafficClass) << 4, at: 0)
     }
     @inlinable @inline(__always)
-    public func set(payloadLength: UInt16) {
-        base.storeBigEndian(payloadLength, at: IPv6Header.Offset.payloadLength)
-    }
+    public func set(payloadLength: UInt16) { base.storeBigEndian(payloadLength, at: Offset.payloadLength) }
     @inlinable @inline(__always)
-    public func set(hopLimit: UInt8) {
-        base.storeBytes(of: hopLimit, toByteOffset: IPv6Header.Offset.hopLimit, as: UInt8.self)
-    }
-    public func set(source: Address) { set(source, at: IPv6Header.Offset.source) }
-    public func set(destination: Address) { set(destination, at: IPv6Header.Offset.destination) }
+    public func set(hopLimit: UInt8) { base.storeBigEndian(hopLimit, at: Offset.hopLimit) }
+    public func set(source: Address) { set(source, at: Offset.source) }
+    public func set(destination: Address) { set(destination, at: Offset.destination) }
 
     private func set(_ address: Address, at offset: Int) {
         base.storeBigEndian(address.high, at: offset)
@@ -86,7 +84,7 @@ extension Bytes {
         base.storeBigEndian(6 << 28 | UInt32(trafficClass) << 20 | flowLabel, at: 0)
         set(payloadLength: UInt16(truncatingIfNeeded: payloadLength))
         base.storeBigEndian(
-            UInt16(nextHeader) << 8 | UInt16(hopLimit), at: IPv6Header.Offset.nextHeader)
+            UInt16(nextHeader) << 8 | UInt16(hopLimit), at: Offset.nextHeader)
         set(source: source)
         set(destination: destination)
     }

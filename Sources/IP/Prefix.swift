@@ -9,19 +9,19 @@ public struct Prefix: Hashable, Sendable {
 
     /// Masks the host bits away. nil when `length` does not fit the family.
     public init?(_ address: Address, length: Int) {
-        let isIPv4 = address.isIPv4
-        guard (0...(isIPv4 ? 32 : 128)).contains(length) else { return nil }
-        self.isIPv4 = isIPv4
-        self.length = length
-        let mask = Self.mask(bits: length + (isIPv4 ? 96 : 0))
-        self.address = Address(high: address.high & mask.high, low: address.low & mask.low)
+        guard (0...(address.isIPv4 ? 32 : 128)).contains(length) else { return nil }
+        self.init(address, length: length, isIPv4: address.isIPv4)
     }
 
     /// A prefix of IPv6 also where its address is a mapped one. `length` is 0…128.
     public init(ipv6 address: Address, length: Int) {
-        isIPv4 = false
+        self.init(address, length: length, isIPv4: false)
+    }
+
+    private init(_ address: Address, length: Int, isIPv4: Bool) {
         self.length = length
-        let mask = Self.mask(bits: length)
+        self.isIPv4 = isIPv4
+        let mask = Self.mask(bits: length + (isIPv4 ? 96 : 0))
         self.address = Address(high: address.high & mask.high, low: address.low & mask.low)
     }
 
@@ -45,16 +45,31 @@ public struct Prefix: Hashable, Sendable {
 
     public var isHost: Bool { length == (isIPv4 ? 32 : 128) }
 
-    public func contains(_ other: Address) -> Bool {
-        guard other.isIPv4 == isIPv4 else { return false }
-        let mask = Self.mask(bits: length + (isIPv4 ? 96 : 0))
-        return other.high & mask.high == address.high && other.low & mask.low == address.low
-    }
+    /// Ones where the prefix's bits are.
+    public var mask: Address { Self.mask(bits: length + (isIPv4 ? 96 : 0)) }
+
+    /// Of the address, network byte order: 4 for IPv4, 16 for IPv6.
+    public var bytes: [UInt8] { isIPv4 ? address.bytes : address.bytesIPv6 }
+
+    public func contains(_ other: Address) -> Bool { other.isIPv4 == isIPv4 && matches(other) }
 
     /// Whether every address of `other` is also in this prefix.
     public func covers(_ other: Prefix) -> Bool {
-        other.isIPv4 == isIPv4 && length <= other.length && contains(other.address)
+        other.isIPv4 == isIPv4 && length <= other.length && matches(other.address)
+    }
+
+    private func matches(_ other: Address) -> Bool {
+        other.high & mask.high == address.high && other.low & mask.low == address.low
     }
 
     public func overlaps(_ other: Prefix) -> Bool { covers(other) || other.covers(self) }
+}
+
+extension Prefix: Comparable {
+    /// By family, address and length: a prefix stands right before those within it.
+    public static func < (left: Prefix, right: Prefix) -> Bool {
+        if left.isIPv4 != right.isIPv4 { return left.isIPv4 }
+        return (left.address.high, left.address.low, left.length)
+            < (right.address.high, right.address.low, right.length)
+    }
 }

@@ -37,9 +37,7 @@
     @inlinable public static var urg: UInt8 { 0x20 }
     @inlinable public static var cwr: UInt8 { 0x80 }
 
-    // Kinds of options.
-    @inlinable public static var endOfOptions: UInt8 { 0 }
-    @inlinable public static var noOperation: UInt8 { 1 }
+    /// Kind of option.
     @inlinable public static var maximumSegmentSize: UInt8 { 2 }
 
     @usableFromInline let bytes: Bytes

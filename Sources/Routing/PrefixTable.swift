@@ -5,36 +5,24 @@ import IP
 
 /// Maps addresses to 31-bit values. The memory lives as long as the instance.
 public final class PrefixTable: @unchecked Sendable {
-    // @unchecked: `nodes` is written only in `init`.
+    // @unchecked: the memory is written only in `init`.
 
     /// Marks an entry as a child rather than a value; the other bits are then the index of the
     /// child's first entry, a multiple of 256.
     @usableFromInline static let child: UInt32 = 1 << 31
 
     public let view: View
-    private let nodes: UnsafeMutablePointer<UInt32>
-
-    /// Bytes held by the trie.
-    public let byteCount: Int
-
-    /// Paints the prefixes in the given order: a later one overwrites every address that it
-    /// covers. Sorted by length this is longest-prefix match; tables painted one after the
-    /// other give the later table's *any* match precedence, as routing rules do.
-    public init(painting entries: some Sequence<(Prefix, UInt32)>) {
-        var builder = Builder()
-        for (prefix, value) in entries { builder.paint(prefix, value) }
-        byteCount = builder.nodes.count * MemoryLayout<UInt32>.stride
-        nodes = .allocate(capacity: builder.nodes.count)
-        nodes.initialize(from: builder.nodes, count: builder.nodes.count)
-        view = View(nodes: UnsafePointer(nodes))
-    }
+    private let memory = StableMemory()
 
     /// Longest-prefix match over entries in any order.
-    public convenience init(longestMatch entries: [(Prefix, UInt32)]) {
-        self.init(painting: entries.sorted { $0.0.length < $1.0.length })
+    public init(longestMatch entries: [(Prefix, UInt32)]) {
+        var builder = Builder()
+        // A longer prefix overwrites what it covers.
+        for (prefix, value) in entries.sorted(by: { $0.0.length < $1.0.length }) {
+            builder.paint(prefix, value)
+        }
+        view = View(nodes: memory.copy(builder.nodes))
     }
-
-    deinit { nodes.deallocate() }
 
     /// What a reader holds: one pointer. Valid while the table lives.
     public struct View: @unchecked Sendable, BitwiseCopyable {
@@ -53,11 +41,6 @@ public final class PrefixTable: @unchecked Sendable {
             entry = step(entry, UInt64(address >> 8))
             if entry & PrefixTable.child == 0 { return entry }
             return step(entry, UInt64(address))
-        }
-
-        @inlinable @inline(__always)
-        public func lookup(_ address: Address) -> UInt32 {
-            address.isIPv4 ? lookup(ipv4: address.ipv4) : lookup(ipv6: address)
         }
 
         @inlinable
@@ -86,62 +69,42 @@ public final class PrefixTable: @unchecked Sendable {
 
     private struct Builder {
         var nodes = [UInt32](repeating: 0, count: 512)
-        private var free: [Int] = []
 
+        /// No longer prefix has been painted before.
         mutating func paint(_ prefix: Prefix, _ value: UInt32) {
             precondition(value & PrefixTable.child == 0, "values have 31 bits")
             let address = prefix.address
-            var node = prefix.isIPv4 ? 0 : 1
-            var depth = 0
+            // IPv4 is in the last 32 of 128 bits.
+            var depth = prefix.isIPv4 ? 96 : 0
+            var left = prefix.length
+            var node = prefix.isIPv4 ? 0 : 256
             while true {
-                let byte =
-                    prefix.isIPv4
-                    ? Int(address.ipv4 >> UInt32(24 - depth) & 255)
-                    : Int(
-                        (depth < 64
-                            ? address.high >> UInt64(56 - depth)
-                            : address.low >> UInt64(120 - depth)) & 255)
-                let remaining = prefix.length - depth
-                if remaining <= 8 {
-                    for index in byte..<(byte + 1 << (8 - remaining)) {
-                        release(nodes[node * 256 + index])
-                        nodes[node * 256 + index] = value
-                    }
+                let word = depth < 64 ? address.high : address.low
+                let first = node + Int(word >> UInt64(56 - depth % 64) & 255)
+                if left <= 8 {
+                    for index in first..<first + 1 << (8 - left) { nodes[index] = value }
                     return
                 }
-                node = child(of: node, at: byte)
+                node = child(at: first)
                 depth += 8
+                left -= 8
             }
         }
 
-        private mutating func child(of node: Int, at byte: Int) -> Int {
-            let entry = nodes[node * 256 + byte]
-            if entry & PrefixTable.child != 0 { return Int(entry & ~PrefixTable.child) / 256 }
-            let new: Int
-            if let reused = free.popLast() {
-                new = reused
-                for index in 0..<256 { nodes[new * 256 + index] = entry }
-            } else {
-                new = nodes.count / 256
-                nodes.append(contentsOf: repeatElement(entry, count: 256))
-            }
-            nodes[node * 256 + byte] = UInt32(new * 256) | PrefixTable.child
-            return new
-        }
-
-        private mutating func release(_ entry: UInt32) {
-            guard entry & PrefixTable.child != 0 else { return }
-            let node = Int(entry & ~PrefixTable.child) / 256
-            for index in 0..<256 { release(nodes[node * 256 + index]) }
-            free.append(node)
+        private mutating func child(at index: Int) -> Int {
+            let entry = nodes[index]
+            if entry & PrefixTable.child != 0 { return Int(entry & ~PrefixTable.child) }
+            nodes[index] = UInt32(nodes.count) | PrefixTable.child
+            nodes.append(contentsOf: repeatElement(entry, count: 256))
+            return nodes.count - 256
         }
     }
 }
 
-/// For each distinct prefix: the items of all prefixes that cover it, ascending. What a table
+/// For each distinct prefix: the items of all prefixes that cover it, ascending, each once. What a table
 /// of ordered rules ("first match counts") is built from. O(n log n) plus the output.
 public func coveringItems(_ rules: [(prefix: Prefix, item: Int)]) -> [(Prefix, [Int])] {
-    let order = rules.sorted { Prefix.isBefore($0.prefix, $1.prefix) }
+    let order = rules.sorted { $0.prefix < $1.prefix }
     var result: [(Prefix, [Int])] = []
     // Indices into `result` of the prefixes that enclose the current one, outermost first.
     var enclosing: [Int] = []
@@ -155,13 +118,13 @@ public func coveringItems(_ rules: [(prefix: Prefix, item: Int)]) -> [(Prefix, [
         result.append((rule.prefix, inherited + [rule.item]))
         enclosing.append(result.count - 1)
     }
-    return result.map { ($0.0, $0.1.sorted()) }
+    return result.map { ($0.0, Set($0.1).sorted()) }
 }
 
 /// How many items `coveringItems` of these prefixes would hold in all: each distinct prefix has its own
 /// and those of every prefix around it. O(n log n).
 public func coveringCount(_ prefixes: [Prefix]) -> Int {
-    let order = prefixes.sorted(by: Prefix.isBefore)
+    let order = prefixes.sorted()
     var total = 0
     // The prefixes that enclose the current one, outermost first, and the items down to each.
     var enclosing: [(prefix: Prefix, count: Int)] = []
@@ -177,14 +140,4 @@ public func coveringCount(_ prefixes: [Prefix]) -> Int {
         }
     }
     return total
-}
-
-extension Prefix {
-    /// By family, address and length: a prefix stands right before those within it.
-    fileprivate static func isBefore(_ left: Prefix, _ right: Prefix) -> Bool {
-        if left.isIPv4 != right.isIPv4 { return left.isIPv4 }
-        if left.address.high != right.address.high { return left.address.high < right.address.high }
-        if left.address.low != right.address.low { return left.address.low < right.address.low }
-        return left.length < right.length
-    }
 }

@@ -24,10 +24,8 @@ public struct RouteExplanation: Equatable, Sendable {
 
 extension RouteMirror {
     public func explain(_ question: ReversePathQuestion, isIPv4: Bool) -> RouteExplanation {
-        let rules = rules.enumerated().filter { $0.element.isIPv4 == isIPv4 }.sorted {
-            ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset)
-        }.map(\.element)
-        let dissects = rules.contains { $0.inputInterface != "lo" && $0.seesTransport }
+        let rules = rules.walked(isIPv4: isIPv4)
+        let dissects = rules.dissects
         var index = 0
         while index < rules.count {
             let rule = rules[index]
@@ -41,14 +39,9 @@ extension RouteMirror {
                 {
                     index = target
                 }
-            case .refuse(let kind):
-                var explanation = RouteExplanation()
-                explanation.rule = rule
-                explanation.kind = kind
-                return explanation
+            case .refuse(let kind): return RouteExplanation(rule: rule, kind: kind)
             case .lookup(let number):
-                let table = rule.isL3mdev ? question.vrf : number
-                let id = TableID(isIPv4: isIPv4, table: table == 0 ? RouteEntry.tableMain : table)
+                let id = TableID(isIPv4: isIPv4, asked: rule.isL3mdev ? question.vrf : number)
                 guard let found = match(question, id), let best = found.routes.first,
                     best.kind != .throw, !isSuppressed(best, rule)
                 else { continue }
@@ -86,10 +79,6 @@ extension RouteMirror {
 }
 
 extension RuleEntry {
-    fileprivate var seesTransport: Bool {
-        protocolNumber != 0 || sourcePorts != nil || destinationPorts != nil
-    }
-
     /// All selectors; see `RuleCompiler` for what they mean to this question.
     fileprivate func holds(_ question: ReversePathQuestion, dissects: Bool) -> Bool {
         let seen = !isIPv4 || dissects

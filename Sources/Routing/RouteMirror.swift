@@ -3,33 +3,15 @@
 
 import IP
 
-/// A lookup that several rules in a row come to: its tables, one before the other.
-struct RouteLayer {
-    var tables: [TableID]
-    /// Serves packets of this TOS, and those of none where 0.
-    var tos: UInt8
-    let trie: RouteTrie
-}
-
-/// One family's rules, compiled.
-struct RuleProgram {
-    var steps: [RuleStep] = []
-    var layers: [RouteLayer] = []
-    /// Numbers of layers, eight for each step that looks up: by the packet's TOS.
-    var places: [Int] = []
-    var isOneLookup = false
-    /// See `RouteTable.Program`.
-    var needsAddressesOnly = true
-}
-
 /// Not thread-safe: one thread owns it. The generations it makes are for any thread.
 public final class RouteMirror {
     public private(set) var rules: [RuleEntry] = []
     public private(set) var countIPv4 = 0
     public private(set) var countIPv6 = 0
-    private(set) var four = RuleProgram()
-    private(set) var six = RuleProgram()
-    private(set) var answers = RouteAnswers()
+    fileprivate private(set) var four = RuleProgram()
+    fileprivate private(set) var six = RuleProgram()
+    private var layers: [RouteLayer] { four.layers + six.layers }
+    fileprivate private(set) var answers = RouteAnswers()
     /// What the tries' readers may have of them.
     private var published = RouteAnswers()
     private(set) var stores: [TableID: RouteStore] = [:]
@@ -227,54 +209,41 @@ public final class RouteMirror {
     }
 
     /// To be called when all readers have the last generation: what the tries left may be used anew.
-    public func reclaim() {
-        for layer in four.layers + six.layers { layer.trie.reclaim() }
-    }
+    public func reclaim() { for layer in layers { layer.trie.reclaim() } }
 
     /// Bytes of the tries that readers walk.
-    public var trieBytes: Int {
-        (four.layers + six.layers).reduce(0) { $0 + $1.trie.byteCount }
-    }
+    public var trieBytes: Int { layers.reduce(0) { $0 + $1.trie.byteCount } }
 
     private func compile() {
         isStale = false
         four = RuleCompiler(isIPv4: true, rules: rules, vrfs: vrfs).program(stores)
         six = RuleCompiler(isIPv4: false, rules: rules, vrfs: vrfs).program(stores)
-        for index in four.layers.indices { fill(\.four, index) }
-        for index in six.layers.indices { fill(\.six, index) }
+        for layer in layers { fill(layer) }
         published = answers
     }
 
-    private typealias Family = ReferenceWritableKeyPath<RouteMirror, RuleProgram>
-
-    private func fill(_ family: Family, _ index: Int) {
-        let tables = self[keyPath: family].layers[index].tables
-        let tos = self[keyPath: family].layers[index].tos
-        let trie = self[keyPath: family].layers[index].trie
-        for (place, id) in tables.enumerated() {
+    private func fill(_ layer: RouteLayer) {
+        for (place, id) in layer.tables.enumerated() {
             guard let store = stores[id] else { continue }
-            let before = tables[..<place].compactMap { stores[$0] }
+            let before = layer.tables[..<place].compactMap { stores[$0] }
             store.visit { prefix, set in
-                guard answer(set, prefix.length, tos) != Self.absent,
-                    !before.contains(where: { holds($0, prefix, tos) })
+                guard answer(set, prefix.length, layer.tos) != Self.absent,
+                    !before.contains(where: { holds($0, prefix, layer.tos) })
                 else { return }
-                trie.set(prefix, effective(prefix.address, prefix.length, tables, tos))
+                layer.trie.set(prefix, effective(prefix.address, prefix.length, layer))
             }
         }
-        trie.compact()
+        layer.trie.compact()
     }
 
     /// A prefix of one table changed: of every trie with that table, what follows from it.
     private func refresh(_ prefix: Prefix, _ id: TableID) {
-        let family: Family = id.isIPv4 ? \.four : \.six
-        for index in self[keyPath: family].layers.indices {
-            let tables = self[keyPath: family].layers[index].tables
-            guard tables.contains(id) else { continue }
-            store(prefix, family, index)
+        for layer in (id.isIPv4 ? four : six).layers where layer.tables.contains(id) {
+            store(prefix, layer)
             guard !prefix.isHost else { continue }
             // What other tables have within it may have looked through to it.
-            for other in tables where other != id {
-                for inner in prefixes(of: other, within: prefix) { store(inner, family, index) }
+            for other in layer.tables where other != id {
+                for inner in prefixes(of: other, within: prefix) { store(inner, layer) }
             }
         }
     }
@@ -289,22 +258,20 @@ public final class RouteMirror {
         return within
     }
 
-    private func store(_ prefix: Prefix, _ family: Family, _ index: Int) {
-        let tables = self[keyPath: family].layers[index].tables
-        let tos = self[keyPath: family].layers[index].tos
-        let isHeld = tables.contains { id in
-            stores[id].map { holds($0, prefix, tos) } ?? false
+    private func store(_ prefix: Prefix, _ layer: RouteLayer) {
+        let isHeld = layer.tables.contains { id in
+            stores[id].map { holds($0, prefix, layer.tos) } ?? false
         }
         if isHeld {
-            let value = effective(prefix.address, prefix.length, tables, tos)
+            let value = effective(prefix.address, prefix.length, layer)
             detachIfGrown()
-            self[keyPath: family].layers[index].trie.set(prefix, value)
+            layer.trie.set(prefix, value)
         } else {
-            let outer = longest(prefix.address, below: prefix.length, tables, tos).map {
-                (length: $0, value: effective(prefix.address, $0, tables, tos))
+            let outer = longest(prefix.address, below: prefix.length, layer).map {
+                (length: $0, value: effective(prefix.address, $0, layer))
             }
             detachIfGrown()
-            self[keyPath: family].layers[index].trie.remove(prefix, outer: outer)
+            layer.trie.remove(prefix, outer: outer)
         }
     }
 
@@ -319,35 +286,28 @@ public final class RouteMirror {
             return
         }
         published = answers
-        for layer in four.layers + six.layers { layer.trie.detach() }
+        for layer in layers { layer.trie.detach() }
     }
 
-    private func longest(
-        _ address: Address, below length: Int, _ tables: [TableID], _ tos: UInt8
-    ) -> Int? {
-        var found: Int?
-        for id in tables {
-            guard let store = stores[id] else { continue }
-            let one = store.lengths.first { candidate in
+    private func longest(_ address: Address, below length: Int, _ layer: RouteLayer) -> Int? {
+        layer.tables.compactMap { id -> Int? in
+            guard let store = stores[id] else { return nil }
+            return store.lengths.first { candidate in
                 guard candidate < length, let set = store.set(address, length: candidate) else {
                     return false
                 }
-                return answer(set, candidate, tos) != Self.absent
+                return answer(set, candidate, layer.tos) != Self.absent
             }
-            if let one { found = max(found ?? -1, one) }
-        }
-        return found
+        }.max()
     }
 
     /// The record for addresses whose longest prefix, of any of the tables, is this one.
-    private func effective(
-        _ address: Address, _ length: Int, _ tables: [TableID], _ tos: UInt8
-    ) -> UInt32 {
-        for id in tables {
+    private func effective(_ address: Address, _ length: Int, _ layer: RouteLayer) -> UInt32 {
+        for id in layer.tables {
             guard let store = stores[id] else { continue }
             for candidate in store.lengths where candidate <= length {
                 guard let set = store.set(address, length: candidate) else { continue }
-                let answer = answer(set, candidate, tos)
+                let answer = answer(set, candidate, layer.tos)
                 if answer == Self.absent { continue }
                 if answer == Self.thrown { break }
                 return UInt32(answer)
@@ -378,8 +338,8 @@ public final class RouteMirror {
     }
 
     /// See `RouteTable.defaultInterfaces`.
-    var defaultInterfaces: [Int32] {
-        let tables = Set((four.layers + six.layers).flatMap(\.tables))
+    fileprivate var defaultInterfaces: [Int32] {
+        let tables = Set(layers.flatMap(\.tables))
         let routes = tables.flatMap { id in
             stores[id]?[id.isIPv4 ? .allIPv4 : .allIPv6].map { sets[Int($0)] } ?? []
         }
@@ -391,11 +351,7 @@ public final class RouteMirror {
     /// The routes of a table to a prefix, the preferred first.
     func routes(_ prefix: Prefix, _ id: TableID, tos: UInt8) -> [RouteEntry] {
         guard let set = stores[id]?[prefix] else { return [] }
-        return RouteAnswers.order(sets[Int(set)], tos: tos).map {
-            RouteEntry(
-                prefix: prefix, table: id.table, kind: $0.kind, metric: $0.metric, tos: $0.tos,
-                interfaces: $0.interfaces, gateways: $0.gateways)
-        }
+        return RouteAnswers.order(sets[Int(set)], tos: tos).map { $0.entry(prefix, id.table) }
     }
 
     func group(of interface: Int32?) -> UInt32? {
@@ -407,15 +363,26 @@ public final class RouteMirror {
         stores.flatMap { id, store in
             var found: [RouteEntry] = []
             store.visit { prefix, set in
-                for route in sets[Int(set)] {
-                    found.append(
-                        RouteEntry(
-                            prefix: prefix, table: id.table, kind: route.kind,
-                            metric: route.metric, tos: route.tos, interfaces: route.interfaces,
-                            gateways: route.gateways))
-                }
+                found += sets[Int(set)].map { $0.entry(prefix, id.table) }
             }
             return found
         }
+    }
+}
+
+extension RouteTable {
+    /// A generation that nobody changes: routes and rules in the kernel's order.
+    public convenience init(
+        _ entries: some Sequence<RouteEntry>, rules: [RuleEntry] = RuleEntry.kernelDefaults
+    ) {
+        let mirror = RouteMirror()
+        mirror.load(entries, rules: rules)
+        self.init(mirror)
+    }
+
+    fileprivate convenience init(_ mirror: RouteMirror) {
+        self.init(
+            four: mirror.four, six: mirror.six, answers: mirror.answers, countIPv4: mirror.countIPv4,
+            countIPv6: mirror.countIPv6, defaultInterfaces: mirror.defaultInterfaces)
     }
 }

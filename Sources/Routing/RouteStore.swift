@@ -21,6 +21,12 @@ struct RouteSpec: Hashable, Sendable {
 }
 
 extension RouteSpec {
+    func entry(_ prefix: Prefix, _ table: UInt32) -> RouteEntry {
+        RouteEntry(
+            prefix: prefix, table: table, kind: kind, metric: metric, tos: tos,
+            interfaces: interfaces, gateways: gateways)
+    }
+
     /// What decides whether an IPv6 route may be one of several (`rt6_qualify_for_ecmp`).
     var hasGateway: Bool { gateways.contains { $0 != 0 } }
 
@@ -59,6 +65,13 @@ struct TableID: Hashable, Sendable {
     var table: UInt32
 }
 
+extension TableID {
+    /// What a lookup asks: 0 is main (net/ipv4/fib_frontend.c `fib_get_table`).
+    init(isIPv4: Bool, asked table: UInt32) {
+        self.init(isIPv4: isIPv4, table: table == 0 ? RouteEntry.tableMain : table)
+    }
+}
+
 /// Prefixes to numbers of route sets. Keys are packed: a million prefixes are what its memory is.
 struct RouteStore {
     private struct Key: Hashable {
@@ -76,8 +89,6 @@ struct RouteStore {
     var tosValues: Set<UInt8> = []
 
     init(isIPv4: Bool) { self.isIPv4 = isIPv4 }
-
-    var count: Int { isIPv4 ? four.count : six.count }
 
     private static func mask(_ address: Address, _ length: Int) -> Key {
         let mask = Prefix.mask(bits: length)

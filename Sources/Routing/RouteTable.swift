@@ -3,76 +3,9 @@
 
 import IP
 
-/// What a lookup finds: equal answers of many prefixes share one record.
-public struct RouteRecord: BitwiseCopyable, Sendable {
-    public let kind: RouteKind
-    /// The prefix was of length 0.
-    public let isDefault: Bool
-    /// Interfaces of the preferred route stand first, those of the others of its prefix after.
-    @usableFromInline let bestCount: UInt16
-    @usableFromInline let allCount: UInt16
-    @usableFromInline let firstHop: UInt32
-    /// Group of the first nexthop's device.
-    @usableFromInline let group: UInt32
-
-    /// Whether the preferred route leaves by any device: one by a nexthop that is not known does not.
-    @inlinable @inline(__always)
-    public var hasInterface: Bool { bestCount > 0 }
-}
-
-/// A rule that may match, in the order of the walk.
-@usableFromInline
-struct RuleStep: BitwiseCopyable, Sendable {
-    @usableFromInline enum Action: UInt8, BitwiseCopyable, Sendable { case lookup, jump, none, answer }
-    /// The packet's source and destination, under their masks.
-    var source = Address(high: 0, low: 0)
-    var sourceMask = Address(high: 0, low: 0)
-    var destination = Address(high: 0, low: 0)
-    var destinationMask = Address(high: 0, low: 0)
-    var tos: UInt8 = 0
-    var tosMask: UInt8 = 0
-    /// 0: any.
-    var protocolNumber: UInt8 = 0
-    var isInverted = false
-    /// A selector that never holds, as `iif eth0`.
-    var isImpossible = false
-    var action = Action.none
-    var firstSourcePort: UInt16 = 0
-    var lastSourcePort: UInt16 = .max
-    var firstDestinationPort: UInt16 = 0
-    var lastDestinationPort: UInt16 = .max
-    /// Whom it is for: the VRF of that table; `outside`: what is in none; 0: everybody. Apart from the
-    /// selectors: `isInverted` does not turn it round.
-    var vrf: UInt32 = 0
-    static let outside = UInt32.max
-    /// First of eight layers, one a TOS; a step; or a record.
-    var target: UInt32 = 0
-    var suppressLength: Int32 = -1
-    var suppressGroup: Int64 = -1
-
-    /// net/core/fib_rules.c `fib_rule_match`.
-    @inline(__always)
-    func matches(_ question: ReversePathQuestion) -> Bool {
-        let from = question.source
-        let to = question.destination
-        let holds =
-            !isImpossible
-            && (from.high & sourceMask.high) == source.high
-            && (from.low & sourceMask.low) == source.low
-            && (to.high & destinationMask.high) == destination.high
-            && (to.low & destinationMask.low) == destination.low
-            && question.tos & tosMask == tos
-            && (protocolNumber == 0 || protocolNumber == question.protocolNumber)
-            && question.sourcePort >= firstSourcePort && question.sourcePort <= lastSourcePort
-            && question.destinationPort >= firstDestinationPort
-            && question.destinationPort <= lastDestinationPort
-        return holds != isInverted && (vrf == 0 || vrf == (question.vrf == 0 ? Self.outside : question.vrf))
-    }
-}
-
 /// A generation: the memory of its tries and records, and how to walk them.
 public final class RouteTable: @unchecked Sendable {
-    // @unchecked: the view's small tables are written only in `init`; tries change word by word.
+    // @unchecked: the small tables are written only in `init`; tries change word by word.
     public let view: View
     /// Routes that went in, by family (`shuck_routes{family}`).
     public let countIPv4: Int
@@ -80,59 +13,33 @@ public final class RouteTable: @unchecked Sendable {
     /// ifindex of each device that a default route of either family leaves by, in tables that rules
     /// lead to; ascending.
     public let defaultInterfaces: [Int32]
+    private let memory = StableMemory()
     private let kept: [AnyObject]
-    private let layers: UnsafeMutablePointer<RouteTrie.View>
-    private let steps: UnsafeMutablePointer<RuleStep>
-
-    /// A generation that nobody changes: routes and rules in the kernel's order.
-    public convenience init(
-        _ entries: some Sequence<RouteEntry>, rules: [RuleEntry] = RuleEntry.kernelDefaults
-    ) {
-        let mirror = RouteMirror()
-        mirror.load(entries, rules: rules)
-        self.init(mirror)
-    }
 
     /// What the mirror holds now. It may change the tries in place; all else it makes anew.
-    init(_ mirror: RouteMirror) {
-        let programs = [mirror.four, mirror.six]
-        let tries = programs.flatMap { program in program.places.map { program.layers[$0] } }
-        layers = .allocate(capacity: max(tries.count, 1))
-        steps = .allocate(capacity: max(programs.reduce(0) { $0 + $1.steps.count }, 1))
-        for (index, layer) in tries.enumerated() {
-            (layers + index).initialize(to: layer.trie.view)
+    init(
+        four: RuleProgram, six: RuleProgram, answers: RouteAnswers, countIPv4: Int, countIPv6: Int,
+        defaultInterfaces: [Int32]
+    ) {
+        let memory = self.memory
+        func program(_ rules: RuleProgram) -> Program {
+            Program(
+                steps: memory.copy(rules.steps), count: rules.steps.count,
+                layers: memory.copy(rules.places.map { rules.layers[$0].trie.view }),
+                isOneLookup: rules.isOneLookup, needsAddressesOnly: rules.needsAddressesOnly,
+                trie: rules.layers.first?.trie.view ?? Self.nothing)
         }
-        var compiled: [Program] = []
-        var (step, layer) = (0, 0)
-        for program in programs {
-            (steps + step).initialize(from: program.steps, count: program.steps.count)
-            compiled.append(
-                Program(
-                    steps: steps + step, count: program.steps.count, layers: layers + layer,
-                    isOneLookup: program.isOneLookup,
-                    needsAddressesOnly: program.needsAddressesOnly,
-                    trie: program.layers.first?.trie.view ?? Self.nothing))
-            step += program.steps.count
-            layer += program.places.count
-        }
-        let records = mirror.answers.records
-        let hops = mirror.answers.hops
-        kept = tries.map(\.trie.memory) + [records, hops]
         view = View(
-            four: compiled[0], six: compiled[1], records: UnsafePointer(records.base),
-            hops: UnsafePointer(hops.base))
-        countIPv4 = mirror.countIPv4
-        countIPv6 = mirror.countIPv6
-        defaultInterfaces = mirror.defaultInterfaces
+            four: program(four), six: program(six), records: UnsafePointer(answers.records.base),
+            hops: UnsafePointer(answers.hops.base))
+        kept = (four.layers + six.layers).map(\.trie.memory) + [answers.records, answers.hops]
+        self.countIPv4 = countIPv4
+        self.countIPv6 = countIPv6
+        self.defaultInterfaces = defaultInterfaces
     }
 
     // Never read: a program without layers has no step that looks up.
     private static let nothing = RouteTrie(isIPv4: true).view
-
-    deinit {
-        layers.deallocate()
-        steps.deallocate()
-    }
 
     /// One family's rules.
     @usableFromInline
@@ -156,26 +63,22 @@ public final class RouteTable: @unchecked Sendable {
 
         /// Whether the source alone decides, so that `lookup` is the whole answer.
         @inlinable @inline(__always)
-        public var isOneLookupIPv4: Bool { four.isOneLookup }
-
-        @inlinable @inline(__always)
-        public var isOneLookupIPv6: Bool { six.isOneLookup }
+        public func isOneLookup(isIPv4: Bool) -> Bool { isIPv4 ? four.isOneLookup : six.isOneLookup }
 
         /// Whether packets between the same addresses, come in by the same interface, all have the
         /// same answer.
         @inlinable @inline(__always)
-        public var needsAddressesOnlyIPv4: Bool { four.needsAddressesOnly }
+        public func needsAddressesOnly(isIPv4: Bool) -> Bool {
+            isIPv4 ? four.needsAddressesOnly : six.needsAddressesOnly
+        }
 
-        @inlinable @inline(__always)
-        public var needsAddressesOnlyIPv6: Bool { six.needsAddressesOnly }
-
-        /// Only where `isOneLookupIPv4`.
+        /// Only where `isOneLookup`.
         @inlinable @inline(__always)
         public func lookup(ipv4 address: UInt32) -> RouteRecord {
             records[Int(four.trie.find(ipv4: address) & TrieEntry.valueMask)]
         }
 
-        /// Only where `isOneLookupIPv6`.
+        /// Only where `isOneLookup`.
         @inlinable @inline(__always)
         public func lookup(ipv6 address: Address) -> RouteRecord {
             records[Int(six.trie.find(ipv6: address) & TrieEntry.valueMask)]

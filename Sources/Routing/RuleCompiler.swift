@@ -8,17 +8,13 @@ struct RuleCompiler {
     let vrfs: [UInt32]
     /// This family's, in the order of the walk.
     let rules: [RuleEntry]
-    /// The kernel looks at protocol and ports only where a rule other than `iif lo` asks for them
-    /// (net/ipv4/fib_rules.c `fib_rule_requires_fldissect`).
     let dissects: Bool
 
     init(isIPv4: Bool, rules: [RuleEntry], vrfs: [UInt32]) {
         self.isIPv4 = isIPv4
         self.vrfs = vrfs
-        self.rules = rules.enumerated().filter { $0.element.isIPv4 == isIPv4 }.sorted {
-            ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset)
-        }.map(\.element)
-        dissects = self.rules.contains { $0.asksForPorts && $0.inputInterface != "lo" }
+        self.rules = rules.walked(isIPv4: isIPv4)
+        dissects = self.rules.dissects
     }
 
     /// A step before the layers are known.
@@ -136,10 +132,7 @@ struct RuleCompiler {
         case .lookup(let table):
             step.action = .lookup
             let number = rule.isL3mdev ? (vrf == RuleStep.outside ? 0 : vrf) : table
-            // The kernel takes 0 for main (net/ipv4/fib_frontend.c `fib_get_table`).
-            return .lookup(
-                step,
-                [TableID(isIPv4: isIPv4, table: number == 0 ? RouteEntry.tableMain : number)])
+            return .lookup(step, [TableID(isIPv4: isIPv4, asked: number)])
         }
     }
 
@@ -181,12 +174,6 @@ struct RuleCompiler {
     }
 }
 
-extension RuleEntry {
-    fileprivate var asksForPorts: Bool {
-        protocolNumber != 0 || sourcePorts != nil || destinationPorts != nil
-    }
-}
-
 extension RuleStep {
     fileprivate var needsAddressesOnly: Bool {
         tosMask == 0 && protocolNumber == 0 && firstSourcePort == 0 && lastSourcePort == .max
@@ -200,9 +187,4 @@ extension RuleStep {
             && destinationMask == plain.destinationMask && needsAddressesOnly && vrf == 0
             && suppressLength < 0 && suppressGroup < 0
     }
-}
-
-extension Prefix {
-    /// Ones where the prefix's bits are.
-    fileprivate var mask: Address { Self.mask(bits: length + (isIPv4 ? 96 : 0)) }
 }

@@ -82,14 +82,14 @@ extension Codec<Prefix> {
 
     static var rewrittenSource: Codec {
         oneAddress.refined { field, host in
-            host.isUnicast || Prefix.linkLocal.covers(host)
+            host.isUnicast || host.isLinkLocal
                 ? host : field.wrong("is nobody's source; write the address that probes come from")
         }
     }
 
     fileprivate static var global: Codec {
         oneAddress.refined { field, host in
-            if Prefix.linkLocal.covers(host) {
+            if host.isLinkLocal {
                 return field.wrong("is link-local, which no router forwards; write a global one")
             }
             return host.isUnicast ? host : field.wrong("is no unicast address; write a global one")
@@ -106,14 +106,12 @@ extension Codec<Address> {
 }
 
 extension Prefix {
-    fileprivate static let linkLocal = Prefix(Address(high: 0xfe80 << 48, low: 0), length: 10)!
+    fileprivate var isLinkLocal: Bool { isWithin(AddressClass.linkLocal) }
 
-    /// Whether this IPv6 prefix may hold a host's address beyond a link: neither ::/96 with :: and ::1, nor
-    /// link-local, site-local or multicast.
-    fileprivate var isUnicast: Bool {
-        let reserved: [(high: UInt64, length: Int)] = [
-            (0, 96), (0xfe80 << 48, 10), (0xfec0 << 48, 10), (0xff00 << 48, 8),
-        ]
-        return !reserved.contains { Prefix(Address(high: $0, low: 0), length: $1)!.covers(self) }
+    /// Whether this IPv6 prefix may hold a host's address beyond a link.
+    fileprivate var isUnicast: Bool { !isWithin(AddressClass.linkLocal | AddressClass.martian) }
+
+    private func isWithin(_ flags: UInt32) -> Bool {
+        SpecialPrefix.table.contains { $0.flags & flags != 0 && $0.prefix.covers(self) }
     }
 }

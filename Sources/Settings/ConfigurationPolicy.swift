@@ -12,7 +12,7 @@ extension Configuration {
         }
         let interfaceIndices = indices(interfaces)
         let deviceIndices = indices(devices.map(\.name))
-        return Policy(
+        var policy = Policy(
             interfaces: interfaces.map {
                 Policy.Interface(
                     name: $0, reversePath: reversePath.interfaces[$0] ?? reversePath.mode)
@@ -30,18 +30,21 @@ extension Configuration {
             },
             devices: devices.map {
                 Policy.Device(name: $0.name, mtu: $0.mtu, isElsewhere: $0.netns != nil)
-            },
-            mssIPv4: mss.ipv4, mssIPv6: mss.ipv6, ecn: outer.ecn, dscp: outer.dscp, ttl: outer.ttl,
-            dropMartians: inner.martians == .drop, denySources: inner.deny,
-            exemptSources: reversePath.exempt,
-            rewrites: inner.rewriteSources.map {
-                Policy.SourceRewrite(
-                    from: $0.from.address, to: $0.to, interface: interfaceIndices[$0.interface]!)
             })
+        (policy.mssIPv4, policy.mssIPv6) = (mss.ipv4, mss.ipv6)
+        (policy.ecn, policy.dscp, policy.ttl) = (outer.ecn, outer.dscp, outer.ttl)
+        policy.dropMartians = inner.martians == .drop
+        policy.denySources = inner.deny
+        policy.exemptSources = reversePath.exempt
+        policy.rewrites = inner.rewriteSources.map {
+            Policy.SourceRewrite(
+                from: $0.from.address, to: $0.to, interface: interfaceIndices[$0.interface]!)
+        }
+        return policy
     }
 }
 
-extension ReplyRate {
+extension ICMPErrorTokens {
     /// nil: no error may be sent.
     public init?(_ settings: Configuration.ICMP) {
         guard settings.ratePerSecond > 0 else { return nil }

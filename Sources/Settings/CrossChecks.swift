@@ -72,18 +72,18 @@ extension Loader {
             }
         // Reported where most of them stand.
         let longest = lists.max { $0.1 < $1.1 }!.0
-        guard isWithin(Limits.prefix, lists.reduce(0) { $0 + $1.1 }, longest) else { return false }
+        guard isWithin(Limits.prefixes, lists.reduce(0) { $0 + $1.1 }, longest) else { return false }
         var (destinations, nested) = (0, 0)
         for draft in tunnels {
             let (path, prefixes) = ("\(draft.path).destinations", draft.tunnel.destinations.map(\.prefix))
             destinations += prefixes.count
             nested += coveringCount(prefixes)
-            guard isWithin(Limits.destination, destinations, path),
-                isWithin(Limits.nestedPrefix, nested, path)
+            guard isWithin(Limits.destinations, destinations, path),
+                isWithin(Limits.nestedPrefixes, nested, path)
             else { return false }
         }
         let locals = coveringCount(tunnels.flatMap { Set($0.tunnel.local) })
-        return isWithin(Limits.nestedPrefix, locals, "\(tunnels.last?.path ?? "tunnels").local")
+        return isWithin(Limits.nestedPrefixes, locals, "\(tunnels.last?.path ?? "tunnels").local")
     }
 
     private func isWithin(_ limit: Limit, _ count: Int, _ path: String) -> Bool {

@@ -20,7 +20,7 @@ extension Configuration: Keyed {
             "interfaces", \.interfaces,
             .list(
                 "names", of: .interfaceName, example: "[eth0]",
-                orElse: "name the interfaces that frames arrive on", limit: Limits.interface, areNames: true
+                orElse: "name the interfaces that frames arrive on", limit: Limits.interfaces, areNames: true
             ).checked { $0.loader.noteInterfaces($1, $0) },
             required: "[eth0]",
             "where encapsulated frames arrive: Ethernet, VLAN, bond, bridge and veth devices"),
@@ -28,7 +28,7 @@ extension Configuration: Keyed {
             "tunnels", \.tunnels,
             .mappings(
                 name: \Tunnel.name, example: "[{name: …, local: […], remotes: […]}]",
-                orElse: "write at least one tunnel", limit: Limits.tunnel, isPartial: true,
+                orElse: "write at least one tunnel", limit: Limits.tunnels, isPartial: true,
                 note: { section, _ in section.loader.noteTunnel(section) }),
             required: "a list of name, local and remotes",
             "which outer headers may be stripped; the first match counts"),
@@ -36,7 +36,7 @@ extension Configuration: Keyed {
             "devices", \.devices,
             .mappings(
                 name: \Device.name, example: "[{name: shuck0}]",
-                orElse: "leave the key out for one, shuck0", limit: Limits.device
+                orElse: "leave the key out for one, shuck0", limit: Limits.devices
             ).checked { $0.loader.noteDevices($1, $0) },
             unless: "one, `shuck0`",
             "TUN devices that inner packets are injected through; the first is the default"),
@@ -86,7 +86,7 @@ extension Configuration: Keyed {
             "inner.rewriteSources", \.inner.rewriteSources,
             .mappings(
                 example: "[{from: \"fe80::1/128\", to: \"2001:db8::1\", interface: eth0}]",
-                limit: Limits.rewrite, note: { section, _ in section.loader.rewrites.append(section) }),
+                limit: Limits.rewrites, note: { section, _ in section.loader.rewrites.append(section) }),
             "health probes from a link-local address: see below"),
     ]
 
@@ -250,7 +250,7 @@ extension Configuration.Destination: Keyed {
                     wrong: "is no port; write a number from 1 to 65535, or a range as \"8000-8010\"",
                     read: ValueSyntax.ports, text: { Item.quoted(ValueSyntax.rangeText($0)) }),
                 example: "[80, \"8000-8010\"]", orElse: "leave the key out for any port",
-                limit: Limits.port
+                limit: Limits.ports
             ).checked { field, _ in
                 guard field.siblings?.isOf(ProtocolNumber.hasPorts, orAny: false) == false else { return }
                 field.error("only TCP, UDP, SCTP and DCCP have ports; write protocol: tcp")

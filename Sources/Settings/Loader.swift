@@ -44,7 +44,7 @@ extension Loader {
         interfaces = names
         // A file that is not YAML may name others.
         knowsInterfaces =
-            !report.isPartial && items.count <= Limits.interfaces
+            !report.isPartial && items.count <= Limits.interfaces.value
             && items.allSatisfy { names.contains($0.text ?? "") }
         for item in items {
             guard let name = item.text, names.contains(name), interfacePositions[name] == nil else {
@@ -111,10 +111,10 @@ extension Loader {
 
     func checkWorkers(_ count: Int, _ field: Field) {
         let rings = count * interfaces.count
-        if count > Limits.workers {
-            field.error(Limits.worker.refusal(of: count))
-        } else if rings > Limits.rings {
-            field.error(Limits.ring.refusal(of: rings))
+        if count > Limits.workers.value {
+            field.error(Limits.workers.refusal(of: count))
+        } else if rings > Limits.rings.value {
+            field.error(Limits.rings.refusal(of: rings))
         }
     }
 }

@@ -91,12 +91,12 @@ struct Arrivals {
 
 final class Replay {
     private(set) var counts = ReplayCounts()
-    private let world: World
+    private let world: ForwardingTables
     private(set) var arrivals: Arrivals
     private var clock = CaptureClock()
     private let output: CaptureWriter
     private let replies: CaptureWriter?
-    private let tokens: ReplyTokens?
+    private let tokens: ICMPErrorTokens?
     private let sources: ReplySources
     private let verdictLines: VerdictLines?
 
@@ -112,14 +112,14 @@ final class Replay {
 
     /// - Parameter batchSize: frames that are judged together, at most.
     init(
-        world: World, configuration: Configuration, batchSize: Int, arrivals: Arrivals,
+        world: ForwardingTables, configuration: Configuration, batchSize: Int, arrivals: Arrivals,
         output: CaptureWriter, replies: CaptureWriter?, verdictLines: VerdictLines?
     ) {
         self.world = world
         self.arrivals = arrivals
         self.output = output
         self.replies = replies
-        tokens = ReplyRate(configuration.icmp).map { ReplyTokens($0) }
+        tokens = ICMPErrorTokens(configuration.icmp)
         sources = ReplySources(configuration)
         self.verdictLines = verdictLines
         let fragments = configuration.outer.fragments
@@ -203,8 +203,8 @@ final class Replay {
             let target = batch.receiver(of: operation)
             let (message, quoted) = (operation.pieces[0], operation.pieces[1])
             let rest = UnsafeRawBufferPointer(start: quoted.base, count: quoted.count)
-            withUnsafeTemporaryAllocation(byteCount: ReplyMessage.headersMax, alignment: 8) {
-                let count = ReplyMessage.writePacket(
+            withUnsafeTemporaryAllocation(byteCount: ICMPErrorMessage.headersMax, alignment: 8) {
+                let count = ICMPErrorMessage.writePacket(
                     to: $0.baseAddress!, message.base, quoted: rest,
                     source: target.count == 4 ? sources.ipv4 : sources.ipv6, target: target)
                 replies.write(

@@ -153,7 +153,7 @@ struct ReplayCommand: ParsableCommand {
         return place
     }
 
-    private func world(_ policy: Policy) throws -> (World, names: [Int32: String]) {
+    private func world(_ policy: Policy) throws -> (ForwardingTables, names: [Int32: String]) {
         var host = try HostFiles(routes: routes, rules: rules, interfaces: policy.interfaces.map(\.name))
         for note in host.notes { Output.error("shuck: \(note)") }
         if routes.isEmpty {
@@ -166,7 +166,7 @@ struct ReplayCommand: ParsableCommand {
         }
         let mirror = RouteMirror()
         mirror.load(host.routes, rules: walked, groups: host.groups, vrfs: host.vrfs)
-        let world = World(
+        let world = ForwardingTables(
             policy: PolicyTables(policy), routes: routes.isEmpty ? nil : mirror.generation(),
             interfaces: policy.interfaces.map {
                 InterfaceState(

@@ -147,7 +147,7 @@ struct BatchTests {
 
     @Test("an error is an operation beside the others", arguments: Mode.allCases)
     func error(mode: Mode) {
-        let tokens = ReplyTokens(ReplyRate(perSecond: 1, burst: 1))
+        let tokens = ICMPErrorTokens(perSecond: 1, burst: 1)
         defer { tokens.deallocate() }
         let segments = [Segment(mode, isTCP: true), Self.large(mode), Self.large(mode)]
         withJudged(segments, world: Self.small, errors: tokens) { batch, times in
@@ -173,7 +173,7 @@ struct BatchTests {
 
     @Test("a token is taken at the time of its frame")
     func arrivals() {
-        let tokens = ReplyTokens(ReplyRate(perSecond: 1, burst: 1))
+        let tokens = ICMPErrorTokens(perSecond: 1, burst: 1)
         defer { tokens.deallocate() }
         let segments = [Segment](repeating: Self.large(.ipip), count: 4)
         let second: UInt64 = 1_000_000_000

@@ -30,13 +30,13 @@ extension Policy {
 func world(
     mtu: Int32 = 1500, routes: [RouteEntry]? = nil, rules: [RuleEntry] = bothDefaults,
     _ change: (inout Policy) -> Void = { _ in }
-) -> World {
+) -> ForwardingTables {
     var policy = Policy.usual
     change(&policy)
     let states = policy.interfaces.enumerated().map {
         InterfaceState(index: Int32($0 + 2), mtu: mtu, reversePath: $1.reversePath)
     }
-    return World(
+    return ForwardingTables(
         policy: PolicyTables(policy), routes: routes.map { RouteTable($0, rules: rules) },
         interfaces: states)
 }
@@ -75,7 +75,7 @@ struct Arrival {
 /// Judges a packet that lies in a heap block of exactly its size, so that AddressSanitizer sees
 /// a read beyond it, and makes sure that the block is not written to.
 func judge(
-    _ packet: [UInt8], etherType: UInt16, in world: World, _ arrival: Arrival = Arrival()
+    _ packet: [UInt8], etherType: UInt16, in world: ForwardingTables, _ arrival: Arrival = Arrival()
 ) -> Judged {
     let block = malloc(packet.count)!
     let head = malloc(Limits.headBytes)!
@@ -90,7 +90,7 @@ func judge(
         etherType: etherType, interface: arrival.interface, isForUs: arrival.isForUs,
         vnet: arrival.vnet)
     var verdict = Verdict(kind: .hold)
-    Judge.judge(&frame, into: &verdict, count: 1, world: world.view)
+    Judge.judge(&frame, into: &verdict, count: 1, tables: world.view)
     expectSameWithCache(&frame, verdict, world)
     let isIntact = packet.withUnsafeBytes {
         $0.count == 0 || memcmp(block, $0.baseAddress!, $0.count) == 0
@@ -122,7 +122,7 @@ func judge(
 
 /// The fast way must say the same of every frame that any test judges: also when an earlier,
 /// better frame of the same outer header has left its tunnel in the cache.
-private func expectSameWithCache(_ frame: inout Frame, _ verdict: Verdict, _ world: World) {
+private func expectSameWithCache(_ frame: inout Frame, _ verdict: Verdict, _ world: ForwardingTables) {
     // An empty cache leaves every frame to the judge.
     guard isMatched(frame, verdict, world) else { return }
     let cache = CachePool.take()
@@ -132,7 +132,7 @@ private func expectSameWithCache(_ frame: inout Frame, _ verdict: Verdict, _ wor
     for _ in 0..<2 {
         var other = Verdict(kind: .hold)
         other.vnet.flags = 0xff
-        Judge.judge(&frame, into: &other, count: 1, world: world.view, cache: cache)
+        Judge.judge(&frame, into: &other, count: 1, tables: world.view, cache: cache)
         if !isSame(other, verdict) { Issue.record("with a cache \(other), without \(verdict)") }
     }
 }
@@ -152,7 +152,9 @@ private enum CachePool {
     private static let free = Mutex<[OuterCache]>([])
 
     static func take() -> OuterCache {
-        let cache = free.withLock { $0.popLast() } ?? OuterCache()
+        let cache =
+            free.withLock { $0.popLast() }
+            ?? OuterCache(in: .allocate(byteCount: OuterCache.byteCount, alignment: 128))
         cache.empty()
         return cache
     }
@@ -161,7 +163,7 @@ private enum CachePool {
 }
 
 /// Whether the frame's outer header is one that its tunnel lets in, whatever else is wrong.
-private func isMatched(_ frame: Frame, _ verdict: Verdict, _ world: World) -> Bool {
+private func isMatched(_ frame: Frame, _ verdict: Verdict, _ world: ForwardingTables) -> Bool {
     guard verdict.tunnel != Verdict.noIndex else { return false }
     let tunnel = world.policy.policy.tunnels[Int(verdict.tunnel)]
     let bytes = UnsafeRawBufferPointer(start: frame.network, count: frame.length)
@@ -176,14 +178,14 @@ private func isMatched(_ frame: Frame, _ verdict: Verdict, _ world: World) -> Bo
 }
 
 func judge(
-    _ packet: Encapsulated, in world: World, _ arrival: Arrival = Arrival()
+    _ packet: Encapsulated, in world: ForwardingTables, _ arrival: Arrival = Arrival()
 ) -> Judged {
     judge(
         packet.packet, etherType: packet.mode.outerIsIPv4 ? 0x0800 : 0x86dd, in: world, arrival)
 }
 
 func outcome(
-    _ packet: Encapsulated, in world: World, _ arrival: Arrival = Arrival()
+    _ packet: Encapsulated, in world: ForwardingTables, _ arrival: Arrival = Arrival()
 ) -> Outcome {
     judge(packet, in: world, arrival).outcome
 }

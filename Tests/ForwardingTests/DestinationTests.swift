@@ -14,7 +14,7 @@ struct DestinationTests {
     /// A world whose one tunnel has these destinations.
     private static func world(
         _ destinations: [Policy.Destination], devices: [String] = ["shuck0", "shuck1", "shuck2"]
-    ) -> World {
+    ) -> ForwardingTables {
         ForwardingTests.world {
             $0.devices = devices.map { Policy.Device(name: $0) }
             $0.tunnels[0].destinations = destinations

@@ -1,4 +1,4 @@
-// Puts a batch before judge and joiner, and cuts what they join as the kernel does: in slow, plain code.
+// Puts a batch before judge and coalescer, and cuts what they join as the kernel does: in slow, plain code.
 
 import Glibc
 import TestPackets
@@ -108,7 +108,7 @@ final class TestBatch {
 /// The writes of a batch, in order. Every frame lies in a heap block of exactly its size.
 /// - Parameter flowMask: what is left of the flows' hashes.
 func writes(
-    _ segments: [Segment], kinds: Joiner.Kinds = [.tcp, .udp], world: World = joiningWorld,
+    _ segments: [Segment], kinds: Coalescer.Kinds = [.tcp, .udp], world: ForwardingTables = joiningWorld,
     in given: TestBatch = TestBatch(), flowMask: UInt32? = nil,
     change: (inout Verdict) -> Void = { _ in }
 ) -> [Write] {
@@ -120,9 +120,9 @@ func writes(
 
 /// Puts segments into a batch and judges them.
 func withJudged<T>(
-    _ segments: [Segment], kinds: Joiner.Kinds = [.tcp, .udp], world: World = joiningWorld,
+    _ segments: [Segment], kinds: Coalescer.Kinds = [.tcp, .udp], world: ForwardingTables = joiningWorld,
     in given: TestBatch = TestBatch(), flowMask: UInt32? = nil, isShadow: Bool = false,
-    errors: ReplyTokens? = nil, _ change: (inout Verdict) -> Void = { _ in },
+    errors: ICMPErrorTokens? = nil, _ change: (inout Verdict) -> Void = { _ in },
     _ body: (Batch, ArrivalTimes) throws -> T
 ) rethrows -> T {
     let batch = given.batch
@@ -146,7 +146,7 @@ func withJudged<T>(
     }
     var times = ArrivalTimes(first: batch.frames, now: 1_000_000_000)
     Judge.judge(
-        batch.frames, into: batch.verdicts, count: segments.count, world: world.view,
+        batch.frames, into: batch.verdicts, count: segments.count, tables: world.view,
         cache: batch.cache, reassembler: nil, times: &times)
     for index in segments.indices {
         change(&batch.verdicts[index])

@@ -186,7 +186,7 @@ struct MetamorphicTests {
         }
         var verdicts = [Verdict](repeating: Verdict(kind: .hold), count: frames.count)
         let world = ForwardingTests.world()
-        Judge.judge(&frames, into: &verdicts, count: frames.count, world: world.view)
+        Judge.judge(&frames, into: &verdicts, count: frames.count, tables: world.view)
         for (index, packet) in packets.enumerated() {
             let alone = judge(packet, in: world).verdict
             #expect(verdicts[index].kind == alone.kind && verdicts[index].reason == alone.reason)

@@ -18,16 +18,17 @@ struct NativeProbeTests {
     }
 
     private static func judged(
-        _ packet: [UInt8], _ world: World, _ arrival: Arrival = Arrival()
+        _ packet: [UInt8], _ world: ForwardingTables, _ arrival: Arrival = Arrival()
     ) -> Judged {
         judge(packet, etherType: 0x86dd, in: world, arrival)
     }
 
-    private static func outcome(_ header: IPHeader, _ payload: [UInt8], _ world: World) -> Outcome {
+    private static func outcome(_ header: IPHeader, _ payload: [UInt8], _ world: ForwardingTables) -> Outcome
+    {
         judged(header.packet(payload), world).outcome
     }
 
-    private static func allowing(_ destinations: [Policy.Destination]) -> World {
+    private static func allowing(_ destinations: [Policy.Destination]) -> ForwardingTables {
         Probe.world { $0.tunnels[0].destinations = destinations }
     }
 
@@ -144,7 +145,7 @@ struct NativeProbeTests {
         web.ports = [80...80, 8000...8010]
         web.device = 0
         let tcp = Self.header(6)
-        func result(_ world: World, port: UInt16 = 80, to: String = "2001:db8:2::9") -> Outcome {
+        func result(_ world: ForwardingTables, port: UInt16 = 80, to: String = "2001:db8:2::9") -> Outcome {
             let header = Self.header(6, to: to)
             return Self.outcome(
                 header, TCPSegment(destinationPort: port).segment(header), world)
@@ -182,6 +183,7 @@ struct NativeProbeTests {
 
     @Test("the list of unroutable destinations is what the judge goes by")
     func unroutable() {
+        let policy = Probe.world().policy.view.addresses
         var random = Random(3)
         let starts: [[UInt8]] = [
             [0xfe, 0x80], [0xfe, 0xbf], [0xfe, 0xc0], [0xfe, 0xff], [0xfe, 0x7f], [0xff], [0xfd],
@@ -191,9 +193,11 @@ struct NativeProbeTests {
         for _ in 0..<200 {
             for start in starts {
                 let address = Address(bytes: start + random.bytes(16 - start.count))!
+                let flags = policy.lookup(ipv6: address)
+                let host = Prefix(ipv6: address, length: 128)
                 #expect(
-                    Martians.isUnroutable(address)
-                        == Martians.unroutable.contains { $0.contains(address) })
+                    (flags & (AddressClass.martian | AddressClass.linkLocal) != 0)
+                        == SpecialPrefix.unroutableIPv6.contains { $0.covers(host) })
             }
         }
     }
@@ -208,7 +212,7 @@ struct NativeProbeTests {
         for number: UInt8 in [6, 17, 58] {
             let own = targets.filter { $0.protocolNumber == number }
             #expect(own.filter { $0.ports == .any }.map(\.prefix) == [.allIPv6])
-            #expect(own.filter { $0.ports == .never }.count == Martians.unroutable.count)
+            #expect(own.filter { $0.ports == .never }.count == SpecialPrefix.unroutableIPv6.count)
         }
         #expect(policy.claims(interface: 1).native == nil)
         policy.tunnels[0].destinations = [

@@ -88,7 +88,7 @@ struct OffloadTests {
 
     /// The offload fields of every call that injects, or is not refused as `gso_invalid`.
     private func accepted(
-        _ packet: Encapsulated, _ world: World, _ fields: some Sequence<(UInt16, UInt16)>
+        _ packet: Encapsulated, _ world: ForwardingTables, _ fields: some Sequence<(UInt16, UInt16)>
     ) -> [VirtioHeader] {
         var accepted: [VirtioHeader] = []
         let head = UnsafeMutableRawPointer.allocate(byteCount: Limits.headBytes, alignment: 16)
@@ -101,7 +101,7 @@ struct OffloadTests {
             var verdict = Verdict(kind: .hold)
             for (start, offset) in fields {
                 frame.vnet = VirtioHeader(flags: 1, checksumStart: start, checksumOffset: offset)
-                Judge.judge(&frame, into: &verdict, count: 1, world: world.view)
+                Judge.judge(&frame, into: &verdict, count: 1, tables: world.view)
                 if verdict.kind != .drop || verdict.reason != .gsoInvalid {
                     accepted.append(frame.vnet)
                 }

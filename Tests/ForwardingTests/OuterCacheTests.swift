@@ -11,31 +11,35 @@ import Testing
 struct OuterCacheTests {
     /// Judges packets that come in turn, with one cache for all.
     final class Worker {
-        let cache = OuterCache()
+        let cache: OuterCache
+        private let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: OuterCache.byteCount, alignment: 128)
         private let head = UnsafeMutableRawPointer.allocate(
             byteCount: Limits.headBytes, alignment: 8)
 
+        init() { cache = OuterCache(in: memory) }
+
         deinit {
-            cache.deallocate()
+            memory.deallocate()
             head.deallocate()
         }
 
-        func judge(_ packet: Encapsulated, in world: World, interface: UInt16 = 0) -> Verdict {
+        func judge(_ packet: Encapsulated, in world: ForwardingTables, interface: UInt16 = 0) -> Verdict {
             judge(packet, in: world, interface: interface, cache)
         }
 
         func judge(
-            _ packet: Encapsulated, in world: World, interface: UInt16, _ cache: OuterCache?
+            _ packet: Encapsulated, in world: ForwardingTables, interface: UInt16, _ cache: OuterCache?
         ) -> Verdict {
             packet.packet.withUnsafeBytes { bytes in
                 var frame = self.frame(bytes, packet.mode, interface)
                 var verdict = Verdict(kind: .hold)
-                Judge.judge(&frame, into: &verdict, count: 1, world: world.view, cache: cache)
+                Judge.judge(&frame, into: &verdict, count: 1, tables: world.view, cache: cache)
                 return verdict
             }
         }
 
-        func takesShortWay(_ packet: Encapsulated, in world: World) -> Bool {
+        func takesShortWay(_ packet: Encapsulated, in world: ForwardingTables) -> Bool {
             packet.packet.withUnsafeBytes { bytes in
                 var frame = self.frame(bytes, packet.mode, 0)
                 var verdict = Verdict(kind: .hold)
@@ -80,17 +84,17 @@ struct OuterCacheTests {
                 ? "198.18.\(number >> 8).\(number & 255)" : "2001:db8:77::\(String(number, radix: 16))"
         }
         let world = world { policy in
-            policy.interfaces = (0..<Limits.interfaces).map {
+            policy.interfaces = (0..<Limits.interfaces.value).map {
                 .init(name: "e\($0)", reversePath: .off)
             }
-            policy.tunnels = (0..<Limits.tunnels).map { number in
+            policy.tunnels = (0..<Limits.tunnels.value).map { number in
                 Policy.Tunnel(
-                    name: "t\(number)", interfaces: [number % Limits.interfaces],
+                    name: "t\(number)", interfaces: [number % Limits.interfaces.value],
                     local: [prefix(own(number))], remotes: policy.tunnels[0].remotes)
             }
         }
         for number in [0, 1, 63, 64, 65, 127, 128, 255, 256, 319, 1022, 1023] {
-            let interface = number % Limits.interfaces
+            let interface = number % Limits.interfaces.value
             var packet = Encapsulated(mode)
             packet.outer.destination = ip(own(number))
             for other in Set([0, 1, 63, 64, 191, 192, 255, interface]) {
@@ -201,13 +205,15 @@ struct OuterCacheTests {
             let inner = Bytes(bytes.baseAddress! + outer, count: bytes.count - outer)
             // Key 0 belongs at the first place of each table.
             if mode.innerIsIPv4 {
-                let first = UnsafeRawPointer(worker.cache.place4(0))
-                let all = (0..<1 << 14).map { (first + 16 * $0).load(as: OuterCache.Pair4.self) }
-                #expect(all.filter { $0.scope != 0 }.map(\.addresses) == [inner.ipv4.rawAddresses])
+                let first = UnsafeRawPointer(worker.cache.pair4(0))
+                let all = (0..<1 << 14).map { (first + 16 * $0).load(as: OuterCache.Pair<UInt64>.self) }
+                #expect(all.filter { $0.scope != 0 }.map(\.key) == [inner.ipv4.rawAddresses])
             } else {
-                let first = UnsafeRawPointer(worker.cache.place6(0))
-                let all = (0..<1 << 14).map { (first + 64 * $0).load(as: OuterCache.Pair6.self) }
-                let kept = all.filter { $0.scope != 0 }
+                let first = UnsafeRawPointer(worker.cache.pair6(0))
+                let all = (0..<1 << 14).map {
+                    (first + 64 * $0).load(as: OuterCache.Pair<OuterCache.Addresses>.self)
+                }
+                let kept = all.filter { $0.scope != 0 }.map(\.key)
                 #expect(
                     kept.map { [$0.first, $0.second, $0.third, $0.fourth] }
                         == [[8, 16, 24, 32].map { inner.raw($0) }])

@@ -15,11 +15,11 @@ private enum Fate: Equatable {
 
 /// One worker's reassembly, fed frame by frame.
 private final class Line {
-    let world: World
+    let world: ForwardingTables
     let reassembler: Reassembler?
     private let head = UnsafeMutableRawPointer.allocate(byteCount: Limits.headBytes, alignment: 8)
 
-    init(_ world: World, memory: Int = 4 << 20, seconds: UInt64 = 30, seed: UInt64 = 1) {
+    init(_ world: ForwardingTables, memory: Int = 4 << 20, seconds: UInt64 = 30, seed: UInt64 = 1) {
         self.world = world
         reassembler =
             memory == 0
@@ -45,7 +45,7 @@ private final class Line {
             vnet: vnet)
         var verdict = Verdict(kind: .pass)
         Judge.judge(
-            &frame, into: &verdict, count: 1, world: world.view, reassembler: reassembler, now: now)
+            &frame, into: &verdict, count: 1, tables: world.view, reassembler: reassembler, now: now)
         switch verdict.kind {
         case .inject:
             let rewritten = UnsafeRawBufferPointer(start: head, count: Int(verdict.headLength))
@@ -335,7 +335,7 @@ struct ReassemblyTests {
 
     @Test("O8 fragments that came in by two VRFs are two datagrams", arguments: Mode.allCases)
     func domains(mode: Mode) {
-        let world = World(
+        let world = ForwardingTables(
             policy: PolicyTables(.usual), routes: nil,
             interfaces: [
                 InterfaceState(index: 2, mtu: 1500, reversePath: .off, vrf: 100),

@@ -348,7 +348,7 @@ struct ReversePathTests {
             InterfaceState(index: 3, mtu: 1500, reversePath: .strict),
         ]
         let routes = RouteTable(Self.both([Self.route(Self.net, [3])]))
-        let world = World(policy: policy, routes: routes, interfaces: states)
+        let world = ForwardingTables(policy: policy, routes: routes, interfaces: states)
         #expect(ForwardingTests.outcome(Encapsulated(mode), in: world) == .drop(.reversePath))
     }
 }

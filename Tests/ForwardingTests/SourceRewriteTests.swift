@@ -16,7 +16,7 @@ enum Probe {
     static let to = ip("2603:1062:0:1:fe80:1234:5678:9abc")
     static let other = ip("fe80::1234:5678:9abd")
 
-    static func world(_ change: (inout Policy) -> Void = { _ in }) -> World {
+    static func world(_ change: (inout Policy) -> Void = { _ in }) -> ForwardingTables {
         ForwardingTests.world {
             $0.rewrites = [
                 Policy.SourceRewrite(from: ip("fe80::7"), to: ip("2001:db8:ff::7"), interface: 0),
@@ -192,7 +192,7 @@ struct SourceRewriteTests {
             $0.interfaces[0].reversePath = .strict
             $0.denySources = [prefix("fe80::/10"), prefix("2603::/16")]
         }
-        let routed = World(
+        let routed = ForwardingTables(
             policy: world.policy, routes: RouteTable([]), interfaces: world.interfaces)
         #expect(outcome(Probe.encapsulated(.ip6ip6, Probe.tcp), in: routed).isInject)
         #expect(
@@ -298,10 +298,10 @@ struct SourceRewriteTests {
 
 @Suite("The way back")
 struct AnswerRewriteTests {
-    private static func apply(_ packet: [UInt8], _ world: World) -> (index: Int?, bytes: [UInt8]) {
+    private static func apply(_ packet: [UInt8], _ world: ForwardingTables) -> (index: Int?, bytes: [UInt8]) {
         var bytes = packet
         let index = bytes.withUnsafeMutableBytes {
-            AnswerRewrite.apply($0.baseAddress!, count: packet.count, world: world.view)
+            AnswerRewrite.apply($0.baseAddress!, count: packet.count, tables: world.view)
         }
         return (index, bytes)
     }

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Packets that are too big for a pod's device")
 struct TooBigTests {
-    private static func world(mtu: Int = 1460, isElsewhere: Bool = true) -> World {
+    private static func world(mtu: Int = 1460, isElsewhere: Bool = true) -> ForwardingTables {
         ForwardingTests.world {
             $0.devices = [Policy.Device(name: "pod0", mtu: mtu, isElsewhere: isElsewhere)]
         }
@@ -30,13 +30,13 @@ struct TooBigTests {
     }
 
     private static func answer(
-        _ packet: Encapsulated, _ world: World, vnet: VirtioHeader = VirtioHeader()
+        _ packet: Encapsulated, _ world: ForwardingTables, vnet: VirtioHeader = VirtioHeader()
     ) -> Answer? {
         let bytes = packet.packet
         return bytes.withUnsafeBytes { memory -> Answer? in
             let head = UnsafeMutableRawPointer.allocate(byteCount: 1280, alignment: 8)
             let headers = UnsafeMutableRawPointer.allocate(
-                byteCount: ReplyMessage.headersMax, alignment: 8)
+                byteCount: ICMPErrorMessage.headersMax, alignment: 8)
             defer {
                 head.deallocate()
                 headers.deallocate()
@@ -47,17 +47,17 @@ struct TooBigTests {
                 etherType: packet.mode.outerIsIPv4 ? 0x0800 : 0x86dd, interface: 0,
                 isForUs: true, vnet: vnet)
             var verdict = Verdict(kind: .pass)
-            Judge.judge(&frame, into: &verdict, count: 1, world: world.view)
+            Judge.judge(&frame, into: &verdict, count: 1, tables: world.view)
             guard verdict.kind == .reply else { return nil }
             #expect(verdict.reason == .packetTooBig)
             let mtu = world.policy.policy.devices[Int(verdict.device)].mtu
             let quoted = UnsafeRawBufferPointer(
                 start: frame.network + Int(verdict.offset),
-                count: ReplyMessage.write(to: head, frame, verdict, mtu: mtu))
+                count: ICMPErrorMessage.write(to: head, frame, verdict, mtu: mtu))
             let source = packet.inner.isIPv4 ? ip("192.0.2.2") : ip("2001:db8::2")
             let target = packet.inner.source.bytes
             let count = target.withUnsafeBytes {
-                ReplyMessage.writePacket(
+                ICMPErrorMessage.writePacket(
                     to: headers, head, quoted: quoted, source: source, target: $0)
             }
             return Answer(
@@ -211,16 +211,13 @@ struct TooBigTests {
 
     @Test("M4 the rate is kept over any second, with a burst at its begin")
     func rate() {
-        let rate = ReplyRate(perSecond: 100, burst: 50)
-        var stamp: UInt64 = 0
+        let tokens = ICMPErrorTokens(perSecond: 100, burst: 50)
+        defer { tokens.deallocate() }
         var sent: [UInt64] = []
         var random = Random(5)
         var now: UInt64 = 7_000_000_000
         while now < 17_000_000_000 {
-            if let next = rate.take(stamp, now: now) {
-                stamp = next
-                sent.append(now)
-            }
+            if tokens.take(now: now) { sent.append(now) }
             now += UInt64(random.below(2_000_000))
         }
         for (index, start) in sent.enumerated() {
@@ -230,10 +227,10 @@ struct TooBigTests {
         #expect(sent.prefix { $0 < 7_100_000_000 }.count >= 55)
         #expect((1000...1060).contains(sent.count))
         // A bucket of one token.
-        let one = ReplyRate(perSecond: 1, burst: 1)
-        let first = one.take(0, now: 5_000_000_000)
-        #expect(first == 6_000_000_000)
-        #expect(one.take(first!, now: 5_999_999_999) == nil)
-        #expect(one.take(first!, now: 6_000_000_000) != nil)
+        let one = ICMPErrorTokens(perSecond: 1, burst: 1)
+        defer { one.deallocate() }
+        #expect(one.take(now: 5_000_000_000))
+        #expect(!one.take(now: 5_999_999_999))
+        #expect(one.take(now: 6_000_000_000))
     }
 }

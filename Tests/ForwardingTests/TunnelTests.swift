@@ -18,7 +18,7 @@ struct TunnelTests {
             remotes: remotes.map(prefix), passOtherRemotes: pass, modes: modes)
     }
 
-    private static func world(_ tunnels: [Policy.Tunnel]) -> World {
+    private static func world(_ tunnels: [Policy.Tunnel]) -> ForwardingTables {
         ForwardingTests.world { $0.tunnels = tunnels }
     }
 

@@ -41,7 +41,7 @@ extension OnHost {
             """
 
         private struct Answers {
-            let world: World
+            let world: ForwardingTables
             let follower: RouteFollower
             let links: [Link]
 
@@ -60,7 +60,7 @@ extension OnHost {
                             remotes: [.allIPv4],
                             destinations: [.init(prefix: Prefix(host: Address(ipv4: 0xac14_ece1)))])
                     ])
-                world = World(
+                world = ForwardingTables(
                     policy: PolicyTables(policy), routes: follower.generation,
                     interfaces: names.map { name in
                         InterfaceState(

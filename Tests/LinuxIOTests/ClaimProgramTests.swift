@@ -353,7 +353,7 @@ extension OnHost {
             return frame.count > start + (type == [8, 0] ? 9 : 6)
         }
 
-        private static func isOurs(_ frame: [UInt8], _ world: World) -> Bool {
+        private static func isOurs(_ frame: [UInt8], _ world: ForwardingTables) -> Bool {
             guard showsProtocol(frame) else { return false }
             let head = UnsafeMutableRawPointer.allocate(
                 byteCount: Limits.headBytes, alignment: 16)
@@ -366,7 +366,7 @@ extension OnHost {
                     isForUs: frame[..<6].allSatisfy { $0 == 0 }
                         || frame.starts(with: Network.nearAddress))
                 return withUnsafeTemporaryAllocation(of: Verdict.self, capacity: 1) { verdicts in
-                    Judge.judge(&one, into: verdicts.baseAddress!, count: 1, world: world.view)
+                    Judge.judge(&one, into: verdicts.baseAddress!, count: 1, tables: world.view)
                     return verdicts[0].kind != .pass
                 }
             }
@@ -384,8 +384,8 @@ extension OnHost {
             }.joined(separator: "; ")
         }
 
-        private static func world(_ policy: Policy) -> World {
-            World(
+        private static func world(_ policy: Policy) -> ForwardingTables {
+            ForwardingTables(
                 policy: PolicyTables(policy), routes: nil,
                 interfaces: policy.interfaces.map {
                     InterfaceState(index: 1, mtu: 1500, reversePath: $0.reversePath)

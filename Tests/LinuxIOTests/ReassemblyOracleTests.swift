@@ -281,7 +281,7 @@ private struct FragmentRun {
 
     // MARK: shuck
 
-    private static func world() -> World {
+    private static func world() -> ForwardingTables {
         let policy = Policy(
             interfaces: [Policy.Interface(name: "near", reversePath: .off)],
             tunnels: [
@@ -290,13 +290,13 @@ private struct FragmentRun {
                     local: [Frames.four(2), Frames.six(2)].map { Prefix(host: Address(bytes: $0)!) },
                     remotes: [Frames.four(9), Frames.six(9)].map { Prefix(host: Address(bytes: $0)!) })
             ])
-        return World(
+        return ForwardingTables(
             policy: PolicyTables(policy), routes: nil,
             interfaces: [InterfaceState(index: 2, mtu: 1500, reversePath: .off)])
     }
 
     /// Payloads of the datagrams that became whole, whatever the judge then made of them.
-    private static func whole(_ packets: [[UInt8]], _ world: World) -> [[UInt8]] {
+    private static func whole(_ packets: [[UInt8]], _ world: ForwardingTables) -> [[UInt8]] {
         let reassembler = Reassembler(memory: 1 << 20, timeout: 30_000_000_000, seed: 1)
         let head = UnsafeMutableRawPointer.allocate(byteCount: Limits.headBytes, alignment: 8)
         let verdict = UnsafeMutablePointer<Verdict>.allocate(capacity: 1)
@@ -311,7 +311,7 @@ private struct FragmentRun {
                     wireLength: bytes.count, linkLength: 14,
                     etherType: packet[0] >> 4 == 4 ? 0x0800 : 0x86dd, interface: 0, isForUs: true)
                 Judge.judge(
-                    &frame, into: verdict, count: 1, world: world.view, reassembler: reassembler)
+                    &frame, into: verdict, count: 1, tables: world.view, reassembler: reassembler)
                 guard frame.network != bytes.baseAddress! else { return nil }
                 let header = packet[0] >> 4 == 4 ? 20 : 40
                 return Array(

@@ -18,8 +18,8 @@ public struct Setting: Sendable {
         self.interfaces = interfaces
     }
 
-    public func makeWorld() -> World {
-        World(
+    public func makeWorld() -> ForwardingTables {
+        ForwardingTables(
             policy: PolicyTables(policy), routes: routes.map { RouteTable($0) },
             interfaces: interfaces)
     }
@@ -100,11 +100,11 @@ public struct Answer: Equatable, Sendable {
     private static func reply(_ verdict: Verdict, of frame: Frame, _ policy: Policy) -> [UInt8] {
         let isIPv4 = verdict.mode.innerIsIPv4
         let packet = frame.network + Int(verdict.offset)
-        let quoted = ReplyMessage.write(
+        let quoted = ICMPErrorMessage.write(
             to: frame.head, frame, verdict, mtu: policy.devices[Int(verdict.device)].mtu)
         let rest = UnsafeRawBufferPointer(start: packet, count: quoted)
-        let headers = [UInt8](unsafeUninitializedCapacity: ReplyMessage.headersMax) {
-            $1 = ReplyMessage.writePacket(
+        let headers = [UInt8](unsafeUninitializedCapacity: ICMPErrorMessage.headersMax) {
+            $1 = ICMPErrorMessage.writePacket(
                 to: UnsafeMutableRawPointer($0.baseAddress!), frame.head, quoted: rest,
                 source: Address(bytes: isIPv4 ? ownIPv4 : ownIPv6)!,
                 target: UnsafeRawBufferPointer(

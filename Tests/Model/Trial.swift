@@ -105,7 +105,7 @@ public final class Trial {
         var now: UInt64 = 0
         var generator = PacketGenerator(setting, Random(random.next()))
         // Of each world its own: its clock begins again.
-        let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
+        let tokens = ICMPErrorTokens(perSecond: 1_000_000_000, burst: 1 << 30)
         defer { tokens.deallocate() }
         batch.adopt(
             world.view, kinds: world.policy.policy.devices.map { _ in [.tcp, .udp] },
@@ -153,7 +153,7 @@ public final class Trial {
 
     /// - Parameter isPlanned: by a batch; else by the judge, without what a batch remembers.
     private func answers(
-        _ world: World, _ isPlanned: Bool, _ reassembler: Reassembler?, _ now: UInt64
+        _ world: ForwardingTables, _ isPlanned: Bool, _ reassembler: Reassembler?, _ now: UInt64
     ) throws(Difference) -> [Answer] {
         memory.removeAll(keepingCapacity: true)
         for arrival in arrivals {
@@ -179,7 +179,7 @@ public final class Trial {
             }
             guard isPlanned else {
                 Judge.judge(
-                    frames, into: verdicts, count: arrivals.count, world: world.view,
+                    frames, into: verdicts, count: arrivals.count, tables: world.view,
                     reassembler: reassembler, now: now)
                 return arrivals.indices.map {
                     Answer(verdicts[$0], of: frames[$0], world.policy.policy)

@@ -213,7 +213,7 @@ struct RuleTests {
             RouteEntry(prefix: .allIPv4, table: 254, interfaces: [1]),
             RouteEntry(prefix: prefix("203.0.113.0/24"), table: 254, tos: 0x10, interfaces: [2]),
         ])
-        #expect(!table.view.isOneLookupIPv4 && table.view.isOneLookupIPv6)
+        #expect(!table.view.isOneLookup(isIPv4: true) && table.view.isOneLookup(isIPv4: false))
         // ECN and the upper three bits do not count.
         for (tos, interface): (UInt8, Int32) in [(0x10, 2), (0xf3, 2), (0, 1), (8, 1)] {
             var question = Self.four
@@ -226,12 +226,12 @@ struct RuleTests {
     @Test("the default rules are one lookup; a host's own table stands aside of them")
     func oneLookup() {
         let empty = RouteTable([])
-        #expect(empty.view.isOneLookupIPv4 && empty.view.isOneLookupIPv6)
+        #expect(empty.view.isOneLookup(isIPv4: true) && empty.view.isOneLookup(isIPv4: false))
         let rules =
             RuleEntry.kernelDefaults
             + [Self.rule(1000, .lookup(100)) { $0.from = prefix("10.0.0.0/8") }]
         let table = RouteTable(Self.routes, rules: rules)
-        #expect(!table.view.isOneLookupIPv4 && table.view.isOneLookupIPv6)
+        #expect(!table.view.isOneLookup(isIPv4: true) && table.view.isOneLookup(isIPv4: false))
     }
 
     @Test("an interface that goes to another device group has other answers")
@@ -345,7 +345,7 @@ struct RandomRuleTests {
         let expected = mirror.explain(question, isIPv4: isIPv4)
         let record = table.view.find(question, isIPv4: isIPv4)
         var records = [record]
-        if isIPv4 ? table.view.isOneLookupIPv4 : table.view.isOneLookupIPv6 {
+        if table.view.isOneLookup(isIPv4: isIPv4) {
             records.append(
                 isIPv4
                     ? table.view.lookup(ipv4: question.source.ipv4)

@@ -54,13 +54,13 @@ import Testing
     }
 
     @Test func interfaces() {
-        Self.expectLimit(Limits.interface, line: 1, "interfaces[256]") { count in
+        Self.expectLimit(Limits.interfaces, line: 1, "interfaces[256]") { count in
             Self.text(interfaces: Self.list(count) { "e\($0)" })
         }
     }
 
     @Test func devices() {
-        Self.expectLimit(Limits.device, line: 1032, "devices[1024]") { count in
+        Self.expectLimit(Limits.devices, line: 1032, "devices[1024]") { count in
             Self.text(
                 more: "devices:\n"
                     + (0..<count).map { "  - {name: d\($0)}\n" }.joined())
@@ -68,7 +68,7 @@ import Testing
     }
 
     @Test func tunnels() {
-        Self.expectLimit(Limits.tunnel, line: 1027, "tunnels[1024]") { count in
+        Self.expectLimit(Limits.tunnels, line: 1027, "tunnels[1024]") { count in
             "interfaces: [eth0]\ntunnels: [\n"
                 + (0..<count).map {
                     "  {name: t\($0), local: [\(Self.address($0))], remotes: [192.0.2.9], "
@@ -79,7 +79,7 @@ import Testing
 
     @Test func ports() {
         Self.expectLimit(
-            Limits.port, line: 6, "tunnels.lvs.destinations[0].ports[4096]"
+            Limits.ports, line: 6, "tunnels.lvs.destinations[0].ports[4096]"
         ) { count in
             Self.text(
                 destinations:
@@ -89,7 +89,7 @@ import Testing
 
     @Test func rewrites() {
         Self.expectLimit(
-            Limits.rewrite, line: 7, "inner.rewriteSources[64]"
+            Limits.rewrites, line: 7, "inner.rewriteSources[64]"
         ) { count in
             let rules = Self.list(count) {
                 "{from: \"fe80::\($0 + 1)/128\", to: \"2001:db8:9::\($0 + 1)\", interface: eth0}"
@@ -99,7 +99,7 @@ import Testing
     }
 
     @Test func workers() {
-        Self.expectLimit(Limits.worker, line: 7, "workers.cpus") { count in
+        Self.expectLimit(Limits.workers, line: 7, "workers.cpus") { count in
             Self.text(more: "workers: {cpus: \"0-\(count - 1)\"}")
         }
     }
@@ -117,12 +117,12 @@ import Testing
                 ])
         }
         for (interfaces, cpus) in [(93, 11), (256, 4)] {
-            #expect([Limits.rings - 1, Limits.rings].contains(interfaces * cpus))
+            #expect([Limits.rings.value - 1, Limits.rings.value].contains(interfaces * cpus))
             #expect(load(interfaces, cpus).configuration != nil)
         }
         #expect(load(205, 5).configuration == nil)
         let error = load(205, 5).problems.first { $0.severity == .error }
-        #expect(error?.message == "workers.cpus: \(Limits.ring.refusal(of: 1025))")
+        #expect(error?.message == "workers.cpus: \(Limits.rings.refusal(of: 1025))")
         #expect(error?.line == 7)
     }
 
@@ -155,28 +155,28 @@ import Testing
     }
 
     @Test func destinations() {
-        for count in [Limits.destinations - 1, Limits.destinations] {
+        for count in [Limits.destinations.value - 1, Limits.destinations.value] {
             #expect(Self.refusals(destinations: count) == [])
         }
-        let message = Limits.destination.refusal(of: 65_536)
+        let message = Limits.destinations.refusal(of: 65_536)
         #expect(
             Self.refusals(destinations: 65_536) == ["tunnels.lvs.destinations: \(message)"])
     }
 
     @Test func prefixes() {
         // One in local.
-        for count in [Limits.prefixes - 2, Limits.prefixes - 1] {
+        for count in [Limits.prefixes.value - 2, Limits.prefixes.value - 1] {
             #expect(Self.refusals(remotes: count) == [])
         }
-        let message = Limits.prefix.refusal(of: Limits.prefixes + 1)
-        #expect(Self.refusals(remotes: Limits.prefixes) == ["tunnels.lvs.remotes: \(message)"])
-        let deny = Self.list(Limits.prefixes) { Self.address($0) }
+        let message = Limits.prefixes.refusal(of: Limits.prefixes.value + 1)
+        #expect(Self.refusals(remotes: Limits.prefixes.value) == ["tunnels.lvs.remotes: \(message)"])
+        let deny = Self.list(Limits.prefixes.value) { Self.address($0) }
         let (configuration, problems) = Configuration.load(
             files: [("a.yaml", Self.text(more: "inner: {deny: \(deny)}"))])
         #expect(configuration == nil)
         let errors = problems.filter { $0.severity == .error }
         #expect(errors.map(\.line) == [7])
-        #expect(errors.map(\.message) == ["inner.deny: \(Limits.prefix.refusal(of: 131_074))"])
+        #expect(errors.map(\.message) == ["inner.deny: \(Limits.prefixes.refusal(of: 131_074))"])
     }
 
     /// Rules are copied to each prefix within theirs.
@@ -192,12 +192,12 @@ import Testing
         }
         // wide + narrow × (wide + 1)
         let (wide, narrow) = (1023, 1023)
-        #expect(wide + narrow * (wide + 1) == Limits.nestedPrefixes - 1)
+        #expect(wide + narrow * (wide + 1) == Limits.nestedPrefixes.value - 1)
         for others in 0...2 {
             let (configuration, problems) = Configuration.load(files: [("a", text(wide, narrow, others))])
             #expect((configuration != nil) == (others < 2), "\(others)")
             let errors = problems.filter { $0.severity == .error }.map(\.message)
-            let message = Limits.nestedPrefix.refusal(of: Limits.nestedPrefixes + 1)
+            let message = Limits.nestedPrefixes.refusal(of: Limits.nestedPrefixes.value + 1)
             #expect(errors == (others < 2 ? [] : ["tunnels.lvs.destinations: \(message)"]))
         }
     }

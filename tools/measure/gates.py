@@ -140,7 +140,7 @@ def instructions(bench, binary, path):
         count = int(match[1].replace(",", ""))
         if match[2].startswith("PROGRAM TOTALS"):
             total = count
-        elif re.search(r"\$s(10Forwarding(?!5Batch|6Joiner|4Flow)|2IP|7Routing)", match[2]):   # what leaves comes after the verdict
+        elif re.search(r"\$s(10Forwarding(?!5Batch|9Coalescer|4Flow)|2IP|7Routing)", match[2]):   # what leaves comes after the verdict
             verdict += count
         elif re.search(r":_?swift_(retain|release|allocObject)", match[2]):
             references += count

@@ -29,7 +29,7 @@ private func ipv4(_ a: UInt32, _ b: UInt32, _ c: UInt32, _ d: UInt32) -> Address
     Address(ipv4: a << 24 | b << 16 | c << 8 | d)
 }
 
-private func world() -> World {
+private func world() -> ForwardingTables {
     let routes = (0..<100_000).map { number in
         RouteEntry(
             prefix: Prefix(Address(ipv4: 0x0b00_0000 &+ UInt32(number) << 8), length: 24)!,
@@ -44,7 +44,7 @@ private func world() -> World {
                 destinations: [.init(prefix: Prefix(host: ipv4(203, 0, 113, 4)))])
         ])
     let way = RouteEntry(prefix: .allIPv4, table: RouteEntry.tableMain, interfaces: [2])
-    return World(
+    return ForwardingTables(
         policy: PolicyTables(policy), routes: RouteTable(routes + [way]),
         interfaces: [InterfaceState(index: 2, mtu: 1500, reversePath: .strict)])
 }

@@ -10,7 +10,7 @@ public final class FrameTarget: FuzzTarget {
     /// One policy with all that is made of it.
     final class Place {
         let setting: Setting
-        let world: World
+        let world: ForwardingTables
         var model: Model
 
         init(_ setting: Setting) {
@@ -30,7 +30,7 @@ public final class FrameTarget: FuzzTarget {
     private let places: [Place]
     private let batch = Batch(
         in: .allocate(byteCount: Batch.byteCount(capacity: 1), alignment: 128), capacity: 1)
-    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
+    private let tokens = ICMPErrorTokens(perSecond: 1_000_000_000, burst: 1 << 30)
     private let memory = GuardedMemory(capacity: 1 << 20)
     private let reassembler = Reassembler(memory: 0, timeout: 1, seed: 1)
     private let plain = Side(
@@ -106,7 +106,7 @@ public final class FrameTarget: FuzzTarget {
             try check(batch.plan(count: 1, reassembler: reassembler, now: 0), frame)
         } else {
             Judge.judge(
-                side.frame, into: side.verdict, count: 1, world: place.world.view,
+                side.frame, into: side.verdict, count: 1, tables: place.world.view,
                 reassembler: reassembler)
         }
         self.reassembler.expire(now: .max)

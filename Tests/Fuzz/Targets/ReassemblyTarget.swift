@@ -62,7 +62,7 @@ public final class ReassemblyTarget: FuzzTarget {
     private let memory = GuardedMemory(capacity: 1 << 17)
     private let batch = Batch(
         in: .allocate(byteCount: Batch.byteCount(capacity: 1), alignment: 128), capacity: 1)
-    private let tokens = ReplyTokens(ReplyRate(perSecond: 1_000_000_000, burst: 1 << 30))
+    private let tokens = ICMPErrorTokens(perSecond: 1_000_000_000, burst: 1 << 30)
     /// The first has so little memory that it evicts; the second never does.
     private let reassemblers = [0, 16 << 20].map {
         Reassembler(memory: $0, timeout: timeout, seed: 1)

@@ -2,7 +2,7 @@
 
 import IP
 
-struct Inner {
+struct InnerHeader {
     var failure = DropReason.none
     /// The inner packet's own length in bytes; padding behind it is not part of it.
     var length = 0
@@ -19,14 +19,12 @@ struct Inner {
     var transportLength = 0
 
     @inline(__always)
-    mutating func note(_ reason: DropReason) {
-        if failure == .none || reason < failure { failure = reason }
-    }
+    mutating func note(_ reason: DropReason) { failure = failure.first(reason) }
 
     /// RFC 1812 §5.2.2. `packet` is what the outer header's length leaves.
     @inline(__always)
-    static func parseIPv4(_ packet: Bytes) -> Inner {
-        var inner = Inner()
+    static func parseIPv4(_ packet: Bytes) -> InnerHeader {
+        var inner = InnerHeader()
         guard packet.count >= IPv4Header.byteCount else {
             inner.failure = .packetTooSmall
             return inner
@@ -37,19 +35,10 @@ struct Inner {
         inner.ttl = header.timeToLive
         inner.protocolNumber = header.protocolNumber
         let headerLength = header.headerLength
-        // The lengths of a header of another version are not lengths.
-        if header.version == 4 && inner.length > packet.count { inner.note(.packetTooSmall) }
-        if header.version != 4 || headerLength < IPv4Header.byteCount || inner.length < headerLength {
-            inner.note(.invalidHeader)
-        }
+        inner.failure = IPv4Checks.lengths(packet)
         if inner.failure != .none { return inner }
-        if packet.headerSum(length: headerLength) != 0xffff {
-            inner.note(.invalidChecksum)
-        }
-        if headerLength > IPv4Header.byteCount {
-            let reason = IPv4Options.check(packet, headerLength: headerLength, isOuter: false)
-            if reason != .none { inner.note(reason) }
-        }
+        if packet.headerSum(length: headerLength) != 0xffff { inner.note(.invalidChecksum) }
+        inner.note(IPv4Checks.options(packet, headerLength: headerLength, isOuter: false))
         inner.isFragment = header.isFragment
         inner.isLaterFragment = header.isLaterFragment
         inner.transportOffset = headerLength
@@ -59,8 +48,8 @@ struct Inner {
 
     /// RFC 8200 §3. Jumbograms (RFC 2675) are refused.
     @inline(__always)
-    static func parseIPv6(_ packet: Bytes) -> Inner {
-        var inner = Inner()
+    static func parseIPv6(_ packet: Bytes) -> InnerHeader {
+        var inner = InnerHeader()
         guard packet.count >= IPv6Header.byteCount else {
             inner.failure = .packetTooSmall
             return inner

@@ -30,14 +30,14 @@ struct Kind: CustomStringConvertible, Sendable {
 }
 
 /// What each write holds.
-private func members(_ segments: [Segment], kinds: Joiner.Kinds = [.tcp, .udp]) -> [[Int]] {
+private func members(_ segments: [Segment], kinds: Coalescer.Kinds = [.tcp, .udp]) -> [[Int]] {
     let found = writes(segments, kinds: kinds)
     expectSameBytes(found, segments)
     return found.map(\.members)
 }
 
 @Suite("Joining")
-struct JoinerTests {
+struct CoalescerTests {
     @Test("segments of a flow become one", arguments: kinds)
     func joins(kind: Kind) {
         for count in [2, 3, 40, 64] {
@@ -302,7 +302,7 @@ struct JoinerTests {
 struct JoinerFlowTests {
     @Test("flows in turn are each joined", arguments: kinds)
     func interleaved(kind: Kind) {
-        // Ports whose places in the joiner's table differ.
+        // Ports whose places in the coalescer's table differ.
         let flows = 4
         var segments: [Segment] = []
         for number in 0..<8 {

@@ -106,7 +106,7 @@ private func isOrdered(_ one: Segment, _ other: Segment) -> Bool {
 }
 
 @Suite("Joining, random batches")
-struct JoinerRandomTests {
+struct CoalescerRandomTests {
     @Test("bytes, order and number of packets", arguments: 0..<8)
     func batches(seed: Int) {
         var random = Random(UInt64(seed) + 77)
