@@ -99,7 +99,7 @@ struct FastPath {
         let number = packet.ipv4.protocolNumber
         let cell = UInt32(packet.ipv4.typeOfService & 3) << 2 | outer.ecn
         guard packet.ipv4.isPlain, length <= outer.room, length >= 28, packet.ipv4.timeToLive != 0,
-            UInt32(tables.pointee.policy.untouchedCells) &>> cell & 1 != 0,
+            cache.untouchedCells &>> cell & 1 != 0,
             isPlain(packet, number, transport: IPv4Header.byteCount, end: length),
             // One comparison for two values: OR never makes a number smaller.
             (outer.quotient | packet.checksumQuotient) <= Checksum.quotientMax
@@ -126,7 +126,7 @@ struct FastPath {
         let number = packet.ipv6.nextHeader
         let cell = packet.ipv6.congestion << 2 | outer.ecn
         guard packet.ipv6.version == 6, length <= outer.room, length >= 48,
-            packet.ipv6.hopLimit != 0, UInt32(tables.pointee.policy.untouchedCells) &>> cell & 1 != 0,
+            packet.ipv6.hopLimit != 0, cache.untouchedCells &>> cell & 1 != 0,
             isPlain(packet, number, transport: IPv6Header.byteCount, end: length),
             outer.quotient <= Checksum.quotientMax
         else { return false }
@@ -155,7 +155,7 @@ struct FastPath {
 
     @inline(__always)
     private func finish(_ packet: Bytes, _ outer: OuterMatch, _ inner: InnerMatch) -> Bool {
-        var rule = DestinationRule.at(tables.pointee.policy.rules, inner.rule)
+        var rule = DestinationRule.at(cache.rules, inner.rule)
         if rule.pointee.protocolNumber != DestinationRule.anyProtocol {
             rule = Self.ruleOfPort(
                 rule, inner.protocolNumber, packet.ports(at: inner.transport).destination,

@@ -21,7 +21,7 @@ package enum Judge {
         var frame = frames
         var result = verdicts
         let end = frames + count
-        cache.beginBatch()
+        cache.beginBatch(tables.pointee.policy)
         while frame < end {
             if !FastPath.accepts(frame, tables, cache, result) {
                 decide(frame, tables, cache, reassembler, times, into: result)

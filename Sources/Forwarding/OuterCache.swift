@@ -51,6 +51,9 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         var isRepeated: Bool
         /// Of the pairs that count.
         var generation: UInt32
+        // Of the batch's policy. A pointer to the policy would take a register, or a load per packet.
+        var untouchedCells: UInt32 = 0
+        var rules: UnsafePointer<DestinationRule>?
     }
 
     /// No pair has it.
@@ -113,12 +116,23 @@ public struct OuterCache: @unchecked Sendable, BitwiseCopyable {
         head.pointee.generation += 1
     }
 
-    /// Forgets the flows of the batch before, by another number to mix them with.
+    /// Forgets the flows of the batch before, by another number to mix them with, and keeps what each packet
+    /// needs of the policy.
     @inline(__always)
-    func beginBatch() {
+    func beginBatch(_ policy: PolicyView) {
+        head.pointee.untouchedCells = UInt32(policy.untouchedCells)
+        head.pointee.rules = policy.rules
         head.pointee.batch &+= 0x9e37_79b9
         head.pointee.isRepeated = false
     }
+
+    /// `PolicyView.untouchedCells` of the batch.
+    @inline(__always)
+    var untouchedCells: UInt32 { head.pointee.untouchedCells }
+
+    /// `PolicyView.rules` of the batch, which `beginBatch` has set.
+    @inline(__always)
+    var rules: UnsafePointer<DestinationRule> { head.pointee.rules.unsafelyUnwrapped }
 
     /// Notes the flow of a packet that goes on. A hash collision can hide a repeated flow, which is then
     /// not coalesced.
