@@ -1,4 +1,4 @@
-// What the judge reads of a policy: PolicyView, with a TunnelRecord and a DestinationList for each.
+// What the judge reads of a policy.
 
 import Routing
 
@@ -7,20 +7,6 @@ struct DestinationList: BitwiseCopyable {
     var isMartian: Bool
     var count: UInt32
     var first: UInt32
-}
-
-struct TunnelRecord: BitwiseCopyable {
-    /// A bit for each of the policy's interfaces.
-    var interfaces: UnsafePointer<UInt64>
-    var modes: UInt8
-    var passOtherRemotes: Bool
-    var remotes: PrefixTable.View
-    var destinations: PrefixTable.View
-
-    @inline(__always)
-    func takes(interface: UInt16) -> Bool {
-        interfaces[Int(interface &>> 6)] &>> UInt64(interface & 63) & 1 != 0
-    }
 }
 
 /// Pointers into memory that `PolicyTables` owns.

@@ -1,4 +1,4 @@
-// Link-layer headers: Ethernet, IEEE 802.1Q tags, and what `tcpdump -i any` writes in their place.
+// Link-layer headers: EthernetHeader, VLANTag (IEEE 802.1Q), and what `tcpdump -i any` writes in their place.
 
 @frozen public struct EthernetHeader {
     @inlinable public static var byteCount: Int { 14 }

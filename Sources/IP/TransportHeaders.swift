@@ -1,4 +1,4 @@
-// Headers of TCP (RFC 9293 §3.1), UDP (RFC 768) and ICMP (RFC 792, RFC 4443 §2.1), their fields under
+// Ports, TCPHeader (RFC 9293 §3.1), UDPHeader (RFC 768), ICMPHeader (RFC 792, RFC 4443 §2.1); fields under
 // the RFCs' names. Each field is read by itself: a header that is cut short may still have some.
 
 /// The ports that TCP, UDP, SCTP and others begin with.

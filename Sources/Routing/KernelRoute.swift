@@ -1,4 +1,4 @@
-// Routes and nexthop objects as rtnetlink or iproute2 tell of them: KernelRoute and KernelNexthop.
+// A route as rtnetlink or iproute2 tell of it.
 
 /// A route as rtnetlink or iproute2 tells of it: no lookup finds some of them, and some have their
 /// nexthops elsewhere.
@@ -44,22 +44,5 @@ public struct KernelRoute: Sendable, Equatable {
         entry.interfaces = interfaces
         entry.gateways = interfaces.map { _ in 0 }
         return entry
-    }
-}
-
-/// A nexthop object (linux/nexthop.h), single or a group.
-package struct KernelNexthop: Sendable, Equatable {
-    package var id: UInt32 = 0
-    package var interface: Int32?
-    package var members: [UInt32] = []
-
-    package init() {}
-
-    /// By number, the interfaces that each of these comes to.
-    package static func interfaces(_ objects: [UInt32: KernelNexthop]) -> [UInt32: [Int32]] {
-        objects.mapValues { one in
-            (one.members.isEmpty ? [one] : one.members.compactMap { objects[$0] })
-                .compactMap(\.interface)
-        }
     }
 }

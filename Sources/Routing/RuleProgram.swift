@@ -1,12 +1,4 @@
-// Compiled policy rules: RuleProgram, and its RouteLayer.
-
-/// A lookup that several rules in a row come to: its tables, one before the other.
-struct RouteLayer {
-    var tables: [TableID]
-    /// Serves packets of this TOS, and those of none where 0.
-    var tos: UInt8
-    let trie: RouteTrie
-}
+// Compiled policy rules.
 
 /// One family's rules, compiled.
 struct RuleProgram {
