@@ -31,6 +31,8 @@ final class Assignment: Sendable {
     let icmpErrors: ICMPErrors?
     /// nil: no probe is rewritten.
     let probeReturn: ProbeReturn?
+    /// nil: no limit.
+    let limits: InjectionLimits?
     let counters: CounterBlock
     let examples: DropExamples
     /// Empty the rings, then end.
@@ -59,6 +61,7 @@ final class Assignment: Sendable {
         }
         icmpErrors = plumbing.icmpErrors
         probeReturn = plumbing.probeReturn
+        limits = plumbing.limits
     }
 }
 

@@ -59,6 +59,8 @@ struct Plumbing {
     private(set) var probeReturn: ProbeReturn?
     /// What could not be removed: tried again at each tick.
     private(set) var surplus: [Held] = []
+    /// nil: no limit.
+    private(set) var limits: InjectionLimits?
     /// What raw sockets cannot claim, by the routes of now.
     var claimGaps: [Finding] = []
 
@@ -296,6 +298,7 @@ extension Plumbing {
         _ phases: Set<Action.Phase> = Set(Action.Phase.allCases), beside before: Configuration? = nil
     ) throws(PlanFailure) -> [Action] {
         dropDead(facts)
+        limits = .of(configuration.limits, keeping: limits)
         let (known, now) = (absences, Host.monotonicNanoseconds())
         var waiting = occasion == .reload ? [:] : known.filter { $0.value.isLeftAlone($0.key, facts, now) }
         var done: [Action] = []

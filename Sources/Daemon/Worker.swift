@@ -157,7 +157,7 @@ final class Worker {
         examples = next.examples.writer
         batch.adopt(
             next.world.view, kinds: next.devices.map(\.joins), errors: next.icmpErrors?.tokens,
-            isShadow: settings.mode == .shadow)
+            limits: next.limits?.tokens, isShadow: settings.mode == .shadow)
         let limit = settings.workers.busyPoll.nanoseconds
         if limit != busyPoll.limit { busyPoll = BusyPoll(limit: limit) }
         mailbox.taken.store(next.generation, ordering: .releasing)

@@ -69,6 +69,8 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
         var tables: UnsafePointer<ForwardingView>
         /// nil: no ICMP errors are sent.
         var errors: ICMPErrorTokens?
+        /// nil: no limit.
+        var limits: PacketLimits?
         var isShadow: Bool
         var joinsAny: Bool
         /// Writes to devices of the batch in work that were not in vain.
@@ -131,15 +133,16 @@ public struct Batch: @unchecked Sendable, BitwiseCopyable {
     /// - Parameter tables: their owner must outlive the last plan with them.
     /// - Parameter kinds: what may be joined for each of the policy's devices.
     /// - Parameter errors: nil: no ICMP errors are sent.
+    /// - Parameter limits: nil: no limit.
     /// - Parameter isShadow: frames are judged, and nothing leaves.
     public func adopt(
         _ tables: UnsafePointer<ForwardingView>, kinds: [Coalescer.Kinds], errors: ICMPErrorTokens?,
-        isShadow: Bool
+        limits: PacketLimits? = nil, isShadow: Bool
     ) {
         for (index, kind) in kinds.enumerated() { self.kinds[index] = kind }
         state.initialize(
             to: State(
-                tables: tables, errors: errors, isShadow: isShadow,
+                tables: tables, errors: errors, limits: limits, isShadow: isShadow,
                 joinsAny: kinds.contains { !$0.isEmpty }))
         cache.empty()
     }
@@ -169,6 +172,7 @@ extension Batch {
         Judge.judge(
             frames, into: verdicts, count: count, tables: state.pointee.tables, cache: cache,
             reassembler: reassembler, times: &times)
+        if let limits = state.pointee.limits { apply(limits, count, times) }
         return list(count, times)
     }
 
@@ -428,7 +432,7 @@ extension Batch {
 }
 
 extension Verdict {
-    fileprivate mutating func refuse(_ reason: DropReason) {
+    mutating func refuse(_ reason: DropReason) {
         kind = .drop
         self.reason = reason
     }

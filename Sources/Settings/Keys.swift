@@ -102,11 +102,11 @@ extension Configuration: Keyed {
             "icmp.source6", \.icmp.source6, .or("auto", .address(isIPv4: false)),
             "source address of the errors"),
         Key(
-            "limits.packetsPerSecond", \.limits.packetsPerSecond, .futureLimit,
-            "of all packets; not supported yet, must be `off`"),
+            "limits.packetsPerSecond", \.limits.packetsPerSecond, .limit,
+            "of all packets; more are dropped as `rate_limit`"),
         Key(
-            "limits.perRemote", \.limits.perRemote, .futureLimit,
-            "per remote; not supported yet, must be `off`"),
+            "limits.perRemote", \.limits.perRemote, .limit,
+            "per remote (outer source); more are dropped as `rate_limit`"),
     ]
 
     private static let daemon: [Key<Configuration>] = [
@@ -338,13 +338,8 @@ extension Codec {
 }
 
 extension Codec<Int?> {
-    /// A number that this version reads but refuses.
-    fileprivate static var futureLimit: Codec {
-        .or(
-            "off",
-            .number(1...1_000_000_000, "packets per second", or: ["off"]).checked { field, number in
-                field.error("\(number) is not supported by this version; remove it or set it to off")
-            })
+    fileprivate static var limit: Codec {
+        .or("off", .number(1...1_000_000_000, "packets per second", or: ["off"]))
     }
 }
 

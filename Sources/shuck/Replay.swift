@@ -97,6 +97,7 @@ final class Replay {
     private let output: CaptureWriter
     private let replies: CaptureWriter?
     private let tokens: ICMPErrorTokens?
+    private let limits: PacketLimits?
     private let sources: ReplySources
     private let verdictLines: VerdictLines?
 
@@ -120,6 +121,9 @@ final class Replay {
         self.output = output
         self.replies = replies
         tokens = ICMPErrorTokens(configuration.icmp)
+        limits = PacketLimits(
+            packetsPerSecond: configuration.limits.packetsPerSecond,
+            perRemote: configuration.limits.perRemote, seed: 1)
         sources = ReplySources(configuration)
         self.verdictLines = verdictLines
         let fragments = configuration.outer.fragments
@@ -138,11 +142,12 @@ final class Replay {
             kinds: world.policy.policy.devices.map { _ in
                 configuration.workers.coalesce ? [.tcp, .udp] : []
             },
-            errors: tokens, isShadow: false)
+            errors: tokens, limits: limits, isShadow: false)
     }
 
     deinit {
         tokens?.deallocate()
+        limits?.deallocate()
         memory.deallocate()
         for frame in frames { frame.deallocate() }
     }

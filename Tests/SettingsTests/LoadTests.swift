@@ -45,7 +45,7 @@ let everyKey = """
         - {from: "fe80::1234:5678:9abc/128", to: "2603:1062:0:1:fe80:1234:5678:9abc",
            interface: bond1.20}
     icmp: {ratePerSecond: 0, burst: 7, source4: 192.0.2.2, source6: "2001:db8::2"}
-    limits: {packetsPerSecond: off, perRemote: false}
+    limits: {packetsPerSecond: 250000, perRemote: off}
     workers: {cpus: "8,0-3", busyPoll: 50us, coalesce: no}
     consume: off
     mode: shadow

@@ -320,11 +320,7 @@ private let daemon: [Bad] = [
     line7("7:15", "icmp: {burst: 0}", "1 to 1000000"),
     line7("7:17", "icmp: {source4: \"2001:db8::1\"}", "is not an IPv4 address"),
     line7("7:17", "icmp: {source6: 10.0.0.1}", "write auto or an IPv6 address"),
-    line7(
-        "7:28", "limits: {packetsPerSecond: 1000}",
-        "limits.packetsPerSecond: 1000 is not supported by this version; remove it or "
-            + "set it to off"),
-    line7("7:21", "limits: {perRemote: 5}", "limits.perRemote: 5 is not supported"),
+    line7("7:28", "limits: {packetsPerSecond: 1000000001}", "write off or a number from 1"),
     line7("7:21", "limits: {perRemote: 0}", "write off or a number from 1"),
     line7("7:17", "workers: {cpus: \"0-3,3\"}", "each once"),
     line7("7:17", "workers: {cpus: [0, 1]}", "is not a CPU list"),
