@@ -15,6 +15,8 @@ struct DaemonState: Sendable {
     var links: [Link]
     var routes: RouteStatus
     var warnings: [String] = []
+    /// Why workers use plain system calls instead of io_uring; nil: they use io_uring.
+    var ringRefusal: String?
     /// What others changed on the host, and what it lacks.
     var host: [Finding] = []
     var startedNanoseconds = Host.monotonicNanoseconds()

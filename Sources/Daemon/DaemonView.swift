@@ -87,6 +87,10 @@ extension DaemonView {
         if let reason = state.routes.due, state.routes.age >= 1 {
             add(.routes, "mirror", "routes are being read again for more than a second: \(reason)")
         }
+        if let refusal = state.ringRefusal {
+            let text = "workers write each packet by a system call of its own: io_uring cannot be used: "
+            add(.ring, "workers", text + refusal)
+        }
         if let reason = absences[.replyTable] { add(.replies, "nft", "mss.replies: \(reason)") }
         if let reason = absences[.claims] {
             add(.claim, "consume", "consume: frames of some interfaces are not claimed: \(reason)")

@@ -29,8 +29,9 @@ extension Control {
             let counters = try CounterBlock(shape: shape, cpu: cpu)
             let examples = try DropExamples(cpu: cpu)
             mailbox.post(assignment(number, counters, examples))
+            let usesRing = snapshot.ringRefusal == nil
             let thread = try WorkerThread(name: "shuck-worker-\(number)") {
-                Self.work(cpu: cpu, mailbox: mailbox, memory: memory)
+                Self.work(cpu: cpu, mailbox: mailbox, memory: memory, usesRing: usesRing)
             }
             snapshot.workers.append(
                 Snapshot.WorkerState(
@@ -47,7 +48,7 @@ extension Control {
     }
 
     /// A worker's thread, from its first line to its last.
-    private static func work(cpu: Int, mailbox: Mailbox, memory: NamedMemory) {
+    private static func work(cpu: Int, mailbox: Mailbox, memory: NamedMemory, usesRing: Bool) {
         do {
             do throws(SystemError) {
                 try Placement.pinSelf(to: cpu)
@@ -56,7 +57,7 @@ extension Control {
                 Logger(label: "shuck").warning("\(error)")
             }
             try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
-                try Worker(mailbox: mailbox, memory: memory).run()
+                try Worker(mailbox: mailbox, memory: memory, usesRing: usesRing).run()
             }
         } catch {
             mailbox.failure.withLock { $0 = "\(error)" }

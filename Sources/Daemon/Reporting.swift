@@ -15,7 +15,7 @@ extension StatusReport {
             mode: state.configuration.mode, configurationFile: state.configurationFile,
             generation: state.configurations, publications: state.generation,
             lastReloadSuccessful: state.lastReloadSuccessful, lastReloadProblems: state.lastReloadProblems,
-            engine: "io_uring", joining: view.joining,
+            engine: state.ringRefusal == nil ? "io_uring" : "plain writes", joining: view.joining,
             interfaces: view.interfaces.map { interface in
                 var interface = interface
                 interface.nodes = placement.interfaces.first { $0.name == interface.name }?.nodes

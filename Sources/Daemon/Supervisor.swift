@@ -116,7 +116,8 @@ final class Control {
         snapshot = Snapshot(
             state: DaemonState(
                 configurationFile: path, configuration: configuration, links: links,
-                routes: routes.status, warnings: Self.notes(advice)),
+                routes: routes.status, warnings: Self.notes(advice),
+                ringRefusal: facts.permissions?.ringRefusal),
             worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
         reachedLinks = facts.links

@@ -76,7 +76,8 @@ final class Worker {
     /// - Parameter mailbox: holds the first assignment already, so that nothing else keeps it, and
     ///   with it the routes of that time, once the next one comes.
     /// - Parameter memory: what `makeMemory` made; this worker's alone.
-    init(mailbox: Mailbox, memory: NamedMemory) throws(SystemError) {
+    /// - Parameter usesRing: else plain system calls.
+    init(mailbox: Mailbox, memory: NamedMemory, usesRing: Bool) throws(SystemError) {
         guard let first = mailbox.take() else { preconditionFailure("no first assignment") }
         self.mailbox = mailbox
         self.memory = memory
@@ -87,7 +88,10 @@ final class Worker {
         slots = memory.take(UnsafeMutableRawPointer.self, Limits.batch)
         big = UnsafeMutableRawPointer(
             memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
-        submission = try SubmissionRing(entries: UInt32(2 * Limits.batch), files: Self.filePlaces)
+        submission =
+            usesRing
+            ? try SubmissionRing(entries: UInt32(2 * Limits.batch), files: Self.filePlaces)
+            : SubmissionRing(plainFiles: Self.filePlaces)
         registered = [Int32](repeating: -1, count: submission.filePlaces)
         queue = submission.queue
         timer = SubmissionTimer()
@@ -318,6 +322,7 @@ final class Worker {
     /// Takes what has completed.
     /// - Returns: how many completions there were, and how many of them were writes.
     func reap() -> (writes: Int, all: Int) {
+        if queue.isPlain { return (0, reapPlain()) }
         var writes = 0
         var others = 0
         queue.reap { tag, result in
@@ -327,14 +332,29 @@ final class Worker {
                 return
             }
             others &+= 1
-            if tag == Self.timerTag {
-                isTimerArmed = false
-                notePoll(result == -ETIME ? 0 : result)
-            } else if tag & Self.ignoredTag == 0 {
-                woken(Int32(truncatingIfNeeded: tag), result)
-            }
+            completed(tag, result)
         }
         return (writes, writes &+ others)
+    }
+
+    @inline(never)
+    private func reapPlain() -> Int {
+        var count = 0
+        queue.reapPlain { tag, result in
+            count &+= 1
+            completed(tag, result)
+        }
+        return count
+    }
+
+    /// A poll or a timer is over.
+    private func completed(_ tag: UInt64, _ result: Int32) {
+        if tag == Self.timerTag {
+            isTimerArmed = false
+            notePoll(result == -ETIME ? 0 : result)
+        } else if tag & Self.ignoredTag == 0 {
+            woken(Int32(truncatingIfNeeded: tag), result)
+        }
     }
 
     /// A poll or timer that fails at once would be armed again at once, without end.

@@ -142,8 +142,12 @@ extension Worker {
     // MARK: - Perform
 
     /// Performs operations, and waits until each has its result. Writes to devices are one system call.
-    /// - Returns: whether there were any of those.
+    /// - Returns: whether there were any of those, so that completions were looked for.
     private func perform(_ places: Range<Int>) throws(SystemError) -> Bool {
+        if queue.isPlain {
+            performPlainly(places)
+            return false
+        }
         try makeSpace(for: places.count)
         var writes = queue.beginWrites()
         // Calls nothing, so that all it needs is in registers.
@@ -166,6 +170,22 @@ extension Worker {
         // only some of the writes.
         while completed < queued { completed &+= try wait() }
         return true
+    }
+
+    /// A system call per write, where io_uring is refused.
+    @inline(never)
+    private func performPlainly(_ places: Range<Int>) {
+        for place in places where batch.operations[place].target == .device {
+            let operation = batch.operations + place
+            let isGathered = operation.pointee.pieceCount > 0
+            operation.pointee.result = queue.write(
+                place: Int32(operation.pointee.index), operation.pointee.memory,
+                isGathered
+                    ? UInt32(operation.pointee.pieceCount)
+                    : UInt32(bitPattern: operation.pointee.length),
+                isGathered: isGathered)
+        }
+        sendErrors(places)
     }
 
     @inline(never)

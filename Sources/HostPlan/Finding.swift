@@ -13,6 +13,8 @@ public struct Finding: Sendable, Hashable, CustomStringConvertible {
         case device
         /// Segments that the kernel does not take joined.
         case offload
+        /// Writes to devices and waiting for frames by io_uring.
+        case ring = "io_uring"
         /// A sysctl, address or link that shuck set or demands.
         case host
         /// The mirror of the kernel's routes and rules.
@@ -28,7 +30,7 @@ public struct Finding: Sendable, Hashable, CustomStringConvertible {
 
         /// Whether shuck chose another way than the one asked for, because the host refused that:
         /// what `run --strict` does not start with.
-        public var isFallback: Bool { self == .claim || self == .offload || self == .probes }
+        public var isFallback: Bool { [.claim, .offload, .probes, .ring].contains(self) }
     }
 
     /// What becomes of the daemon with it.

@@ -40,11 +40,8 @@ extension Configuration {
                 ulimit -Hn \(needed), LimitNOFILE=\(needed) in the unit, or --ulimit \
                 nofile=\(needed) of a container; or list fewer CPUs under workers.cpus
                 """, severity: .refusal)
-        let ring = permissions.ringRefusal.map {
-            Finding(what: .host, subject: "io_uring", text: $0, severity: .refusal)
-        }
         return (missing.isEmpty ? [] : [capabilities])
-            + (needed > permissions.descriptorLimit ? [descriptors] : []) + (ring.map { [$0] } ?? [])
+            + (needed > permissions.descriptorLimit ? [descriptors] : [])
     }
 
     /// A queue of each device and a ring of each interface for each worker, a claim of each interface

@@ -1,4 +1,5 @@
 // One worker's io_uring: writes to registered TUN queues, and sleeping until a descriptor is ready.
+// Where io_uring is refused, plain system calls behind the same calls.
 // Must be created and used by the worker's own thread (IORING_SETUP_SINGLE_ISSUER).
 
 import CLinux
@@ -6,6 +7,8 @@ import Glibc
 
 public final class SubmissionRing {
     private let ring: UnsafeMutablePointer<io_uring>
+    /// In the ring's place; nil: there is a ring.
+    private let plain: PlainCalls?
     /// Places for registered files; queues are put there by `register`.
     public let filePlaces: Int
 
@@ -17,6 +20,7 @@ public final class SubmissionRing {
     public init(entries: UInt32, files: Int) throws(SystemError) {
         ring = .allocate(capacity: 1)
         ring.initialize(to: io_uring())
+        plain = nil
         // Linux before 6.1 knows only the last flag: there completions run whenever the kernel likes.
         let flags = [
             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
@@ -46,7 +50,17 @@ public final class SubmissionRing {
         try rehearse()
     }
 
+    /// Plain system calls instead of a ring: one per write, one per sleep.
+    /// - Parameter files: as for a ring.
+    public init(plainFiles files: Int) {
+        ring = .allocate(capacity: 1)
+        ring.initialize(to: io_uring())
+        plain = PlainCalls(files: files)
+        filePlaces = files
+    }
+
     deinit {
+        guard plain == nil else { return ring.deallocate() }
         // The kernel tears down an io_uring asynchronously; without this a TUN would outlive the process for
         // a moment.
         io_uring_unregister_files(ring)
@@ -138,6 +152,7 @@ public final class SubmissionRing {
                 isBroken: false)
         }
         guard new.contains(where: { $0 != Self.keep }) else { return }
+        if let plain { return plain.exchange(for: new) }
         let (done, failure) = change(new)
         guard let failure else { return }
         // Where it stopped, the kernel has taken the old file out before it refused the new one.
@@ -171,7 +186,9 @@ public final class SubmissionRing {
     }
 
     /// The ring as the worker's loop uses it. Valid while this lives.
-    public var queue: SubmissionQueue { SubmissionQueue(ring: ring) }
+    public var queue: SubmissionQueue {
+        SubmissionQueue(ring: ring, plain: plain.map { .passUnretained($0) })
+    }
 }
 
 /// Why registered files could not be changed.
@@ -184,8 +201,26 @@ public struct RegisterError: Error {
 /// Trivially copyable, so that the loop counts no references.
 public struct SubmissionQueue: BitwiseCopyable {
     @usableFromInline let ring: UnsafeMutablePointer<io_uring>
+    @usableFromInline let plain: Unmanaged<PlainCalls>?
 
-    @usableFromInline init(ring: UnsafeMutablePointer<io_uring>) { self.ring = ring }
+    @usableFromInline init(ring: UnsafeMutablePointer<io_uring>, plain: Unmanaged<PlainCalls>?) {
+        self.ring = ring
+        self.plain = plain
+    }
+
+    /// Whether there is no ring: then `write` takes the place of `beginWrites`.
+    @inlinable @inline(__always)
+    public var isPlain: Bool { plain != nil }
+
+    /// Writes at once, by a system call, where there is no ring. Arguments as `Writes.add`.
+    /// - Returns: the bytes written, or -errno.
+    public func write(
+        place: Int32, _ memory: UnsafeRawPointer, _ count: UInt32, isGathered: Bool
+    ) -> Int32 {
+        plain?._withUnsafeGuaranteedRef {
+            $0.write(place: place, memory, count, isGathered: isGathered)
+        } ?? -ENOSYS
+    }
 
     /// Queues writes, one after the other; `Writes.end` makes them the ring's. Nothing else may be queued
     /// before that, and there must be space.
@@ -234,6 +269,7 @@ public struct SubmissionQueue: BitwiseCopyable {
     /// Queues one wakeup for when the descriptor can be read.
     @inlinable
     public func queuePoll(_ descriptor: Int32, tag: UInt64) {
+        if let plain { return plain._withUnsafeGuaranteedRef { $0.queuePoll(descriptor, tag: tag) } }
         let entry = io_uring_get_sqe(ring)!
         io_uring_prep_poll_add(entry, descriptor, UInt32(POLLIN))
         entry.pointee.user_data = tag
@@ -242,6 +278,7 @@ public struct SubmissionQueue: BitwiseCopyable {
     /// Queues the end of a poll that was queued with tag `target`.
     @inlinable
     public func queuePollRemoval(of target: UInt64, tag: UInt64) {
+        if let plain { return plain._withUnsafeGuaranteedRef { $0.removePoll(target) } }
         let entry = io_uring_get_sqe(ring)!
         io_uring_prep_poll_remove(entry, target)
         entry.pointee.user_data = tag
@@ -250,6 +287,7 @@ public struct SubmissionQueue: BitwiseCopyable {
     /// Queues a wakeup for a time of CLOCK_MONOTONIC, in nanoseconds.
     @inlinable
     public func queueTimer(_ timer: SubmissionTimer, at nanoseconds: UInt64, tag: UInt64) {
+        if let plain { return plain._withUnsafeGuaranteedRef { $0.queueTimer(at: nanoseconds, tag: tag) } }
         timer.time.pointee = __kernel_timespec(
             tv_sec: Int64(nanoseconds / 1_000_000_000), tv_nsec: Int64(nanoseconds % 1_000_000_000))
         let entry = io_uring_get_sqe(ring)!
@@ -258,24 +296,41 @@ public struct SubmissionQueue: BitwiseCopyable {
     }
 
     /// Submissions that still fit.
-    public var space: UInt32 { io_uring_sq_space_left(ring) }
+    public var space: UInt32 { isPlain ? .max : io_uring_sq_space_left(ring) }
 
     /// Completions that the kernel had no room for and threw away.
-    public var lost: UInt32 { clinux_cq_overflow(ring) }
+    public var lost: UInt32 { isPlain ? 0 : clinux_cq_overflow(ring) }
 
     /// Hands what is queued to the kernel: one system call. Completions of TUN writes are there
     /// when it returns.
     /// - Returns: how many the kernel took, perhaps not all; or -errno: they stay queued.
     @inlinable @inline(__always)
-    public func submit() -> Int32 { io_uring_submit_and_get_events(ring) }
+    public func submit() -> Int32 {
+        if isPlain { return look(sleeps: false) }
+        return io_uring_submit_and_get_events(ring)
+    }
 
     /// Submits, then sleeps until at least one completion is there. A signal ends it early, and it
     /// does not sleep unless all was taken.
     /// - Returns: as `submit`.
     @inlinable
-    public func submitAndWait() -> Int32 { io_uring_submit_and_wait(ring, 1) }
+    public func submitAndWait() -> Int32 {
+        if isPlain { return look(sleeps: true) }
+        return io_uring_submit_and_wait(ring, 1)
+    }
 
-    /// Calls `body` with tag and result of each completion that is there.
+    // Out of line, so that the loop with a ring has its registers for itself.
+    @usableFromInline @inline(never)
+    func look(sleeps: Bool) -> Int32 {
+        plain?._withUnsafeGuaranteedRef { $0.look(sleeps: sleeps) } ?? -ENOSYS
+    }
+
+    /// `reap` where there is no ring: of polls and timers, for writes have their results at once.
+    public func reapPlain(_ body: (UInt64, Int32) -> Void) {
+        plain?._withUnsafeGuaranteedRef { $0.reap(body) }
+    }
+
+    /// Calls `body` with tag and result of each completion that is there. There must be a ring.
     @inlinable @inline(__always)
     public func reap(_ body: (UInt64, Int32) -> Void) {
         let head = clinux_cq_head(ring)

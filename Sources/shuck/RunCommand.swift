@@ -13,7 +13,7 @@ struct RunCommand: ParsableCommand {
     @Flag(
         help: """
             Exit with 3 rather than start on a fallback: a claim by raw sockets instead of a BPF \
-            program, no coalescing, no claim of probes.
+            program, plain writes instead of io_uring, no coalescing, no claim of probes.
             """)
     var strict = false
 

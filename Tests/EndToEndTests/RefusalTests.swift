@@ -63,21 +63,6 @@ extension EndToEnd {
             }
         }
 
-        /// As in a container whose seccomp profile knows no io_uring.
-        @Test func ioUringIsRefused() throws {
-            try Rig.with { rig in
-                let helper = try rig.helper(
-                    "refuse",
-                    """
-                    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-                    """)
-                try Self.expectRefusal(
-                    rig, wrapper: [helper], says: ["io_uring", "seccomp", "io_uring_disabled"])
-            }
-        }
-
         @Test func theInterfaceIsNotEthernet() throws {
             try Rig.with { rig in
                 try rig.ip(.node, "tuntap add mode tun name plain0\n")

@@ -82,8 +82,8 @@ class Connection(http.client.HTTPConnection):
 class Shuck:
     """One daemon on the node."""
 
-    def __init__(self, rig, binary, more="", devices="", name="shuck", errors=None):
-        self.rig, self.binary, self.name, self.errors = rig, binary, name, errors
+    def __init__(self, rig, binary, more="", devices="", name="shuck", errors=None, wrapper=()):
+        self.rig, self.binary, self.name, self.errors, self.wrapper = rig, binary, name, errors, wrapper
         self.socket = str(rig.work / f"{name}.sock")
         self.config = rig.work / f"{name}.yaml"
         self.configure(more, devices)
@@ -103,7 +103,7 @@ workers: {{cpus: "0"}}
 """)
 
     def command(self):
-        return self.rig.inside("node", self.binary, "run", "--config", self.config)
+        return self.rig.inside("node", *self.wrapper, self.binary, "run", "--config", self.config)
 
     def __enter__(self):
         with open(self.errors or self.rig.work / f"{self.name}.log", "w") as log:

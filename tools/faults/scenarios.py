@@ -257,6 +257,20 @@ class NoticesLost(RouteStorm):
                    if line.startswith('shuck_routes_resyncs_total{reason="lost"}'))
 
 
+class NoRing(Fault):
+    name, title, runs = "F14", "io_uring is refused (seccomp, EPERM) from the start, 3 s", 10
+    criterion = "plain writes, named in status; 0 lost"
+    recovery_most_ms = None
+
+    def shuck(self, rig, binary):
+        return Shuck(rig, binary, wrapper=(LAB, "without-io_uring"))
+
+    def inject(self, rig, shuck):
+        if json.loads(shuck.ask("GET", "/status")[1])["engine"] != "plain writes":
+            raise Problem("status does not say that there is no io_uring")
+        time.sleep(3)
+
+
 class Stopped(Fault):
     name, title, runs = "F12", "the process is stopped (SIGSTOP) for 1 s", 10
     criterion = "what the ring could not hold is lost and counted, nothing else; goes on within 10 ms"
@@ -487,7 +501,7 @@ class Killed(Fault):
 
 
 FAULTS = [Killed(), Reload(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(), DeviceDeleted(), PodGone(), RouteStorm(),
-          NoticesLost(), Stopped(), LittleMemory(), Contention(), Malformed(), FragmentFlood(), ErrorStorm(),
+          NoticesLost(), Stopped(), NoRing(), LittleMemory(), Contention(), Malformed(), FragmentFlood(), ErrorStorm(),
           BadConfigurations(), SecondInstance(), SettingChanged(), NotForUs(), WorkerHeld(), FullLog()]
 
 # Rows that nothing of this is done for yet, and why.
@@ -495,7 +509,6 @@ UNTRIED = [
     ("F2", "the supervisor is killed", "one process: see F1"),
     ("F4", "the binary is replaced under load", "one process: a restart costs what F1 does, without its surprise"),
     ("F13", "the TUN refuses writes (EAGAIN, ENOMEM, a short write)", "no host makes them on demand; `RingTests` and `BatchTests` give the results by hand"),
-    ("F14", "io_uring is refused", "shuck does not run without io_uring yet and says so (`RefusalTests`)"),
     ("F17", "the clock jumps by a year", "it would move this host's clock; nothing in the packet path reads wall time"),
     ("F25", "two hours at half load with a random fault every 10 s", "the rows above are run one by one"),
 ]

@@ -25,6 +25,7 @@ static const struct verb { const char *name; int (*run)(char **argv); const char
 	{ "echo", echo_main, "[--port P]" },
 	{ "send-raw", send_raw_main, "IFACE [--hex FRAME]... [--repeat N] [--interval-us U] [--csum-start B --csum-offset B]   (else one frame per line on stdin)" },
 	{ "same", same_main, "NETNS IFACE NETNS IFACE --packets N [--seed N] [--lossy]   (sends into the first, compares at the second)" },
+	{ "without-io_uring", without_io_uring_main, "COMMAND...   (as under a container's default seccomp profile)" },
 	{ "stream", stream_main, "NETNS IFACE NETNS [--rate PPS] [--seconds S] [--flows N] [--size INNER-PACKET-BYTES] [--mode M] [--port P]\n"
 		"           (sends into the first, counts lost, duplicate, late and changed packets at the second)" },
 };

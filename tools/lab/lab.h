@@ -54,5 +54,5 @@ int encap_main(char **argv), decap_main(char **argv), sink_main(char **argv), ge
 int naive_main(char **argv);
 int serve_main(char **argv), fetch_main(char **argv), push_main(char **argv), digest_main(char **argv);
 int pingpong_main(char **argv), echo_main(char **argv), send_raw_main(char **argv), same_main(char **argv);
-int stream_main(char **argv);
+int stream_main(char **argv), without_io_uring_main(char **argv);
 #endif

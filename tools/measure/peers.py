@@ -148,10 +148,12 @@ class Naive(Peer):
 
 
 class Shuck(Peer):
-    def __init__(self, place, name, title, binary, work, *, pod=False, coalesce=True, cpus="0", busy_poll="0us", tunnels=1):
+    def __init__(self, place, name, title, binary, work, *, pod=False, coalesce=True, cpus="0", busy_poll="0us", tunnels=1,
+                 wrapper=()):
         super().__init__(place)
         self.name, self.title, self.binary = name, title, binary
         self.socket, self.config = f"{work}/shuck.sock", Path(work) / "shuck.yaml"
+        self.wrapper = wrapper
         self.pod, self.coalesce, self.cpus, self.busy_poll, self.tunnels = pod, coalesce, cpus, busy_poll, tunnels
         if pod:
             self.device = "shuck0"
@@ -177,7 +179,7 @@ class Shuck(Peer):
 
     def start(self):
         self.config.write_text(self.configuration())
-        self.process = subprocess.Popen(self.place.on_node(self.binary, "run", "--config", self.config))
+        self.process = subprocess.Popen(self.place.on_node(*self.wrapper, self.binary, "run", "--config", self.config))
         wait_for(lambda: self.process.poll() is not None or self.get("/readyz") == "ok\n", "shuck")
         if self.process.poll() is not None:
             raise Problem(f"shuck ended with {self.process.returncode}", 3)
@@ -220,6 +222,7 @@ def everyone(place, binary, work, **how):
         Naive(place), Kernel(place),
         Shuck(place, "shuck", "shuck, the kernel routes on", binary, work, **how),
         Shuck(place, "shuck-single", "shuck, packets not joined (`coalesce: off`)", binary, work, coalesce=False, **how),
+        Shuck(place, "shuck-plain", "shuck without io_uring, plain writes", binary, work, wrapper=(LAB, "without-io_uring"), **how),
         Shuck(place, "shuck-pod", "shuck, its device inside the pod", binary, work, pod=True, **how),
         Shuck(place, "shuck-pod-single", "shuck, its device inside the pod, packets not joined", binary, work, pod=True, coalesce=False, **how),
     ]

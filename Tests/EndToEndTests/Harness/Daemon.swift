@@ -40,6 +40,7 @@ struct Status: Decodable {
     let publications: Int
     let lastDrops: [String: Drop]
     let joining: String
+    let engine: String
     let lastReloadSuccessful: Bool
     let lastReloadProblems: [String]
     let interfaces: [Interface]
