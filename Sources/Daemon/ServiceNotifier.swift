@@ -23,6 +23,15 @@ enum ServiceNotifier {
         return address.with { sendto(number, message, message.count, flags, $0, $1) } == message.count
     }
 
+    /// For `WatchdogSec=`, which must be at least twice `Timing.tickNanoseconds`; nothing without it.
+    static func keepAlive() {
+        let environment = ProcessInfo.processInfo.environment
+        guard environment["WATCHDOG_USEC"] != nil,
+            environment["WATCHDOG_PID"].map({ $0 == "\(getpid())" }) ?? true
+        else { return }
+        notify("WATCHDOG=1")
+    }
+
     /// `RELOADING=1` wants the time at which it began (`Type=notify-reload`).
     static func reloading() {
         notify("RELOADING=1", "MONOTONIC_USEC=\(Host.monotonicNanoseconds() / 1000)")

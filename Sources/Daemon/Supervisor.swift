@@ -245,6 +245,8 @@ final class Control {
         noteRefusals()
         snapshot.plumbing.removeSurplus()
         announce()
+        // systemd ends and restarts a daemon whose workers do not go on.
+        if !snapshot.workers.contains(where: \.isStill) { ServiceNotifier.keepAlive() }
     }
 
     // MARK: what is said

@@ -84,6 +84,39 @@ extension EndToEnd {
             }
         }
 
+        /// systemd restarts what does not tell of itself in time.
+        @Test func theWatchdogHearsOfWorkersThatGoOn() throws {
+            try Rig.with { rig in
+                let manager = try Notifications(rig)
+                let daemon = try Daemon(
+                    rig, Setup(workers: 2),
+                    wrapper: ["env", "NOTIFY_SOCKET=\(manager.path)", "WATCHDOG_USEC=2000000"])
+                try daemon.waitUntilReady()
+                for _ in 0..<3 { try manager.wait(for: "WATCHDOG=1") }
+                let held = try HeldThread(rig, of: daemon.status().processID, name: "shuck-worker-1")
+                try eventually("its mention", 10) {
+                    AdminClient.ask(daemon.socket, "GET", "/healthz")?.status == 503
+                }
+                usleep(1_000_000)
+                _ = manager.lines()
+                usleep(1_500_000)
+                #expect(!manager.lines().contains("WATCHDOG=1"))
+                held.release()
+                try manager.wait(for: "WATCHDOG=1")
+                #expect(try daemon.stop().status == 0)
+                // Nobody asked, or asked another process.
+                for variables in [[], ["WATCHDOG_USEC=2000000", "WATCHDOG_PID=1"]] {
+                    let silent = try Daemon(
+                        rig, wrapper: ["env", "NOTIFY_SOCKET=\(manager.path)"] + variables)
+                    try silent.waitUntilReady()
+                    _ = manager.lines()
+                    usleep(1_500_000)
+                    #expect(!manager.lines().contains("WATCHDOG=1"))
+                    #expect(try silent.stop().status == 0)
+                }
+            }
+        }
+
         @Test func aDeletedDeviceThatIsMadeAgainIsSaid() throws {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig)
