@@ -87,16 +87,20 @@ let package = Package(
         .testTarget(
             name: "RoutingTests", dependencies: ["IP", "Routing", "TestPackets"], swiftSettings: strict),
         .testTarget(
-            name: "ForwardingTests", dependencies: ["Forwarding", "IP", "TestPackets"],
+            name: "ForwardingTests", dependencies: ["Forwarding", "IP", "SlowJudge", "TestPackets"],
             swiftSettings: strict),
+        .target(
+            name: "SlowJudge", dependencies: ["Forwarding"], path: "Tests/SlowJudge", swiftSettings: strict),
         // What each packet must get as slow code, and random frames that it and shuck are both put to.
         .target(
-            name: "Model", dependencies: ["Forwarding", "IP", "Routing"], path: "Tests/Model",
+            name: "Model", dependencies: ["Forwarding", "IP", "Routing", "SlowJudge"], path: "Tests/Model",
             swiftSettings: strict),
         .testTarget(name: "ModelTests", dependencies: ["Model"], swiftSettings: strict),
         .target(
             name: "FuzzTargets",
-            dependencies: ["Captures", "Forwarding", "IP", "LinuxIO", "Model", "Routing", "Settings"],
+            dependencies: [
+                "Captures", "Forwarding", "IP", "LinuxIO", "Model", "Routing", "Settings", "SlowJudge",
+            ],
             path: "Tests/Fuzz/Targets", swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["IP", "Settings"], swiftSettings: strict),
@@ -107,7 +111,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "LinuxIOTests",
-            dependencies: ["LinuxIO", "Forwarding", "HostPlan", "Daemon", "IP", "Routing", "TestPackets"],
+            dependencies: [
+                "LinuxIO", "Forwarding", "HostPlan", "Daemon", "IP", "Routing", "SlowJudge", "TestPackets",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "CommandTests", dependencies: ["shuck", "Forwarding", "TestPackets"],

@@ -3,6 +3,7 @@
 import Glibc
 import IP
 import Routing
+import SlowJudge
 import Synchronization
 import TestPackets
 import Testing

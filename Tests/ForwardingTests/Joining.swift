@@ -1,6 +1,7 @@
 // Puts a batch before judge and coalescer, and cuts what they join as the kernel does: in slow, plain code.
 
 import Glibc
+import SlowJudge
 import TestPackets
 import Testing
 

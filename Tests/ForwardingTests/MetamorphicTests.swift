@@ -1,5 +1,6 @@
 // Laws that hold whatever the packet is: relations between a frame's verdict and a changed one's.
 
+import SlowJudge
 import TestPackets
 import Testing
 

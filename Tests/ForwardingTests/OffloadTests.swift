@@ -1,5 +1,6 @@
 // What becomes of a virtio_net_hdr: checksums to be finished and super-packets, one header shorter.
 
+import SlowJudge
 import TestPackets
 import Testing
 

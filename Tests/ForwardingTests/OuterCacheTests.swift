@@ -2,6 +2,7 @@
 
 import IP
 import Routing
+import SlowJudge
 import TestPackets
 import Testing
 

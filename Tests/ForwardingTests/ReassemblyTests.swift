@@ -1,6 +1,7 @@
 // Outer fragments (O8, O11): every order, duplicates, overlaps, floods, and a slow model beside them.
 
 import Glibc
+import SlowJudge
 import TestPackets
 import Testing
 

@@ -1,6 +1,7 @@
 // M1 to M5: what a pod's device cannot take, who is told, how much, and how often.
 
 import Glibc
+import SlowJudge
 import TestPackets
 import Testing
 

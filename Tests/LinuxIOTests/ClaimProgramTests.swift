@@ -4,6 +4,7 @@ import CLinux
 import Foundation
 import IP
 import Routing
+import SlowJudge
 import TestPackets
 import Testing
 

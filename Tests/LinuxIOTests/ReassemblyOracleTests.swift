@@ -7,6 +7,7 @@ import Forwarding
 import Foundation
 import Glibc
 import IP
+import SlowJudge
 import TestPackets
 import Testing
 

@@ -1,6 +1,7 @@
 // Puts the same random frames to the judge alone, to a worker's batch, and to the model.
 
 import Forwarding
+import SlowJudge
 
 /// How often each kind of answer was given, so that what a run covered can be seen.
 public struct Tally: Sendable {

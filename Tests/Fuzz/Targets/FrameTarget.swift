@@ -3,6 +3,7 @@
 import Forwarding
 import Glibc
 import Model
+import SlowJudge
 
 public final class FrameTarget: FuzzTarget {
     static let worlds = 16
