@@ -183,7 +183,9 @@ struct NativeProbeTests {
 
     @Test("the list of unroutable destinations is what the judge goes by")
     func unroutable() {
-        let policy = Probe.world().policy.view.addresses
+        let tables = Probe.world()
+        defer { withExtendedLifetime(tables) {} }
+        let policy = tables.policy.view.addresses
         var random = Random(3)
         let starts: [[UInt8]] = [
             [0xfe, 0x80], [0xfe, 0xbf], [0xfe, 0xc0], [0xfe, 0xff], [0xfe, 0x7f], [0xff], [0xfd],
