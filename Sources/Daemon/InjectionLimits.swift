@@ -9,7 +9,8 @@ final class InjectionLimits: Sendable {
 
     /// - Returns: nil without any limit; the old ones where nothing changed, with what they have counted.
     static func of(_ settings: Configuration.RateLimits, keeping old: InjectionLimits?) -> InjectionLimits? {
-        old?.settings == settings ? old : InjectionLimits(settings)
+        guard settings.packetsPerSecond != nil || settings.perRemote != nil else { return nil }
+        return old?.settings == settings ? old : InjectionLimits(settings)
     }
 
     private init?(_ settings: Configuration.RateLimits) {
