@@ -29,12 +29,6 @@ extension HostFacts {
         var permissions = Permissions(workers: cpus.count)
         permissions.missingCapabilities = Host.missingCapabilities()
         permissions.descriptorLimit = Host.descriptorLimit()
-        do throws(SystemError) {
-            // Made, tried and closed again: a refusal is known before a device exists.
-            _ = try SubmissionRing(entries: 8, files: Worker.filePlaces)
-        } catch {
-            permissions.ringRefusal = "\(error)"
-        }
         self.permissions = permissions
     }
 }

@@ -117,7 +117,7 @@ final class Control {
             state: DaemonState(
                 configurationFile: path, configuration: configuration, links: links,
                 routes: routes.status, warnings: Self.notes(advice),
-                ringRefusal: facts.permissions?.ringRefusal),
+                ringRefusal: Worker.ringRefusal()),
             worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
         reachedLinks = facts.links

@@ -104,6 +104,17 @@ final class Worker {
         }
     }
 
+    /// Why workers cannot use io_uring here, known before they start; nil: they can. A ring is made, tried
+    /// and closed again.
+    static func ringRefusal() -> String? {
+        do throws(SystemError) {
+            _ = try SubmissionRing(entries: 8, files: filePlaces)
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
     /// The kernel takes no more files than the process may open, and devices are among those.
     static var filePlaces: Int { min(Limits.devices.value, Host.descriptorLimit()) }
 

@@ -12,7 +12,8 @@ struct TokenRate: BitwiseCopyable {
 
     /// - Parameter perSecond: at least 1, as `burst`.
     init(perSecond: Int, burst: Int) {
-        interval = 1_000_000_000 / UInt64(perSecond)
+        // Rounded up, so that the rate is never above what was asked for.
+        interval = (1_000_000_000 + UInt64(perSecond) - 1) / UInt64(perSecond)
         tolerance = interval * UInt64(burst - 1)
     }
 

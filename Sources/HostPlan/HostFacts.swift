@@ -16,8 +16,6 @@ public struct HostFacts: Sendable {
         public var missingCapabilities: [String] = []
         /// RLIMIT_NOFILE.
         public var descriptorLimit = Int.max
-        /// Why io_uring cannot be used; nil: it can.
-        public var ringRefusal: String?
         public var workers: Int
 
         public init(workers: Int) { self.workers = workers }

@@ -4,6 +4,7 @@
 // TTL by one), and a flow must keep its order. --lossy: packets may be missing, but none may be late.
 #define _GNU_SOURCE
 #include "lab.h"
+#include "frame.h"
 #include "wire.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,33 +48,11 @@ static uint64_t state;
 static bool lossy;
 static struct { uint64_t sent, delivered, missing, damaged, refused, lost, doubled, swapped; } count;
 
-// SplitMix64.
-static uint64_t next_random(void)
-{
-	uint64_t z = state += 0x9e3779b97f4a7c15;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
+static uint64_t next_random(void) { return mixed(state += 0x9e3779b97f4a7c15); }
 static uint32_t below(uint32_t n) { return (next_random() >> 32) * n >> 32; }
 static bool one_in(uint32_t n) { return below(n) == 0; }
 
-static void put16(uint8_t *at, uint16_t value) { at[0] = value >> 8, at[1] = value; }
 static void put32(uint8_t *at, uint32_t value) { put16(at, value >> 16), put16(at + 2, value); }
-
-static uint64_t words(uint64_t sum, const uint8_t *at, size_t length)
-{
-	for (; length > 1; at += 2, length -= 2)
-		sum += at[0] << 8 | at[1];
-	return length ? sum + (at[0] << 8) : sum;
-}
-
-static uint16_t folded(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
 
 static void start_flow(struct flow *f, int id)
 {

@@ -4,6 +4,7 @@
 // datagrams on their way.
 #define _GNU_SOURCE
 #include "lab.h"
+#include "frame.h"
 #include "wire.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -37,38 +38,14 @@ static volatile sig_atomic_t stopping;
 
 static void stop(int signal) { (void)signal, stopping = 1; }
 
-// SplitMix64.
-static uint64_t mixed(uint64_t z)
-{
-	z += 0x9e3779b97f4a7c15;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
 static void filler(uint64_t number, uint8_t *to, size_t length)
 {
-	for (uint64_t word = mixed(number ^ seed); length; word = mixed(word)) {
+	for (uint64_t state = number ^ seed; length;) {
+		uint64_t word = mixed(state += 0x9e3779b97f4a7c15);
 		size_t part = length < 8 ? length : 8;
 		memcpy(to, &word, part);
 		to += part, length -= part;
 	}
-}
-
-static void put16(uint8_t *at, uint16_t value) { at[0] = value >> 8, at[1] = value; }
-
-static uint64_t words(uint64_t sum, const uint8_t *at, size_t length)
-{
-	for (; length > 1; at += 2, length -= 2)
-		sum += at[0] << 8 | at[1];
-	return length ? sum + (at[0] << 8) : sum;
-}
-
-static uint16_t folded(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
 }
 
 static void ipv4(uint8_t *at, size_t length, uint8_t protocol, const uint8_t from[16], const uint8_t to[16])
