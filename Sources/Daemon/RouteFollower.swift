@@ -155,7 +155,13 @@ struct RouteFollower {
             // A dead route is none, but what it took the place of is gone.
             return !(route.isDead && change.isReplacing)
         }
-        guard change.isNew else { return mirror.remove(entry) }
+        guard change.isNew else {
+            // IPv6 dumps nothing of what stands between nexthops told as one (net/ipv6/ip6_fib.c
+            // `fib6_dump_node`): it shows when they are gone.
+            let mayHaveHidden =
+                !entry.prefix.isIPv4 && route.nexthop == 0 && entry.interfaces.count > 1
+            return mirror.remove(entry) && !mayHaveHidden
+        }
         // IPv6 puts a new route behind those of its metric (net/ipv6/ip6_fib.c).
         let isLast = change.isAppended || !entry.prefix.isIPv4
         return mirror.insert(entry, change.isReplacing ? .instead : isLast ? .last : .first)

@@ -175,6 +175,31 @@ extension OnHost {
             }
         }
 
+        /// A dump of IPv6 jumps from the first nexthop of a route to its last, over what stands between them
+        /// (net/ipv6/ip6_fib.c `fib6_dump_node`): a route nobody was told of is there when they go.
+        @Test("I9 a route that nexthops of another hid is found when they go")
+        func aRouteHiddenBySiblings() throws {
+            try Network.with { _ in
+                try Self.makeLinks()
+                try Network.run(
+                    """
+                    ip -6 route add 2001:db8:a::/48 via 2001:db8:ff::9
+                    ip -6 route append blackhole 2001:db8:a::/48
+                    ip -6 route append 2001:db8:a::/48 via 2001:db8:fe::9
+                    """)
+                var following = try Following()
+                func kinds() -> [RouteKind] {
+                    following.follower.mirror.entries().filter { $0.prefix.length == 48 }.map(\.kind)
+                }
+                #expect(kinds() == [.unicast])
+                // All of them, and they are told of as one.
+                try Network.run("ip -6 route delete 2001:db8:a::/48 dev near")
+                try following.settle()
+                #expect(kinds() == [.blackhole])
+                #expect(try following.differences() == [])
+            }
+        }
+
         /// As FRR installs them. The kernel removes the nexthop objects of a link without a carrier, the
         /// routes by them and their places in groups, and tells of the link alone.
         @Test("I9 a carrier that goes takes routes with it", arguments: [0, 1])
