@@ -95,7 +95,7 @@ let package = Package(
         .target(
             name: "Model", dependencies: ["Forwarding", "IP", "Routing", "SlowJudge"], path: "Tests/Model",
             swiftSettings: strict),
-        .testTarget(name: "ModelTests", dependencies: ["Model"], swiftSettings: strict),
+        .testTarget(name: "ModelTests", dependencies: ["Model", "TestPackets"], swiftSettings: strict),
         .target(
             name: "FuzzTargets",
             dependencies: [

@@ -1,6 +1,7 @@
 // The last refused frame of each reason: what is kept of it, how often, and how a line says it.
 
 import Forwarding
+import TestPackets
 import Testing
 
 @testable import Daemon
@@ -59,14 +60,14 @@ struct DropExampleTests {
 
     @Test("any bytes, cut anywhere, give a line")
     func anyBytes() {
-        var random = SystemRandomNumberGenerator()
+        var random = Random(Random.seed(usually: 1))
         for _ in 0..<20_000 {
             var bytes = (0..<Int.random(in: 0...112, using: &random)).map { _ in
                 UInt8.random(in: 0...255, using: &random)
             }
-            if !bytes.isEmpty && Bool.random() { bytes[0] = Bool.random() ? 0x45 : 0x60 }
-            if bytes.count > 9, Bool.random(), let next = [0, 4, 41, 44, 60].randomElement() {
-                bytes[Bool.random() ? 6 : 9] = UInt8(next)
+            if !bytes.isEmpty && random.chance(2) { bytes[0] = random.chance(2) ? 0x45 : 0x60 }
+            if bytes.count > 9, random.chance(2) {
+                bytes[random.chance(2) ? 6 : 9] = random.pick([0, 4, 41, 44, 60])
             }
             #expect(!PacketLine.text(bytes).isEmpty)
         }

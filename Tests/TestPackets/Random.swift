@@ -1,9 +1,22 @@
 // Numbers that look random and are the same in every run.
 
+import Glibc
+
 /// Steele, Lea and Flood's SplitMix64: the same numbers from the same seed, everywhere.
 public struct Random: RandomNumberGenerator {
     private var state: UInt64
     public init(_ seed: UInt64) { state = seed }
+
+    /// A test's seed: the usual one, so that a run that passes passes again; another where `SHUCK_SEED` is a
+    /// number or, for campaigns, `random`.
+    public static func seed(usually usual: UInt64) -> UInt64 {
+        guard let chosen = getenv("SHUCK_SEED").map({ String(cString: $0) }) else { return usual }
+        if chosen == "random" { return UInt64.random(in: 1...UInt64(UInt32.max)) }
+        guard let seed = UInt64(chosen) else {
+            fatalError("SHUCK_SEED is \(chosen): it must be a number or random")
+        }
+        return seed
+    }
 
     public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
