@@ -37,6 +37,13 @@ def wait_for(ready, what, seconds=20.0):
     return time.monotonic() - start
 
 
+def release_build():
+    """The path of a shuck that is built with optimisation."""
+    command = ["swift", "build", "-c", "release", "--product", "shuck"]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return run(*command[:4], "--show-bin-path", cwd=ROOT).strip() + "/shuck"
+
+
 class Rig:
     """Client, balancer, node and pod, as tools/lab/rig makes them."""
 
@@ -82,13 +89,15 @@ class Connection(http.client.HTTPConnection):
 class Shuck:
     """One daemon on the node."""
 
-    def __init__(self, rig, binary, more="", devices="", name="shuck", errors=None, wrapper=()):
-        self.rig, self.binary, self.name, self.errors, self.wrapper = rig, binary, name, errors, wrapper
+    def __init__(self, rig, binary, more="", devices="", name="shuck", log=None, wrapper=()):
+        self.rig, self.binary, self.more, self.devices, self.wrapper = rig, binary, more, devices, wrapper
         self.socket = str(rig.work / f"{name}.sock")
         self.config = rig.work / f"{name}.yaml"
-        self.configure(more, devices)
+        self.log_path = Path(log or rig.work / f"{name}.log")
+        self.configure()
 
-    def configure(self, more="", devices=""):
+    def configure(self, more=""):
+        """Writes the configuration, with more keys than it has from the start."""
         prefixes = "\n".join(f'      - {{prefix: "{prefix}"}}' for prefix in VIPS)
         self.config.write_text(f"""interfaces: [eth0]
 tunnels:
@@ -96,9 +105,10 @@ tunnels:
     local: [192.0.2.2, "2001:db8:1::2"]
     remotes: [192.0.2.1, "2001:db8:1::1"]
     destinations:
-{devices}{prefixes}
+{self.devices}{prefixes}
 admin: {{socket: "{self.socket}"}}
 workers: {{cpus: "0"}}
+{self.more}
 {more}
 """)
 
@@ -106,7 +116,7 @@ workers: {{cpus: "0"}}
         return self.rig.inside("node", *self.wrapper, self.binary, "run", "--config", self.config)
 
     def __enter__(self):
-        with open(self.errors or self.rig.work / f"{self.name}.log", "w") as log:
+        with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         wait_for(self.is_ready, "shuck to be ready")
         return self
@@ -136,10 +146,27 @@ workers: {{cpus: "0"}}
         return answer is not None and answer[0] == 200
 
     def log(self):
-        return (self.rig.work / f"{self.name}.log").read_text()
+        return self.log_path.read_text(errors="replace")
+
+    def status(self):
+        answer = self.ask("GET", "/status")
+        if answer is None:
+            raise Problem("no answer to GET /status")
+        return json.loads(answer[1])
 
     def packets(self):
-        return json.loads(self.ask("GET", "/status")[1])["packets"]
+        return self.status()["packets"]
+
+    def metric(self, series):
+        """The sum of the series that begin so."""
+        page = self.ask("GET", "/metrics")[1]
+        return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(series))
+
+    def thread(self, name):
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == name:
+                return int(task.name)
+        raise Problem(f"process {self.process.pid} has no thread {name}")
 
     def reload(self):
         answer = self.ask("POST", "/reload")

@@ -1,8 +1,11 @@
 # The faults of docs/reliability.md: what is done to a running shuck, how often, and what may come of it.
+import contextlib
 import dataclasses
-import json
+import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -27,6 +30,38 @@ class Outcome:
     complaints: list    # what else was not as it should be
 
 
+AFTER = 1   # seconds behind a fault's end in which a loss is still the fault's
+
+
+@dataclasses.dataclass
+class Trial:
+    """One fault in the middle of a stream: CLOCK_MONOTONIC in ns, and what shuck counted."""
+
+    began: int
+    ended: int
+    recovery: float | None   # seconds, if the fault measured them
+    before: dict             # shuck's counts before it
+    counted: int = 0
+    ring: int = 0
+    complaints: list = dataclasses.field(default_factory=list)
+
+    def losses(self, result):
+        """The windows of a stream's losses that belong to it, and the seconds of the stream at which it ended."""
+        began, ended = ((at - result["start_ns"]) / 1e9 for at in (self.began, self.ended))
+        # A loss window begins with the fault or behind it; a frame that was under way belongs to it.
+        return [w for w in result["losses"] if w[1] >= began - 0.05 and w[0] <= ended + AFTER], ended
+
+    def outcome(self, result, others=0):
+        """Of a stream that lost `others` packets by other faults."""
+        own, ended = self.losses(result)
+        lost = sum(window[2] for window in own)
+        recovery = self.recovery if self.recovery is not None else max([0.0, *(w[1] - ended for w in own)])
+        return Outcome(
+            sent=result["sent"], lost=lost, stray=result["lost"] - lost - others, twice=result["twice"],
+            late=result["late"], altered=result["altered"], silence_ms=result["longest_gap_ms"],
+            recovery_ms=1000 * recovery, counted=self.counted, ring=self.ring, complaints=self.complaints)
+
+
 class Fault:
     """One row. `inject` is called in the middle of a stream and returns when its cause is gone."""
 
@@ -35,12 +70,14 @@ class Fault:
     lost_most, twice_most, recovery_most_ms = 0, 0, 100.0
     needs_all_counted = False
     more, devices, offloads = "", "", "off"
+    wrapper, log = (), None   # of shuck
+    is_soaked = True          # it can be done to a daemon that goes on
 
     def prepare(self, rig):
         """Before shuck starts."""
 
     def begin(self, rig, shuck):
-        """Before the stream starts."""
+        """Before the fault: whatever an earlier run of it took away is there again."""
 
     def inject(self, rig, shuck):
         """The fault; returns seconds of recovery if it measured them itself."""
@@ -56,29 +93,29 @@ class Fault:
         """After the last run."""
 
     def shuck(self, rig, binary):
-        return Shuck(rig, binary, self.more, self.devices)
+        return Shuck(rig, binary, self.more, self.devices, log=self.log, wrapper=self.wrapper)
 
-    def once(self, rig, shuck, rate):
+    def act(self, rig, shuck):
+        """In the middle of a stream."""
         before = shuck.packets()
-        self.begin(rig, shuck)
-        with self.stream(rig, rate) as stream:
-            start = time.monotonic_ns()
-            measured = self.inject(rig, shuck)
-            end = time.monotonic_ns()
-        result = stream.result
-        complaints = self.check(rig, shuck)
+        began = time.monotonic_ns()
+        measured = self.inject(rig, shuck)
+        return Trial(began, time.monotonic_ns(), measured, before)
+
+    def conclude(self, rig, shuck, trial):
+        """When nothing of the fault is under way any more."""
+        trial.complaints = self.check(rig, shuck)
         wait_for(shuck.is_ready, "shuck to be ready again")
         after = shuck.packets()
-        refused, ring = (after[k] - before[k] for k in ("dropped", "ringDropped"))
-        began, ended = ((t - result["start_ns"]) / 1e9 for t in (start, end))
-        # A loss window begins with the fault or behind it; a frame that was under way belongs to it.
-        own = [w for w in result["losses"] if w[1] >= began - 0.05 and w[0] <= ended + 1]
-        recovery = measured if measured is not None else max([0.0, *(w[1] - ended for w in own)])
-        return Outcome(
-            sent=result["sent"], lost=sum(w[2] for w in own),
-            stray=result["lost"] - sum(w[2] for w in own), twice=result["twice"], late=result["late"],
-            altered=result["altered"], silence_ms=result["longest_gap_ms"], recovery_ms=1000 * recovery,
-            counted=refused + ring, ring=ring, complaints=complaints)
+        refused, trial.ring = (after[key] - trial.before[key] for key in ("dropped", "ringDropped"))
+        trial.counted = refused + trial.ring
+
+    def once(self, rig, shuck, rate):
+        self.begin(rig, shuck)
+        with self.stream(rig, rate) as stream:
+            trial = self.act(rig, shuck)
+        self.conclude(rig, shuck, trial)
+        return trial.outcome(stream.result)
 
     def judge(self, outcome, is_quiet=True):
         """What of an outcome does not meet the row's criterion. A host with other work may overrun the ring, which is
@@ -191,19 +228,22 @@ class PodGone(Fault):
 
     def prepare(self, rig):
         self.path = f"/run/netns/{rig.namespace('other')}"
-        run("ip", "netns", "add", rig.namespace("other"))
-        self.more = f"devices: [{{name: shuck0}}, {{name: other0, netns: {self.path}}}]"
+        self.make(rig)
+        self.more = f"devices: [{{name: shuck0}}, {{name: other0, netns: {self.path}, mtu: 1280}}]"
+
+    def make(self, rig):
+        if not os.path.exists(self.path):
+            run("ip", "netns", "add", rig.namespace("other"))
 
     def begin(self, rig, shuck):
-        if subprocess.run(["test", "-e", self.path]).returncode:
-            run("ip", "netns", "add", rig.namespace("other"))
+        self.make(rig)
         wait_for(lambda: self.state(shuck) == "up", "the other pod's device")
 
     def end(self, rig):
         subprocess.run(["ip", "netns", "delete", rig.namespace("other")], capture_output=True)
 
     def state(self, shuck):
-        return json.loads(shuck.ask("GET", "/status")[1])["devices"][1]["state"]
+        return shuck.status()["devices"][1]["state"]
 
     def inject(self, rig, shuck):
         identity = run("stat", "-Lc", "%i", self.path).strip()
@@ -232,8 +272,7 @@ class RouteStorm(Fault):
         wait_for(lambda: self.count(shuck) < 100, "the mirror to follow", 30)
 
     def count(self, shuck):
-        page = shuck.ask("GET", "/metrics")[1]
-        return int(float(next(line for line in page.splitlines() if line.startswith('shuck_routes{family="ipv4"}')).split()[1]))
+        return shuck.metric('shuck_routes{family="ipv4"}')
 
 
 class NoticesLost(RouteStorm):
@@ -253,20 +292,16 @@ class NoticesLost(RouteStorm):
         wait_for(lambda: self.count(shuck) < 100, "the mirror to follow", 30)
 
     def resyncs(self, shuck):
-        return sum(float(line.split()[1]) for line in shuck.ask("GET", "/metrics")[1].splitlines()
-                   if line.startswith('shuck_routes_resyncs_total{reason="lost"}'))
+        return shuck.metric('shuck_routes_resyncs_total{reason="lost"}')
 
 
 class NoRing(Fault):
     name, title, runs = "F14", "io_uring is refused (seccomp, EPERM) from the start, 3 s", 10
     criterion = "plain writes, named in status; 0 lost"
-    recovery_most_ms = None
-
-    def shuck(self, rig, binary):
-        return Shuck(rig, binary, wrapper=(LAB, "without-io_uring"))
+    recovery_most_ms, wrapper, is_soaked = None, (LAB, "without-io_uring"), False
 
     def inject(self, rig, shuck):
-        if json.loads(shuck.ask("GET", "/status")[1])["engine"] != "plain writes":
+        if shuck.status()["engine"] != "plain writes":
             raise Problem("status does not say that there is no io_uring")
         time.sleep(3)
 
@@ -288,28 +323,21 @@ class WorkerHeld(Fault):
     lost_most, needs_all_counted, recovery_most_ms = None, True, 10.0
 
     def inject(self, rig, shuck):
-        with held(thread_named(shuck.process.pid, "shuck-worker-0")):
+        with held(shuck.thread("shuck-worker-0")):
             wait_for(lambda: shuck.ask("GET", "/healthz")[0] == 503, "its mention", 4)
             time.sleep(0.5)
-
-
-def thread_named(process, name):
-    for task in Path(f"/proc/{process}/task").iterdir():
-        if (task / "comm").read_text().strip() == name:
-            return int(task.name)
-    raise Problem(f"process {process} has no thread {name}")
 
 
 class LittleMemory(Fault):
     name, title, runs = "F15", "its memory is limited to what it uses and 1 MiB more, 3 s", 10
     criterion = "0 lost, no end"
     recovery_most_ms = None
-    group = Path("/sys/fs/cgroup/memory/shuck-chaos")
 
     def prepare(self, rig):
+        self.group = Path("/sys/fs/cgroup/memory") / rig.name
         if not self.group.parent.exists():
             raise Problem("not tried: this host has no memory controller of cgroup v1 at /sys/fs/cgroup/memory")
-        self.group.mkdir(exist_ok=True)
+        self.group.mkdir()
 
     def begin(self, rig, shuck):
         (self.group / "cgroup.procs").write_text(str(shuck.process.pid))
@@ -463,30 +491,114 @@ class NotForUs(Fault):
 
 
 class FullLog(Fault):
-    name, title, runs = "L1", "the log stands on a full disk while the interface changes 20 times", 3
-    criterion = "0 lost, no end; lines that could not be written are counted"
+    name, title, runs = "L1", "the disk with the log fills up while the configuration is loaded again and again; then it has room", 3
+    criterion = "0 lost, no end; lines that could not be written are counted, later ones are written"
     recovery_most_ms = None
 
-    def shuck(self, rig, binary):
-        return Shuck(rig, binary, self.more, self.devices, errors="/dev/full")
+    def prepare(self, rig):
+        self.disk = rig.work / "disk"
+        self.disk.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=8m", "shuck-log", self.disk)
+        self.log = self.disk / "shuck.log"
+
+    def end(self, rig):
+        run("umount", self.disk)
 
     def inject(self, rig, shuck):
-        for number in range(20):
-            rig.ip("node", "link", "set", "cali0", "mtu", 1400 + number)
-            rig.do("node", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-            shuck.reload()
+        self.dropped = shuck.metric("shuck_log_lines_dropped_total")
+        with self.full():
+            for number in range(200):   # what is left of the log's last page takes the first lines
+                rig.ip("node", "link", "set", "cali0", "mtu", 1400 + number % 60)
+                shuck.reload()
+                if number > 20 and shuck.metric("shuck_log_lines_dropped_total") > self.dropped:
+                    break
+            else:
+                raise Problem("no line of the log was lost and counted")
         rig.ip("node", "link", "set", "cali0", "mtu", 1460)
+        self.size = self.log.stat().st_size
+
+    @contextlib.contextmanager
+    def full(self):
+        filler = self.disk / "filler"
+        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+        with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(64))
+        try:
+            yield
+        finally:
+            filler.unlink()
 
     def check(self, rig, shuck):
-        page = shuck.ask("GET", "/metrics")[1]
-        lines = [line for line in page.splitlines() if line.startswith("shuck_log_lines_dropped_total")]
-        return [] if lines and float(lines[0].split()[1]) > 0 else ["no dropped log line was counted"]
+        shuck.reload()
+        wait_for(lambda: self.log.stat().st_size > self.size, "lines to be written again", 10)
+        return []
+
+
+class ClockJumps(Fault):
+    name, title, runs = "F17", "the wall clock, as shuck sees it, jumps a year ahead, two years back, and to the right time", 10
+    criterion = "0 lost; a reload is answered after each jump"
+    recovery_most_ms = None
+    year = 365 * 86400
+
+    def prepare(self, rig):
+        self.offset = rig.work / "clock"
+        self.offset.write_bytes(bytes(8))
+        self.wrapper = ("env", f"LD_PRELOAD={LAB.parent / 'clock.so'}", f"SHUCK_CLOCK_OFFSET={self.offset}")
+
+    def inject(self, rig, shuck):
+        for seconds in (self.year, -self.year, 0):
+            with open(self.offset, "r+b") as file:
+                file.write(struct.pack("=q", seconds))
+            started = shuck.metric("process_start_time_seconds")
+            if shuck.reload()[0] != 200:
+                raise Problem("a reload was refused")
+            at = shuck.metric("shuck_config_last_reload_success_timestamp_seconds")
+            if abs(at - time.time() - seconds) > 60:
+                raise Problem(f"the clock did not jump: reload at {at}, start at {started}")
+            time.sleep(0.5)
+
+
+class SlowReaders(Fault):
+    name, title, runs = "L2", "60 clients of the admin socket that send half a request, or take no answer, for 5 s", 10
+    criterion = "0 lost; others are answered within 1 s"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        with contextlib.ExitStack() as stack:
+            for number in range(60):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(shuck.socket)
+                client.send(b"GET /metrics HTTP/1.1\r\nHost: shuck\r\n" + (b"\r\n" if number % 2 else b""))
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                start = time.monotonic()
+                if shuck.ask("GET", "/readyz")[0] != 200 or time.monotonic() > start + 1:
+                    raise Problem(f"an answer after {time.monotonic() - start:.1f} s")
+                time.sleep(0.1)
+
+
+class Flapping(InterfaceDown):
+    name, title, runs = "L3", "the receiving interface goes down and comes up 20 times within 2 s", 10
+    criterion = "receives again within 100 ms, same ring"
+    short_runs = 1
+
+    def inject(self, rig, shuck):
+        for _ in range(20):
+            rig.ip("node", "link", "set", "eth0", "down")
+            time.sleep(0.05)
+            rig.ip("node", "link", "set", "eth0", "up")
+            rig.batch("node", ROUTES)
+            time.sleep(0.05)
+        return wait_for_arrival(shuck)
 
 
 class Killed(Fault):
     name, title, runs = "F1", "the process is killed (SIGKILL) and started again at once", 10
     criterion = "figure only: one process holds the rings, so what comes meanwhile is lost"
-    lost_most, recovery_most_ms, twice_most = None, None, 0
+    lost_most, recovery_most_ms, twice_most, is_soaked = None, None, 0, False
 
     def once(self, rig, shuck, rate):
         with self.stream(rig, rate) as stream:
@@ -502,13 +614,12 @@ class Killed(Fault):
 
 FAULTS = [Killed(), Reload(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(), DeviceDeleted(), PodGone(), RouteStorm(),
           NoticesLost(), Stopped(), NoRing(), LittleMemory(), Contention(), Malformed(), FragmentFlood(), ErrorStorm(),
-          BadConfigurations(), SecondInstance(), SettingChanged(), NotForUs(), WorkerHeld(), FullLog()]
+          BadConfigurations(), SecondInstance(), SettingChanged(), NotForUs(), WorkerHeld(), ClockJumps(), FullLog(), SlowReaders(),
+          Flapping()]
 
 # Rows that nothing of this is done for yet, and why.
 UNTRIED = [
     ("F2", "the supervisor is killed", "one process: see F1"),
     ("F4", "the binary is replaced under load", "one process: a restart costs what F1 does, without its surprise"),
     ("F13", "the TUN refuses writes (EAGAIN, ENOMEM, a short write)", "no host makes them on demand; `RingTests` and `BatchTests` give the results by hand"),
-    ("F17", "the clock jumps by a year", "it would move this host's clock; nothing in the packet path reads wall time"),
-    ("F25", "two hours at half load with a random fault every 10 s", "the rows above are run one by one"),
 ]

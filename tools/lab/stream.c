@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 256, FLOWS_DEFAULT = 64, RECEIVE_BYTES = 256 << 20, WINDOWS = 64, ROOM = 2048 };
+enum { BATCH = 256, FLOWS_DEFAULT = 64, RECEIVE_BYTES = 256 << 20, WINDOWS = 1024, ROOM = 2048 };
 
 // What stands at the head of each payload.
 struct mark { uint64_t number, flow, seed; };

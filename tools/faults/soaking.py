@@ -1,0 +1,141 @@
+# The long run: the order of its faults, what it samples, and when that is a finding.
+import collections
+import dataclasses
+import os
+import random
+import statistics
+import time
+from pathlib import Path
+
+from lab import Problem, wait_for
+
+TURN_S = 10.0          # from one fault to the next, at least
+QUIET_S = 5.0          # without a fault before each
+TURNS_PER_STREAM = 6   # a finding is known at the end of its stream
+SETTLE_S = 5.0         # within which descriptors and threads are as before
+STARVED_MS = 50.0      # of waiting for a CPU within a window: its host had other work
+GROWTH_KIB = 1024      # of the resident memory, from the first third behind the warm-up to the last
+
+
+class Finding(Problem):
+    """What the run exists to find: it ends it."""
+
+
+def turn(seed, number, faults):
+    """The fault of a turn: each round does every fault once, in an order of its own."""
+    rounds, place = divmod(number, len(faults))
+    order = list(faults)
+    random.Random(f"{seed}/{rounds}").shuffle(order)
+    return order[place]
+
+
+@dataclasses.dataclass
+class Sample:
+    """What a process holds."""
+
+    seconds: float
+    resident: int     # KiB
+    descriptors: int
+    threads: int
+
+
+def status_of(process, key):
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    raise Problem(f"process {process} has no {key}")
+
+
+def sample(process, seconds):
+    return Sample(round(seconds, 1), status_of(process, "VmRSS"), sum(held(process).values()), status_of(process, "Threads"))
+
+
+def held(process):
+    """Its descriptors, by kind or path."""
+    kinds = collections.Counter()
+    for entry in os.scandir(f"/proc/{process}/fd"):
+        try:
+            kinds[os.readlink(entry.path).split(":[")[0]] += 1
+        except FileNotFoundError:
+            pass   # closed meanwhile
+    return kinds
+
+
+def names(process):
+    threads = collections.Counter()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        try:
+            threads[(task / "comm").read_text().strip()] += 1
+        except OSError:
+            pass   # ended meanwhile
+    return threads
+
+
+class Resources:
+    """The descriptors and threads that a daemon has had since its start."""
+
+    def __init__(self, process):
+        self.process = process
+        self.first = held(process), names(process)
+
+    def settle(self, what):
+        """Waits until they are as at the start; a finding if they are not."""
+        def is_settled():
+            return (held(self.process), names(self.process)) == self.first
+        try:
+            wait_for(is_settled, "", SETTLE_S)
+        except Problem:
+            now = held(self.process), names(self.process)
+            more = [dict(now[i] - self.first[i]) for i in (0, 1)]
+            less = [dict(self.first[i] - now[i]) for i in (0, 1)]
+            raise Finding(f"{SETTLE_S:.0f} s after {what}: descriptors more {more[0]}, less {less[0]}; "
+                          f"threads more {more[1]}, less {less[1]}") from None
+
+
+def waited_ms(process):
+    """How long its threads have waited for a CPU."""
+    total = 0
+    for task in Path(f"/proc/{process}/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[1])
+        except OSError:
+            pass   # ended meanwhile
+    return total / 1e6
+
+
+class Window:
+    """A time without a fault: what the ring had no slot for while the host gave the process no CPU."""
+
+    def __init__(self, shuck):
+        self.shuck, self.ring, self.waited = shuck, shuck.packets()["ringDropped"], waited_ms(shuck.process.pid)
+        self.start = time.monotonic()
+
+    def end(self):
+        self.seconds = time.monotonic() - self.start
+        self.ring = self.shuck.packets()["ringDropped"] - self.ring
+        self.waited = waited_ms(self.shuck.process.pid) - self.waited
+        self.starved = self.ring if self.waited >= STARVED_MS else 0
+
+
+def growth(samples, warm):
+    """KiB of resident memory from the first third of the samples behind the warm-up to the last, by their medians, and
+    KiB per hour (the median of the slopes between each two); None of too few."""
+    rest = samples[warm:]
+    third = len(rest) // 3
+    if third < 3:
+        return None
+    ends = [statistics.median(s.resident for s in part) for part in (rest[:third], rest[-third:])]
+    slopes = [3600 * (b.resident - a.resident) / (b.seconds - a.seconds)
+              for i, a in enumerate(rest) for b in rest[i + 1:] if b.seconds > a.seconds]
+    return ends[1] - ends[0], statistics.median(slopes)
+
+
+def judge_stream(result, trials, windows):
+    """Findings about one stream: outside of the faults nothing is lost, and nothing ever comes twice, late or altered."""
+    own = sum(window[2] for trial in trials for window in trial.losses(result)[0])
+    starved = sum(window.starved for window in windows)
+    stray = result["lost"] - own
+    found = [f"{result[what]} {what}" for what in ("twice", "late", "altered") if result[what]]
+    if stray > starved:
+        found.append(f"{stray} lost outside of the faults, {starved} of them for want of a CPU: {result['losses']}")
+    return own, stray, found
