@@ -13,7 +13,7 @@ TURN_S = 10.0          # from one fault to the next, at least
 QUIET_S = 5.0          # without a fault before each
 TURNS_PER_STREAM = 6   # a finding is known at the end of its stream
 SETTLE_S = 5.0         # within which descriptors and threads are as before
-STARVED_MS = 50.0      # of waiting for a CPU within a window: its host had other work
+STARVED_MS = 50.0      # of waiting for a CPU during a fault: the host had other work, so times say nothing
 GROWTH_KIB = 1024      # of the resident memory, from the first third behind the warm-up to the last
 
 
@@ -92,29 +92,25 @@ class Resources:
                           f"threads more {more[1]}, less {less[1]}") from None
 
 
-def waited_ms(process):
-    """How long its threads have waited for a CPU."""
-    total = 0
-    for task in Path(f"/proc/{process}/task").iterdir():
-        try:
-            total += int((task / "schedstat").read_text().split()[1])
-        except OSError:
-            pass   # ended meanwhile
-    return total / 1e6
+def waited_ms(task):
+    """How long a thread, by its folder in /proc, has waited for a CPU."""
+    return int((task / "schedstat").read_text().split()[1]) / 1e6
 
 
 class Window:
-    """A time without a fault: what the ring had no slot for while the host gave the process no CPU."""
+    """A time without a fault. Packets that the ring had no slot for are excused, if they are no more than came while the
+    worker waited for a CPU: the host had other work."""
 
-    def __init__(self, shuck):
-        self.shuck, self.ring, self.waited = shuck, shuck.packets()["ringDropped"], waited_ms(shuck.process.pid)
-        self.start = time.monotonic()
+    def __init__(self, shuck, rate):
+        self.shuck, self.rate = shuck, rate
+        self.worker = Path(f"/proc/{shuck.process.pid}/task/{shuck.thread('shuck-worker-0')}")
+        self.ring, self.waited, self.start = shuck.packets()["ringDropped"], waited_ms(self.worker), time.monotonic()
 
     def end(self):
         self.seconds = time.monotonic() - self.start
+        self.waited = waited_ms(self.worker) - self.waited
         self.ring = self.shuck.packets()["ringDropped"] - self.ring
-        self.waited = waited_ms(self.shuck.process.pid) - self.waited
-        self.starved = self.ring if self.waited >= STARVED_MS else 0
+        self.starved = min(self.ring, int(self.rate * self.waited / 1000))
 
 
 def growth(samples, warm):
@@ -131,11 +127,15 @@ def growth(samples, warm):
 
 
 def judge_stream(result, trials, windows):
-    """Findings about one stream: outside of the faults nothing is lost, and nothing ever comes twice, late or altered."""
-    own = sum(window[2] for trial in trials for window in trial.losses(result)[0])
-    starved = sum(window.starved for window in windows)
-    stray = result["lost"] - own
+    """The packets that a stream lost by faults, at other times, and of these for want of a CPU; and findings: nothing
+    else is lost outside of faults, and nothing ever comes twice, late or altered."""
+    own = [window for trial in trials for window in trial.losses(result)[0]]
+    others = [window for window in result["losses"] if window not in own]
+    lost, starved = sum(window[2] for window in own), sum(window.starved for window in windows)
+    stray = result["lost"] - lost
     found = [f"{result[what]} {what}" for what in ("twice", "late", "altered") if result[what]]
     if stray > starved:
-        found.append(f"{stray} lost outside of the faults, {starved} of them for want of a CPU: {result['losses']}")
-    return own, stray, found
+        times = [[(at - result["start_ns"]) / 1e9 for at in (trial.began, trial.ended)] for trial in trials]
+        found.append(f"{stray} lost outside of the faults, at most {starved} of them for want of a CPU; "
+                     f"seconds and packets of the losses: {others}; seconds of the faults: {times}")
+    return lost, stray, min(stray, starved), found

@@ -53,14 +53,13 @@ class SoakTests(unittest.TestCase):
 
     def test_losses_outside_of_faults_are_findings(self):
         lost = result([[1.0, 1.1, 5], [10.1, 10.2, 7]])
-        own, stray, found = soaking.judge_stream(lost, [trial(10, 11)], [Windows(0)])
-        self.assertEqual((own, stray, len(found)), (7, 5, 1))
-        self.assertEqual(soaking.judge_stream(lost, [trial(10, 11)], [Windows(5)])[2], [])
-        self.assertEqual(len(soaking.judge_stream(lost, [trial(10, 11)], [Windows(4)])[2]), 1)
+        for starved, findings in ((0, 1), (4, 1), (5, 0), (9, 0)):
+            *counts, found = soaking.judge_stream(lost, [trial(10, 11)], [Windows(starved)])
+            self.assertEqual((counts, len(found)), ([7, 5, min(starved, 5)], findings))
 
     def test_what_comes_twice_late_or_altered_is_a_finding(self):
         for what in ("twice", "late", "altered"):
-            self.assertEqual(soaking.judge_stream(result([], **{what: 1}), [], [])[2], [f"1 {what}"])
+            self.assertEqual(soaking.judge_stream(result([], **{what: 1}), [], [])[3], [f"1 {what}"])
 
     def test_growth_is_that_of_the_medians(self):
         samples = [soaking.Sample(10 * i, 50_000 + (900 if i < 5 else 0), 25, 4) for i in range(35)]
