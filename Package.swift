@@ -119,6 +119,7 @@ let package = Package(
             name: "CommandTests", dependencies: ["shuck", "Forwarding", "TestPackets"],
             swiftSettings: strict),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Settings", "TestPackets"], swiftSettings: strict),
+            name: "EndToEndTests", dependencies: ["LinuxIO", "Settings", "TestPackets"],
+            swiftSettings: strict),
     ] + fuzzing
 )

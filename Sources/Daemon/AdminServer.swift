@@ -2,6 +2,7 @@
 
 import Foundation
 import IP
+import LinuxIO
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -25,8 +26,19 @@ final class AdminServer {
     private(set) var channels: [Channel] = []
     private let file: AdminSocket
 
-    init(_ admin: Configuration.Admin, state: AdminState, bounds: Bounds = Bounds()) throws {
-        file = try AdminSocket(admin)
+    /// The unix socket, for the process that takes over.
+    let listening: Descriptor
+
+    /// - Parameter inherited: the unix socket of the process that handed over; nil: it is made.
+    init(
+        _ admin: Configuration.Admin, state: AdminState, inherited: Descriptor? = nil,
+        bounds: Bounds = Bounds()
+    ) throws {
+        file =
+            if let inherited { try AdminSocket(adopting: inherited, admin) } else { try AdminSocket(admin) }
+        // The event loop closes its own.
+        listening = Descriptor(dup(file.descriptor))
+        _ = fcntl(listening.number, F_SETFD, FD_CLOEXEC)
         // Accepting backs off for a second when there are no descriptors (NIO's AcceptBackoffHandler).
         func bootstrap(_ access: AdminAccess) -> ServerBootstrap {
             let connections = Connections(limit: bounds.connections)
@@ -72,10 +84,11 @@ final class AdminServer {
         }
     }
 
-    func stop() {
+    /// - Parameter isHandedOver: another process goes on with the unix socket.
+    func stop(isHandedOver: Bool = false) {
         for channel in channels { try? channel.close().wait() }
         try? group.syncShutdownGracefully()
-        file.remove()
+        if !isHandedOver { file.remove() }
     }
 }
 
@@ -205,11 +218,17 @@ private final class AdminHandler: ChannelInboundHandler {
             ask(context, AdminState.Request.reload) {
                 .lines($0.lines, status: $0.isApplied ? .ok : .conflict)
             }
-        case (_, let page) where page == "/reload" || Self.pages.contains(page):
-            send(context, .lines(["GET; POST for /reload"], status: .methodNotAllowed))
+        case (.POST, "/upgrade"):
+            ask(context, AdminState.Request.upgrade) {
+                $0.map { .lines([$0], status: .conflict) } ?? .lines(["prepared"], status: .ok)
+            }
+        case (_, let page) where page == "/reload" || page == "/upgrade" || Self.pages.contains(page):
+            send(context, .lines(["GET; POST for /reload and /upgrade"], status: .methodNotAllowed))
         default:
             let pages = Self.pages.joined(separator: " ")
-            send(context, .lines(["there are \(pages) and, by POST, /reload"], status: .notFound))
+            send(
+                context,
+                .lines(["there are \(pages) and, by POST, /reload and /upgrade"], status: .notFound))
         }
     }
 

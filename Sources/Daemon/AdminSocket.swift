@@ -45,6 +45,16 @@ final class AdminSocket {
         descriptor = number
     }
 
+    /// A socket that another process made and handed over: connections that wait there are this one's.
+    init(adopting descriptor: Descriptor, _ admin: Configuration.Admin) throws {
+        path = admin.socket
+        self.descriptor = dup(descriptor.number)
+        guard self.descriptor >= 0 else { throw Self.problem(path, errno) }
+        _ = fcntl(self.descriptor, F_SETFD, FD_CLOEXEC)
+        let status = Host.status(of: path) ?? stat()
+        (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
+    }
+
     /// Removes the file, if it is still the one that was made.
     func remove() {
         guard let status = Host.status(of: path), UInt64(status.st_dev) == device,

@@ -21,6 +21,15 @@ final class Assignment: Sendable {
         let refusals: TunDevice.Refusals?
     }
 
+    /// Whether the worker's work is over.
+    enum Ending {
+        case none
+        /// Empty the rings, then end.
+        case drained
+        /// End at once: another process goes on with the rings.
+        case handedOver
+    }
+
     let generation: UInt64
     let world: ForwardingTables
     let configuration: Configuration
@@ -35,21 +44,20 @@ final class Assignment: Sendable {
     let limits: InjectionLimits?
     let counters: CounterBlock
     let examples: DropExamples
-    /// Empty the rings, then end.
-    let isLast: Bool
+    let ending: Ending
 
     /// - Parameter worker: the number of its ring and of its queue.
     init(
         _ configuration: Configuration, _ plumbing: Plumbing, worker: Int, generation: UInt64,
         world: ForwardingTables,
-        counters: CounterBlock, examples: DropExamples, isLast: Bool
+        counters: CounterBlock, examples: DropExamples, ending: Ending = .none
     ) {
         self.configuration = configuration
         self.generation = generation
         self.world = world
         self.counters = counters
         self.examples = examples
-        self.isLast = isLast
+        self.ending = ending
         ports = configuration.interfaces.enumerated().compactMap { index, name in
             plumbing.interface(name).map { Port(interface: UInt16(index), ring: $0.rings[worker]) }
         }

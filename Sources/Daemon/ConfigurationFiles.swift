@@ -14,17 +14,36 @@ public enum ConfigurationFiles {
         _ path: String, hostHas: ((String) -> Bool)? = nil,
         hostProblems: ((Configuration) -> [(name: String, text: String)])? = nil
     ) -> (configuration: Configuration?, problems: [Problem]) {
-        var files: [(name: String, text: String)] = []
-        for name in [path] + dropIns(of: path) {
+        do throws(Problem) {
+            return Configuration.load(
+                files: try read(path), hostHas: hostHas, hostProblems: hostProblems)
+        } catch {
+            return (nil, [error])
+        }
+    }
+
+    /// `load`, with the texts; none when they could not be read.
+    static func loadWithTexts(
+        _ path: String
+    ) -> (files: [HandOver.File], configuration: Configuration?, problems: [Problem]) {
+        do throws(Problem) {
+            let files = try read(path)
+            let (configuration, problems) = Configuration.load(files: files)
+            return (files.map(HandOver.File.init), configuration, problems)
+        } catch {
+            return ([], nil, [error])
+        }
+    }
+
+    /// The texts that `load` reads.
+    static func read(_ path: String) throws(Problem) -> [(name: String, text: String)] {
+        try ([path] + dropIns(of: path)).map { (name) throws(Problem) in
             do throws(Unreadable) {
-                files.append((name, try text(of: name)))
+                return (name, try text(of: name))
             } catch {
-                let problem = Problem(
-                    file: name, line: 1, column: 1, severity: .error, message: error.message)
-                return (nil, [problem])
+                throw Problem(file: name, line: 1, column: 1, severity: .error, message: error.message)
             }
         }
-        return Configuration.load(files: files, hostHas: hostHas, hostProblems: hostProblems)
     }
 
     private struct Unreadable: Error { let message: String }

@@ -10,6 +10,8 @@ struct DaemonState: Sendable {
     var configuration: Configuration
     /// Accepted since the start.
     var configurations: UInt64 = 1
+    /// How often one process took over from another since the start.
+    var handOvers: UInt64 = 0
     /// Of what the workers are handed; see `Assignment.generation`.
     var generation: UInt64 = 1
     var links: [Link]

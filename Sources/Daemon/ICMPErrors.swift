@@ -17,5 +17,11 @@ final class ICMPErrors: @unchecked Sendable {
         tokens = ICMPErrorTokens(settings)
     }
 
+    /// Sockets that another process opened and handed over.
+    init(_ settings: Configuration.ICMP, adopting sockets: ICMPErrorSockets) {
+        self.sockets = sockets
+        tokens = ICMPErrorTokens(settings)
+    }
+
     deinit { tokens?.deallocate() }
 }

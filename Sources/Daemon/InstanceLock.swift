@@ -5,7 +5,7 @@ import LinuxIO
 import Settings
 
 final class InstanceLock {
-    private let descriptor: Descriptor
+    let descriptor: Descriptor
 
     /// Makes the socket's directory when it is missing. The lock goes with the process.
     init(_ admin: Configuration.Admin) throws {
@@ -28,6 +28,9 @@ final class InstanceLock {
             unlink(lock)
         }
     }
+
+    /// The lock of another process, which it handed over: it is held until both have closed it.
+    init(adopting descriptor: Descriptor) { self.descriptor = descriptor }
 
     /// - Returns: the file, for its owner alone from now on, and whether it was open to others.
     private static func open(_ lock: String) throws -> (Descriptor, wasOpen: Bool) {

@@ -33,6 +33,16 @@ final class OpenInterface {
         }
     }
 
+    /// Rings that another process opened and handed over.
+    init(adopting descriptors: [Descriptor], _ held: Resource.Rings) throws(SystemError) {
+        specification = held
+        rings = try descriptors.map { (descriptor) throws(SystemError) in
+            try PacketRing(
+                adopting: descriptor, interface: held.interface, index: held.index,
+                slotSize: held.slotBytes, slotCount: held.slotCount)
+        }
+    }
+
     fileprivate func receive(_ natives: Set<Address>) throws(SystemError) {
         let filter = TapFilter.frames(natives: natives)
         for ring in rings { try ring.startReceiving(filter) }
@@ -48,7 +58,7 @@ struct Plumbing {
         let handle: AnyObject
     }
 
-    private(set) var held: [Resource.Key: Held] = [:]
+    var held: [Resource.Key: Held] = [:]
     /// For nft tables; nil where the kernel has none.
     var filters: FilterContext?
     /// What could not be opened.
@@ -58,7 +68,7 @@ struct Plumbing {
     /// For the answers to rewritten probes.
     private(set) var probeReturn: ProbeReturn?
     /// What could not be removed: tried again at each tick.
-    private(set) var surplus: [Held] = []
+    var surplus: [Held] = []
     /// nil: no limit.
     private(set) var limits: InjectionLimits?
     /// What raw sockets cannot claim, by the routes of now.
@@ -88,6 +98,16 @@ struct Plumbing {
         held.values.compactMap { one in
             guard case .device(let device) = one.resource, device.namespace != nil else { return nil }
             return (one.handle as? TunDevice)?.queues[0].number
+        }
+    }
+
+    /// Lets go of rings and of what stands on them: a plan opens others.
+    mutating func forgetRings() {
+        held = held.filter { _, one in
+            switch one.resource {
+            case .rings, .filter: false
+            default: true
+            }
         }
     }
 

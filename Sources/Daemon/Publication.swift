@@ -67,12 +67,12 @@ extension Control {
     }
 
     func assignment(
-        _ worker: Int, _ counters: CounterBlock, _ examples: DropExamples, isLast: Bool = false
+        _ worker: Int, _ counters: CounterBlock, _ examples: DropExamples, ending: Assignment.Ending = .none
     ) -> Assignment {
         Assignment(
             snapshot.configuration, snapshot.plumbing, worker: worker, generation: snapshot.generation,
             world: snapshot.worlds[nodes.places[worker]], counters: counters, examples: examples,
-            isLast: isLast)
+            ending: ending)
     }
 
     // MARK: publishing

@@ -13,7 +13,7 @@ extension Control {
         ServiceNotifier.reloading()
         // READY comes with the status.
         notifiedStatus = ""
-        let (loaded, problems) = ConfigurationFiles.load(path)
+        let (texts, loaded, problems) = ConfigurationFiles.loadWithTexts(path)
         for problem in problems { log.log(level: level(problem), "\(problem)") }
         let errors = problems.filter { $0.severity == .error }.map(\.description)
         let outcome =
@@ -26,6 +26,7 @@ extension Control {
         snapshot.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
         snapshot.lastReloadUnix = Host.unixSeconds()
         if outcome.isApplied {
+            files = texts
             snapshot.configurations += 1
             snapshot.lastAppliedUnix = snapshot.lastReloadUnix
         } else {

@@ -14,6 +14,7 @@ extension StatusReport {
             processID: getpid(), uptime: view.uptime,
             mode: state.configuration.mode, configurationFile: state.configurationFile,
             generation: state.configurations, publications: state.generation,
+            handOvers: state.handOvers,
             lastReloadSuccessful: state.lastReloadSuccessful, lastReloadProblems: state.lastReloadProblems,
             engine: state.ringRefusal == nil ? "io_uring" : "plain writes", joining: view.joining,
             interfaces: view.interfaces.map { interface in

@@ -26,6 +26,14 @@ struct RouteFollower {
         try dump(netlink, notices, links)
     }
 
+    /// Goes on counting where the follower of another process stopped.
+    mutating func count(changes: UInt64, resyncs: [String: UInt64]) {
+        status.changes += changes
+        for (cause, count) in resyncs {
+            if let cause = ResyncCause(rawValue: cause) { status.resyncs[cause, default: 0] += count }
+        }
+    }
+
     subscript<T>(dynamicMember member: KeyPath<RouteStatus, T>) -> T { status[keyPath: member] }
 
     /// Hands out what the mirror holds now.

@@ -42,6 +42,8 @@ struct Snapshot: @unchecked Sendable {
     var retired: Totals = [:]
     /// Frames that closed rings lost, by worker.
     var retiredRingDrops: [Int: UInt64] = [:]
+    /// CPU time of the workers of processes before this one.
+    var retiredNanoseconds: [Int: UInt64] = [:]
 
     subscript<T>(dynamicMember member: WritableKeyPath<DaemonState, T>) -> T {
         get { state[keyPath: member] }
@@ -66,7 +68,7 @@ extension Snapshot {
             counts.workers.append(
                 DaemonCounts.Worker(
                     number: worker.number, ringDropped: ringDrops(worker.number) + values[.truncated],
-                    cpuSeconds: Double(worker.thread.cpuNanoseconds()) / 1e9,
+                    cpuSeconds: Double(nanoseconds(worker)) / 1e9,
                     lastProgressUnix: Self.unixSeconds(ofMonotonic: values[.lastProgress])))
         }
         return counts
@@ -123,7 +125,11 @@ extension Snapshot {
             refusal: isRefusing ? refusal?.reason : nil)
     }
 
-    private func ringDrops(_ worker: Int) -> UInt64 {
+    func nanoseconds(_ worker: WorkerState) -> UInt64 {
+        (retiredNanoseconds[worker.number] ?? 0) + worker.thread.cpuNanoseconds()
+    }
+
+    func ringDrops(_ worker: Int) -> UInt64 {
         let truncated = replacedCounters.lazy.filter { $0.worker == worker }
             .reduce(retiredRingDrops[worker] ?? 0) { $0 + $1.counters.read()[.truncated] }
         return plumbing.interfaces.reduce(truncated) {

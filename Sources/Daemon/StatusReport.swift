@@ -90,6 +90,8 @@ public struct StatusReport: Codable, Sendable {
     public var generation: UInt64
     /// Changes of policy, routes, links or devices that the workers were handed.
     public var publications: UInt64?
+    /// How often one process took over from another since the start.
+    public var handOvers: UInt64
     public var lastReloadSuccessful: Bool
     public var lastReloadProblems: [String]
     public var engine: String

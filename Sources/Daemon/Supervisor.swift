@@ -9,12 +9,26 @@ import Routing
 import Settings
 
 public enum Supervisor {
+    public enum Origin {
+        /// The host: all is opened anew.
+        case start
+        /// The running shuck of the same admin socket, where there is one.
+        case running
+        /// The one at the other end of a connection that this process was started with.
+        /// - Parameter standsIn: that one will take over again, by the same connection.
+        case connection(Int32, standsIn: Bool)
+    }
+
     /// Runs the daemon in the foreground until SIGTERM or SIGINT.
     /// To be called on the main thread before any other exists: it blocks signals.
-    /// - Parameter isStrict: ends rather than start on a fallback.
-    /// - Returns: an exit code: 0 stopped as told, 1 bad configuration or a failed worker,
+    /// - Parameters:
+    ///   - isStrict: ends rather than start on a fallback.
+    ///   - origin: where what it forwards with comes from.
+    /// - Returns: an exit code: 0 stopped as told or handed over, 1 bad configuration or a failed worker,
     ///   3 not permitted or not supported here.
-    public static func run(configurationPath path: String, isStrict: Bool) -> Int32 {
+    public static func run(
+        configurationPath path: String, isStrict: Bool, from origin: Origin = .start
+    ) -> Int32 {
         Timing.checkRelations()
         Host.raiseDescriptorLimit()
         // A reader of standard error that is gone costs a line, not the process.
@@ -22,16 +36,8 @@ public enum Supervisor {
         defer { LogSink.standardError.finish(seconds: Timing.logSeconds) }
         LoggingSystem.bootstrap { _ in LineLogHandler() }
         do {
-            let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP])
-            let (configuration, problems) = ConfigurationFiles.load(path)
-            guard let configuration else {
-                // As `check` has them, for what the log is to look like is not known.
-                for problem in problems { LogSink.standardError.write("\(problem)") }
-                return 1
-            }
-            LogSettings.apply(configuration.log)
-            for problem in problems { Logger(label: "shuck").warning("\(problem)") }
-            let control = try Control(configuration, path: path, isStrict: isStrict)
+            let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP, SIGUSR2])
+            guard let control = try forwarding(path, isStrict, from: origin) else { return 1 }
             return control.loop(signals)
         } catch {
             for line in (error as? HostProblem)?.lines ?? ["\(error)"] {
@@ -40,12 +46,47 @@ public enum Supervisor {
             return 3
         }
     }
+
+    /// - Returns: nil for a bad configuration, of which it tells.
+    private static func forwarding(
+        _ path: String, _ isStrict: Bool, from origin: Origin
+    ) throws -> Control? {
+        if case .connection(let number, let standsIn) = origin {
+            let socket = HandOverSocket(adopting: Descriptor(number))
+            let control = try Control.takeOver(from: socket, path, isStrict)
+            if standsIn { control.successor = Successor(socket: socket) }
+            return control
+        }
+        let (files, configuration, problems) = ConfigurationFiles.loadWithTexts(path)
+        guard let configuration else {
+            // As `check` has them, for what the log is to look like is not known.
+            for problem in problems { LogSink.standardError.write("\(problem)") }
+            return nil
+        }
+        LogSettings.apply(configuration.log)
+        for problem in problems { Logger(label: "shuck").warning("\(problem)") }
+        if case .running = origin {
+            let place = Control.handOverPath(configuration.admin.socket)
+            if let socket = try HandOverSocket.connect(to: place) {
+                let control = try Control.takeOver(from: socket, path, isStrict)
+                control.reloadIfChanged(from: files)
+                return control
+            }
+            Logger(label: "shuck").notice("no shuck runs that could hand over at \(place): it starts anew")
+        }
+        let control = try Control(configuration, files, path: path, isStrict: isStrict)
+        try control.begin()
+        return control
+    }
 }
 
 /// The control thread's state. Everything that opens, closes or publishes happens here; it waits for no
 /// worker longer than `Timing` says.
 final class Control {
     let path: String
+    let isStrict: Bool
+    /// The texts of the configuration in force.
+    var files: [HandOver.File]
     let log = Logger(label: "shuck")
     let lock: InstanceLock
     let cpus: [Int]
@@ -59,6 +100,9 @@ final class Control {
     var expectedUntil: UInt64 = 0
     let admin: AdminState
     var server: AdminServer?
+    var handOverListener: HandOverListener?
+    /// The process that wants to take over, while there is one.
+    var successor: Successor?
     var snapshot: Snapshot
     /// Those that the plumbing was last made for. `snapshot.links` are read behind that, with the devices
     /// that it opened: an interface that came in between would be in them, and never be taken up.
@@ -82,8 +126,15 @@ final class Control {
     private var loggedStatus = ""
     var notifiedStatus = ""
 
-    init(_ configuration: Configuration, path: String, isStrict: Bool) throws {
+    /// Makes all that workers need, and starts none.
+    /// - Parameter offer: of the process that this one takes over from; nil: all is opened anew.
+    init(
+        _ configuration: Configuration, _ files: [HandOver.File], path: String, isStrict: Bool,
+        from offer: Predecessor.Offer? = nil
+    ) throws {
         self.path = path
+        self.isStrict = isStrict
+        self.files = files
         // Subscribed before the first look: nothing that changes in between is missed.
         notices = try NetlinkSocket.notices()
         netlink = try NetlinkSocket()
@@ -93,14 +144,18 @@ final class Control {
         facts.addPlacement(of: configuration)
         let advice = try configuration.checked(on: facts)
         for one in advice { log.warning("\(one)") }
-        lock = try InstanceLock(configuration.admin)
+        lock =
+            if let offer { InstanceLock(adopting: offer.lock) } else { try InstanceLock(configuration.admin) }
         nodes = try WorkerNodes(cpus: cpus)
         watch = try DirectoryWatch()
         for directory in configuration.namespaceDirectories { watch.watch(directory) }
         admin = try AdminState()
-        try Self.awaitPredecessor(configuration, netlink)
+        if offer == nil { try Self.awaitPredecessor(configuration, netlink) }
         facts.links = try netlink.links()
-        var plumbing = Plumbing()
+        var plumbing =
+            try offer.map {
+                try Plumbing($0.document.held, surplus: $0.document.surplus, $0.descriptors)
+            } ?? Plumbing()
         plumbing.filters = try? FilterContext()
         // Frames come in when workers run.
         _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
@@ -121,13 +176,26 @@ final class Control {
             worlds: worlds, plumbing: plumbing)
         try configuration.refuseClaimGaps(snapshot.world)
         reachedLinks = facts.links
+    }
+
+    /// Starts the workers; frames come in and the kernel is silent.
+    /// - Parameters:
+    ///   - adminSocket: of the process that handed over; nil: it is made.
+    ///   - listener: likewise.
+    func begin(adminSocket: Descriptor? = nil, listener: Descriptor? = nil) throws {
         try startWorkers()
+        let configuration = snapshot.configuration
+        let facts = HostFacts.read(for: configuration, cpus: cpus, links: snapshot.links)
         _ = try snapshot.plumbing.reach(configuration, facts, .start)
         findClaimGaps()
         if isStrict { try refuseFallbacks() }
         logArrivals(unlike: Plumbing())
         share()
-        server = try AdminServer(configuration.admin, state: admin)
+        server = try AdminServer(configuration.admin, state: admin, inherited: adminSocket)
+        let place = Self.handOverPath(configuration.admin.socket)
+        handOverListener =
+            try listener.map { HandOverListener(adopting: $0, path: place) }
+            ?? HandOverListener(path: place)
         snapshot.host = host.look(configuration, snapshot.plumbing, log)
         share()
         announce()
@@ -149,7 +217,7 @@ final class Control {
         advice.filter { $0.what != .worker }.map(\.description)
     }
 
-    private func refuseFallbacks() throws {
+    func refuseFallbacks() throws {
         let fallbacks = snapshot.view().findings.filter(\.what.isFallback).map(\.description)
         guard !fallbacks.isEmpty else { return }
         throw HostProblem(
@@ -179,10 +247,12 @@ final class Control {
     func loop(_ signals: SignalQueue) -> Int32 {
         while true {
             let elsewhere = snapshot.plumbing.queuesElsewhere
+            // poll(2) passes over -1.
             let ready = Host.waitReadable(
                 [
                     signals.descriptor.number, notices.descriptor,
                     admin.wakeup.descriptor.number, watch.descriptor,
+                    handOverListener?.descriptor.number ?? -1, successor?.socket.descriptor.number ?? -1,
                 ], failing: elsewhere, milliseconds: patience)
             snapshot.pulse.beat()
             if let failure = snapshot.endedWorkers().first {
@@ -204,12 +274,16 @@ final class Control {
                     switch request {
                     case .reload(let promise): promise.succeed(reload())
                     case .why(let inquiry, let promise): promise.succeed(why(inquiry))
+                    case .upgrade(let promise): upgrade(UpgradeRequest(promise))
                     }
                 }
             }
+            if ready[4] { acceptSuccessor() }
+            if ready[5], let end = serveSuccessor() { return end }
             guard ready[0] else { continue }
             switch signals.next() {
             case SIGHUP: _ = reload()
+            case SIGUSR2: upgrade(UpgradeRequest(nil))
             default: return stop() ? 0 : 1
             }
         }
@@ -312,7 +386,7 @@ final class Control {
         do { try snapshot.plumbing.stopReceiving() } catch { log.error("\(error)") }
         snapshot.generation += 1
         for worker in snapshot.workers {
-            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples, isLast: true))
+            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples, ending: .drained))
         }
         let left = joinWorkers()
         for worker in left {
@@ -330,6 +404,7 @@ final class Control {
                 "dropped": "\(packets.dropped)", "passed": "\(packets.passed)",
             ])
         server?.stop()
+        handOverListener?.remove()
         admin.snapshot.withLock { $0 = nil }
         replaced = []
         let last = snapshot.plumbing
@@ -339,7 +414,7 @@ final class Control {
     }
 
     /// - Returns: workers that have not ended when the time is over.
-    private func joinWorkers() -> [Snapshot.WorkerState] {
+    func joinWorkers() -> [Snapshot.WorkerState] {
         var left = snapshot.workers
         Timing.wait(nanoseconds: Timing.stopNanoseconds) {
             left.removeAll { worker in

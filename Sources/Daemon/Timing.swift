@@ -45,6 +45,11 @@ enum Timing {
     static let stopNanoseconds: UInt64 = 3_000_000_000
     /// Time for the devices of a killed shuck to go: the kernel ends its io_uring in a work queue.
     static let predecessorNanoseconds: UInt64 = 1_000_000_000
+    /// Time for the next word of a hand-over, and for the process that takes over to forward.
+    static let handOverMilliseconds: Int32 = 2_000
+    /// Time for a process to prepare itself: it reads all routes.
+    static let successorNanoseconds: UInt64 = 60_000_000_000
+    static let takeOverMilliseconds: Int32 = 10_000
     /// Time for the log's last lines.
     static let logSeconds = 0.5
 

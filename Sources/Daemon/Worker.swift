@@ -127,7 +127,10 @@ final class Worker {
         Host.setTimerSlack(Timing.moderationNanoseconds)
         var idleSince: UInt64 = 0
         while true {
-            if !mailbox.isEmpty, let next = mailbox.take() { try adopt(next) }
+            if !mailbox.isEmpty, let next = mailbox.take() {
+                try adopt(next)
+                if next.ending == .handedOver { return leaveRings() }
+            }
             let count = try step()
             if returnLoop != nil {
                 try answer(looks: count > 0 ? !hasSubmitted : busyPoll.limit > 0)
@@ -138,7 +141,7 @@ final class Worker {
                 if savesWrites && count < Limits.batch && busyPoll.limit == 0 { Host.nap() }
                 continue
             }
-            if assignment.isLast { return }
+            if assignment.ending == .drained { return }
             if returnLoop?.isReadable ?? false { continue }
             expireFragments()
             if busyPoll.limit > 0 {
@@ -147,6 +150,13 @@ final class Worker {
                 if now &- idleSince < busyPoll.window { continue }
             }
             try sleep()
+        }
+    }
+
+    /// Says at which slot of each ring the next worker begins.
+    private func leaveRings() {
+        for index in 0..<portCount {
+            ports[index].ring._withUnsafeGuaranteedRef { $0.cursor = ports[index].cursor }
         }
     }
 

@@ -42,7 +42,7 @@ package enum WorkerBench {
         let counters = try CounterBlock(shape: CounterBlock.Shape(world.policy), cpu: cpu)
         let assignment = Assignment(
             configuration, plumbing, worker: 0, generation: 1, world: world, counters: counters,
-            examples: try DropExamples(cpu: cpu), isLast: true)
+            examples: try DropExamples(cpu: cpu), ending: .drained)
         let mailbox = try Mailbox()
         mailbox.post(assignment)
         let worker = try Worker(

@@ -6,8 +6,8 @@ import Routing
 
 /// Frames of protocol 4 or 41, and native ones, that are ours on one interface. No bound on the tables but
 /// the kernel's memory.
-public struct Claims: Sendable, Equatable {
-    public struct Local: Sendable, Equatable {
+public struct Claims: Sendable, Equatable, Codable {
+    public struct Local: Sendable, Equatable, Codable {
         public var prefix: Prefix
         /// Index into `remotes`: only from these, and never from an endpoint, because an overlay
         /// shares the address. nil: from anyone.
@@ -18,14 +18,14 @@ public struct Claims: Sendable, Equatable {
 
     /// Native IPv6 frames that the judge injects: TCP, UDP or ICMPv6 of these sources, without
     /// extension headers, to where a tunnel's destinations allow.
-    public struct Native: Sendable, Equatable {
-        public enum Ports: Sendable, Hashable {
+    public struct Native: Sendable, Equatable, Codable {
+        public enum Ports: Sendable, Hashable, Codable {
             case never
             case any
             /// Index into `portSets`.
             case set(Int)
         }
-        public struct Target: Sendable, Equatable {
+        public struct Target: Sendable, Equatable, Codable {
             /// IPv6, also where its addresses are mapped ones.
             public var prefix: Prefix
             public var protocolNumber: UInt8

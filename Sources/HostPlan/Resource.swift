@@ -6,9 +6,9 @@ import Routing
 import Settings
 
 /// A thing of the host that shuck holds while it runs.
-public enum Resource: Sendable, Equatable {
+public enum Resource: Sendable, Equatable, Codable {
     /// The rings of one interface, one for each worker.
-    public struct Rings: Sendable, Equatable {
+    public struct Rings: Sendable, Equatable, Codable {
         public let interface: String
         public let index: Int32
         public let hardwareType: UInt16
@@ -19,8 +19,8 @@ public enum Resource: Sendable, Equatable {
         public let slotCount: Int
     }
 
-    public struct Device: Sendable, Hashable {
-        public struct Namespace: Sendable, Hashable {
+    public struct Device: Sendable, Hashable, Codable {
+        public struct Namespace: Sendable, Hashable, Codable {
             public let path: String
             public let identity: NamespaceIdentity
         }
@@ -31,7 +31,7 @@ public enum Resource: Sendable, Equatable {
         public let namespace: Namespace?
     }
 
-    public struct Claim: Sendable, Equatable {
+    public struct Claim: Sendable, Equatable, Codable {
         public let interface: String
         public let index: Int32
         public let claims: Claims

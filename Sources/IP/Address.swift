@@ -3,7 +3,7 @@
 
 /// An IPv4 or IPv6 address in host byte order. IPv4 is held as `::ffff:a.b.c.d`
 /// (RFC 4291 §2.5.5.2), so one comparison serves both families.
-public struct Address: Hashable, Sendable, BitwiseCopyable {
+public struct Address: Hashable, Sendable, BitwiseCopyable, Codable {
     /// Bits 127…64.
     public let high: UInt64
     /// Bits 63…0.

@@ -1,7 +1,7 @@
 // Prefixes of IP addresses, one form for both families.
 
 /// An address prefix; host bits are always zero.
-public struct Prefix: Hashable, Sendable {
+public struct Prefix: Hashable, Sendable, Codable {
     public let address: Address
     /// Bits of the family's own address: 0…32 for IPv4, 0…128 for IPv6.
     public let length: Int

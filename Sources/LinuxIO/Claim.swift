@@ -8,7 +8,7 @@ import Synchronization
 
 /// Held while frames of one interface are claimed; its end ends the claim.
 public final class Claim {
-    public enum Means: String, Sendable {
+    public enum Means: String, Sendable, Codable {
         /// A BPF link on the tcx hook, Linux 6.6: it dies with its descriptor.
         case tcx
         /// A filter on a clsact queueing discipline: it outlives a killed process.
@@ -18,13 +18,26 @@ public final class Claim {
     }
 
     public let means: Means
-    private let descriptors: [Descriptor]
+    public let descriptors: [Descriptor]
     private let filter: ClsactFilter?
+    /// Of a filter on clsact: by what it is told from others.
+    public var filterHandle: UInt32? { filter?.handle }
 
     private init(means: Means, descriptors: [Descriptor], filter: ClsactFilter? = nil) {
         self.means = means
         self.descriptors = descriptors
         self.filter = filter
+    }
+
+    /// A claim that another process made and handed over.
+    /// - Parameter filterHandle: of a filter on clsact.
+    public init(
+        adopting descriptors: [Descriptor], means: Means, interface: String, index: Int32,
+        filterHandle: UInt32?
+    ) {
+        self.means = means
+        self.descriptors = descriptors
+        filter = filterHandle.map { ClsactFilter(adopting: $0, interface: interface, index: index) }
     }
 
     /// Ends the claim where the end of its descriptors does not: call it before the last reference goes.
@@ -106,11 +119,12 @@ final class ClsactFilter {
     private static let handles = Atomic<UInt32>(1)
     private let interface: String
     private let index: Int32
-    private let handle = ClsactFilter.handles.wrappingAdd(1, ordering: .relaxed).newValue
+    fileprivate let handle: UInt32
 
     init(_ program: Descriptor, interface: String, index: Int32) throws(SystemError) {
         self.interface = interface
         self.index = index
+        handle = Self.handles.wrappingAdd(1, ordering: .relaxed).newValue
         let netlink = try NetlinkSocket()
         do throws(SystemError) {
             try netlink.request(object: interface) { message in
@@ -134,6 +148,14 @@ final class ClsactFilter {
             try? remove()
             throw error
         }
+    }
+
+    /// Those that are made from now on have other handles.
+    init(adopting handle: UInt32, interface: String, index: Int32) {
+        self.interface = interface
+        self.index = index
+        self.handle = handle
+        _ = Self.handles.max(handle, ordering: .relaxed)
     }
 
     private func attach(_ program: Descriptor, _ netlink: NetlinkSocket) throws(SystemError) {

@@ -23,6 +23,12 @@ public final class HostRoute {
         }
     }
 
+    /// A route that another process made and handed over.
+    public init(adopting address: [UInt8], device: Int32) {
+        self.address = address
+        self.device = device
+    }
+
     private static func hint(_ number: Int32, _ text: String) -> String? {
         switch number {
         case EEXIST:

@@ -8,8 +8,8 @@ public final class ICMPErrorSockets: Sendable {
     private static let icmpFilter: Int32 = 1
     private static let icmpv6Filter: Int32 = 1
 
-    private let socket4: Descriptor?
-    private let socket6: Descriptor?
+    public let socket4: Descriptor?
+    public let socket6: Descriptor?
 
     /// - Parameter source4: of what is sent, in network order; nil: the address of the interface
     ///   that leads to the receiver, as RFC 1812 §4.3.2.4 has it.
@@ -30,6 +30,12 @@ public final class ICMPErrorSockets: Sendable {
                 Int32(IPPROTO_ICMPV6), Self.icmpv6Filter, all, "setsockopt(ICMPV6_FILTER)",
                 "replies")
         }
+    }
+
+    /// Sockets that another process opened and handed over; nil where the host has not the family.
+    public init(adopting socket4: Descriptor?, _ socket6: Descriptor?) {
+        self.socket4 = socket4
+        self.socket6 = socket6
     }
 
     /// nil where the host has not the family.

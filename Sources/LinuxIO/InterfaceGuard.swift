@@ -5,10 +5,10 @@ import CLinux
 import Glibc
 
 /// Held while frames of an interface are judged and injected.
-public final class InterfaceGuard: Sendable {
-    private let lock: Descriptor
+public final class InterfaceGuard {
+    public let lock: Descriptor
     /// Its name says who holds `lock`; anybody can read it in /proc/net/unix. nil where another user has it.
-    private let note: Descriptor?
+    private var note: Descriptor?
 
     /// Names that may hold one interface. Any local user can bind an abstract name, so one that is held by
     /// nobody who takes frames is passed over.
@@ -17,6 +17,7 @@ public final class InterfaceGuard: Sendable {
     /// so many, so many milliseconds apart. bind(2) and listen(2) follow each other in microseconds.
     private static let listenAttempts = 20
     private static let pauseMilliseconds: UInt32 = 1
+    private static let backlog: Int32 = 16
 
     /// - Parameter holder: who this is, for another one to say: see `Host.identity`.
     public init(interface: String, index: Int32, holder: String) throws(SystemError) {
@@ -47,6 +48,16 @@ public final class InterfaceGuard: Sendable {
         note = try Self.bound(Self.notePrefix(index) + holder, interface)
     }
 
+    /// A guard that another process held and handed over. Until `takeOver` others are told of that one.
+    public init(adopting lock: Descriptor) { self.lock = lock }
+
+    /// Others are told of this process from now on.
+    public func takeOver(index: Int32, holder: String) {
+        // The kernel tells who called listen(2) last (net/unix/af_unix.c `unix_listen`).
+        _ = listen(lock.number, Self.backlog)
+        note = try? Self.bound(Self.notePrefix(index) + holder, holder)
+    }
+
     private static func notePrefix(_ index: Int32) -> String { "shuck/interface/\(index)/held by " }
 
     /// nil when somebody has the name.
@@ -64,7 +75,7 @@ public final class InterfaceGuard: Sendable {
             return nil
         }
         // Nobody is ever accepted: that there is a listener, and whose, is all that there is to know.
-        try check("listen(AF_UNIX)", interface) { listen(number, 16) }
+        try check("listen(AF_UNIX)", interface) { listen(number, backlog) }
         return descriptor
     }
 

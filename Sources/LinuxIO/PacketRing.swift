@@ -45,18 +45,41 @@ public final class PacketRing: @unchecked Sendable {
         descriptor = Descriptor(number)
         try Self.configure(descriptor, interface, slotSize, slotCount)
         queueBytes = Self.limitQueue(descriptor, Int32(clamping: byteCount))
-        let mapped = mmap(
-            nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, number, 0)
-        guard let mapped, mapped != MAP_FAILED else {
-            throw SystemError("mmap(PACKET_RX_RING)", interface, errno: errno)
-        }
-        memory = mapped
+        memory = try Self.map(descriptor, interface, byteCount)
         try SocketFilter.attach(SocketFilter.nothing, to: descriptor, interface)
         try bindToInterface()
         if let fanout { try fanout.join(descriptor, interface) }
     }
 
+    /// Maps a ring that another process opened and handed over. It must have stopped to take frames before
+    /// this one begins, at the slot that it says.
+    /// - Parameters: as the ring was opened.
+    public init(
+        adopting descriptor: Descriptor, interface: String, index: Int32, slotSize: Int, slotCount: Int
+    ) throws(SystemError) {
+        self.interface = interface
+        interfaceIndex = index
+        self.slotSize = slotSize
+        self.slotCount = slotCount
+        self.descriptor = descriptor
+        byteCount = slotSize * slotCount
+        queueBytes = Int(descriptor.option(SOL_SOCKET, SO_RCVBUF, Int32(0)) ?? 0) / 2
+        memory = try Self.map(descriptor, interface, byteCount)
+    }
+
     deinit { munmap(memory, byteCount) }
+
+    /// The kernel refuses a size that is not the ring's.
+    private static func map(
+        _ descriptor: Descriptor, _ interface: String, _ byteCount: Int
+    ) throws(SystemError) -> UnsafeMutableRawPointer {
+        let mapped = mmap(
+            nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, descriptor.number, 0)
+        guard let mapped, mapped != MAP_FAILED else {
+            throw SystemError("mmap(PACKET_RX_RING)", interface, errno: errno)
+        }
+        return mapped
+    }
 
     private static let rawGrant =
         """

@@ -5,7 +5,7 @@ import Glibc
 
 public final class RawIPv6Socket: Sendable {
     private let interfaceIndex: Int32
-    private let descriptor: Descriptor
+    public let descriptor: Descriptor
 
     public init(interface: String, index: Int32) throws(SystemError) {
         interfaceIndex = index
@@ -16,6 +16,12 @@ public final class RawIPv6Socket: Sendable {
             })
         try descriptor.setOption(
             SOL_SOCKET, Int32(CLINUX_SO_BINDTOIFINDEX), index, "setsockopt(SO_BINDTOIFINDEX)", interface)
+    }
+
+    /// A socket that another process opened for the interface and handed over.
+    public init(adopting descriptor: Descriptor, index: Int32) {
+        interfaceIndex = index
+        self.descriptor = descriptor
     }
 
     /// Sends a packet of at least 40 bytes to its own destination. Never waits.

@@ -4,7 +4,7 @@ import CLinux
 import Glibc
 
 public enum Sockets {
-    public enum Kind { case stream, datagram, raw }
+    public enum Kind { case stream, datagram, raw, packets }
 
     /// socket(2), closed on exec.
     /// - Returns: the descriptor, or -1 with errno.
@@ -16,6 +16,7 @@ public enum Sockets {
             case .stream: SOCK_STREAM
             case .datagram: SOCK_DGRAM
             case .raw: SOCK_RAW
+            case .packets: SOCK_SEQPACKET
             }
         let flags = SOCK_CLOEXEC.rawValue | (isNonBlocking ? SOCK_NONBLOCK.rawValue : 0)
         return socket(family, Int32(type.rawValue | flags), protocolNumber)

@@ -35,7 +35,7 @@ public final class TunDevice {
         }
     }
 
-    public struct Offloads: OptionSet, Sendable {
+    public struct Offloads: OptionSet, Sendable, Codable {
         public let rawValue: UInt32
         public init(rawValue: UInt32) { self.rawValue = rawValue }
         public static let checksum = Offloads(rawValue: 1)
@@ -70,6 +70,22 @@ public final class TunDevice {
         index = Int32(if_nametoindex(name))
         if count > 1 { Self.skipFlowTable(queues[0], name) }
         if let namespace { try move(to: namespace) }
+    }
+
+    /// A device that another process made and handed over.
+    /// - Parameters:
+    ///   - queues: one a worker.
+    ///   - index, namespace, offloads: as that one had them.
+    public init(
+        adopting queues: [Descriptor], name: String, index: Int32, namespace: NamespaceIdentity?,
+        offloads: Offloads, refused: Offloads
+    ) {
+        self.name = name
+        self.index = index
+        self.namespace = namespace
+        self.queues = queues
+        self.offloads = offloads
+        refusals.note(refused)
     }
 
     private func move(to namespace: NetworkNamespace) throws(SystemError) {

@@ -1,6 +1,6 @@
 // Tells one network namespace from the next at the same path.
 
-public struct NamespaceIdentity: Sendable, Hashable {
+public struct NamespaceIdentity: Sendable, Hashable, Codable {
     public let device: UInt64
     public let inode: UInt64
 

@@ -138,7 +138,7 @@ extension Configuration {
     }
 
     /// ICMP errors that shuck itself sends.
-    public struct ICMP: Sendable, Equatable {
+    public struct ICMP: Sendable, Equatable, Codable {
         /// Packets per second; 0: none is sent.
         public var ratePerSecond = 100
         /// Packets.

@@ -1,6 +1,6 @@
 // An error or a warning about a configuration, and where it stands.
 
-public struct Problem: Sendable, Hashable, Encodable, CustomStringConvertible {
+public struct Problem: Error, Hashable, Encodable, CustomStringConvertible {
     public enum Severity: String, Sendable, Encodable {
         /// The configuration is refused.
         case error

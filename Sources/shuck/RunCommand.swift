@@ -6,7 +6,7 @@ import Daemon
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
-        abstract: "Forward until SIGTERM. SIGHUP reloads the configuration.")
+        abstract: "Forward until SIGTERM. SIGHUP reloads the configuration, SIGUSR2 upgrades.")
 
     @OptionGroup var file: ConfigurationOption
 
@@ -17,7 +17,26 @@ struct RunCommand: ParsableCommand {
             """)
     var strict = false
 
+    @Flag(
+        help: """
+            Take over from the shuck that runs with the same admin.socket, without losing a packet; \
+            it then exits with 0. Where none runs, start anew.
+            """)
+    var takeOver = false
+
+    // An upgrade starts `run` with these.
+    @Option(help: .private)
+    var handOverDescriptor: Int32?
+    @Flag(help: .private)
+    var standIn = false
+
     func run() throws {
-        throw ExitCode(Supervisor.run(configurationPath: file.config, isStrict: strict))
+        let origin: Supervisor.Origin =
+            if let handOverDescriptor {
+                .connection(handOverDescriptor, standsIn: standIn)
+            } else {
+                takeOver ? .running : .start
+            }
+        throw ExitCode(Supervisor.run(configurationPath: file.config, isStrict: strict, from: origin))
     }
 }

@@ -17,7 +17,7 @@ struct Shuck: ParsableCommand {
         version: Build.version,
         subcommands: [
             RunCommand.self, CheckCommand.self, ReloadCommand.self, StatusCommand.self,
-            ReplayCommand.self,
+            ReplayCommand.self, UpgradeCommand.self,
         ])
 
     static func main() {
@@ -44,7 +44,8 @@ struct Shuck: ParsableCommand {
         } catch {
             // Not ArgumentParser's `exit(withError:)`: it loses what it cannot write.
             let (code, text) = (exitCode(for: error), fullMessage(for: error))
-            if code == .success {
+            // Without a text for a verb that ends with a code of its own.
+            if code == .success && !text.isEmpty {
                 try Output.print(text)
             } else if !text.isEmpty {
                 Output.error(text)

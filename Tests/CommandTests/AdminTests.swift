@@ -84,7 +84,7 @@ final class FakeDaemon: Sendable {
         try shell.write("c.yaml", configuration)
         try shell.write("file.sock", "")
         for socket in ["none.sock", "file.sock", "none/s.sock"] {
-            for verb in [["reload"], ["status"], ["check", "--config", "c.yaml", "--diff"]] {
+            for verb in [["reload"], ["status"], ["upgrade"], ["check", "--config", "c.yaml", "--diff"]] {
                 let outcome = try shell.run(verb + ["--socket", socket])
                 #expect(outcome.code == 3)
                 #expect(
@@ -111,6 +111,44 @@ final class FakeDaemon: Sendable {
         #expect(json.code == 1)
         #expect(json.output.contains(#""applied" : false"#))
         #expect(json.output.contains(#""c.yaml:2:1: worse""#))
+    }
+
+    // MARK: upgrade
+
+    @Test func upgrade() throws {
+        let state = Mutex((asked: false, looks: 0))
+        @Sendable func status(_ handOvers: Int, process: Int = 7) -> (Int, String)? {
+            (200, #"{"version": "0.\#(handOvers)", "processID": \#(process), "handOvers": \#(handOvers)}"#)
+        }
+        let (done, requests) = try run(["upgrade"]) { line in
+            if line.hasPrefix("POST") {
+                state.withLock { $0.asked = true }
+                return (200, "prepared\n")
+            }
+            // Before; the one that stands in; nobody for a moment; the new one.
+            let looks = state.withLock { state in
+                if state.asked { state.looks += 1 }
+                return state.looks
+            }
+            return switch looks {
+            case 0: status(4)
+            case 1: status(5, process: 8)
+            case 2: nil
+            default: status(6)
+            }
+        }
+        #expect(done.code == 0 && done.output == "upgraded from 0.4 to 0.6\n", "\(done)")
+        #expect(requests.contains("POST /upgrade HTTP/1.1"))
+        let (refused, _) = try run(["upgrade"]) { line in
+            line.hasPrefix("POST") ? (409, "it has ended\n") : status(0)
+        }
+        #expect(refused.code == 1)
+        #expect(refused.error == "shuck: not upgraded, the old shuck goes on: it has ended\n")
+        for answer in ["{}", "no JSON"] {
+            let (older, _) = try run(["upgrade"]) { _ in (200, answer) }
+            #expect(older.code == 1)
+            #expect(older.error.contains("cannot upgrade itself: restart it"))
+        }
     }
 
     @Test func answersThatAreNone() throws {
@@ -173,6 +211,7 @@ final class FakeDaemon: Sendable {
           "lastDrops": {"ip_rpfilter": {"age": 61, "interface": "eth0", "packet": "one > two"}},
           "engine": "io_uring",
           "generation": 3,
+          "handOvers": 0,
           "injectedByMode": {"ipip": 5, "ip6ip6": 2},
           "interfaces": [{"name": "eth0", "state": "receiving", "mtu": 1500,
                           "reversePath": "strict", "claimAsked": "auto",

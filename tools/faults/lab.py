@@ -112,13 +112,16 @@ workers: {{cpus: "0"}}
 {more}
 """)
 
-    def command(self):
-        return self.rig.inside("node", *self.wrapper, self.binary, "run", "--config", self.config)
+    def command(self, *options):
+        return self.rig.inside("node", *self.wrapper, self.binary, "run", "--config", self.config, *options)
+
+    def start(self, *options):
+        with open(self.log_path, "a") as log:
+            self.process = subprocess.Popen(self.command(*options), stdout=log, stderr=log)
+        wait_for(self.is_ready, "shuck to be ready")
 
     def __enter__(self):
-        with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
-        wait_for(self.is_ready, "shuck to be ready")
+        self.start()
         return self
 
     def __exit__(self, *_):

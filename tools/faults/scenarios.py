@@ -152,6 +152,42 @@ class Reload(Fault):
         shuck.reload()
 
 
+class Upgrade(Fault):
+    name, title, runs = "F4", "the binary upgrades itself (`shuck upgrade`), with a reload before and behind it", 20
+    criterion = "0 lost, 0 twice; the process id stays; counters go on"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        shuck.configure("mss: {ipv4: 1300}")
+        shuck.reload()
+        before = json.loads(shuck.ask("GET", "/status")[1])
+        run(shuck.binary, "upgrade", "--socket", shuck.socket)
+        after = json.loads(shuck.ask("GET", "/status")[1])
+        if after["processID"] != before["processID"] or after["handOvers"] != before["handOvers"] + 2:
+            raise Problem("another process answers, or none took over")
+        if after["packets"]["received"] < before["packets"]["received"]:
+            raise Problem("counters went back")
+        shuck.configure()
+        shuck.reload()
+
+
+class TakeOver(Fault):
+    name, title, runs = "F4b", "another shuck takes over (`shuck run --take-over`), with another configuration", 20
+    criterion = "0 lost, 0 twice; the old process exits with 0; counters go on"
+    recovery_most_ms = None
+
+    def inject(self, rig, shuck):
+        before = shuck.packets()["received"]
+        shuck.configure("reversePath: {mode: feasible}")
+        old = shuck.process
+        shuck.start("--take-over")
+        if old.wait(20):
+            raise Problem(f"the old process ended with {old.returncode}")
+        wait_for(lambda: "feasible" in (shuck.ask("GET", "/config") or ("", ""))[1], "its own configuration", 5)
+        if shuck.packets()["received"] < before:
+            raise Problem("counters went back")
+
+
 class InterfaceDown(Fault):
     name, title, runs = "F5", "the receiving interface goes down for 200 ms and comes up", 100
     criterion = "receives again within 100 ms, same ring"
@@ -612,7 +648,7 @@ class Killed(Fault):
                        result["longest_gap_ms"], 1000 * seconds, 0, 0, [])
 
 
-FAULTS = [Killed(), Reload(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(), DeviceDeleted(), PodGone(), RouteStorm(),
+FAULTS = [Killed(), Reload(), Upgrade(), TakeOver(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(), DeviceDeleted(), PodGone(), RouteStorm(),
           NoticesLost(), Stopped(), NoRing(), LittleMemory(), Contention(), Malformed(), FragmentFlood(), ErrorStorm(),
           BadConfigurations(), SecondInstance(), SettingChanged(), NotForUs(), WorkerHeld(), ClockJumps(), FullLog(), SlowReaders(),
           Flapping()]
@@ -620,6 +656,5 @@ FAULTS = [Killed(), Reload(), InterfaceDown(), InterfaceMadeAgain(), DeviceDown(
 # Rows that nothing of this is done for yet, and why.
 UNTRIED = [
     ("F2", "the supervisor is killed", "one process: see F1"),
-    ("F4", "the binary is replaced under load", "one process: a restart costs what F1 does, without its surprise"),
     ("F13", "the TUN refuses writes (EAGAIN, ENOMEM, a short write)", "no host makes them on demand; `RingTests` and `BatchTests` give the results by hand"),
 ]

@@ -38,6 +38,7 @@ struct Status: Decodable {
     let notReady: [String]
     let generation: Int
     let publications: Int
+    let handOvers: Int
     let lastDrops: [String: Drop]
     let joining: String
     let engine: String
@@ -97,15 +98,16 @@ final class Daemon {
     ///   - wrapper: a command that runs it.
     ///   - options: of `run`.
     ///   - name: for a second one beside the first.
+    ///   - binary: the executable.
     init(
         _ rig: Rig, _ configuration: Setup = Setup(), wrapper: [String] = [],
-        options: [String] = [], name: String = "shuck", place: Place = .node
+        options: [String] = [], name: String = "shuck", place: Place = .node, binary: String = Tools.shuck
     ) throws {
         socket = "\(rig.directory)/\(name).sock"
         configurationPath = "\(rig.directory)/\(name).yaml"
         try Self.write(configuration.text(socket: socket), configurationPath)
         process = try rig.start(
-            place, wrapper + [Tools.shuck, "run", "--config", configurationPath] + options)
+            place, wrapper + [binary, "run", "--config", configurationPath] + options)
     }
 
     private static func write(_ text: String, _ path: String) throws {

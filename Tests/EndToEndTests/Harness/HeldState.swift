@@ -79,8 +79,9 @@ struct HeldState: Equatable {
             let more = (try? String(contentsOfFile: "\(root)/fdinfo/\(number)", encoding: .utf8)) ?? ""
             let kinds = ["iff:", "link_type:", "ifindex:", "map_type:", "prog_type:"]
             let kind = more.split(separator: "\n").filter { line in kinds.contains { line.hasPrefix($0) } }
-            return ([path.replacing(/command[0-9]+/, with: "")] + kind.map(String.init))
-                .joined(separator: " ")
+            // A file of a mount namespace that ended has lost the beginning of its path.
+            let name = path.replacing(/command[0-9]+/, with: "").replacing("/dev/net/", with: "/net/")
+            return ([name] + kind.map(String.init)).joined(separator: " ")
         }
     }
 }

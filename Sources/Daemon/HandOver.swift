@@ -1,0 +1,66 @@
+// What one shuck hands to the next, as values: what it holds, its configuration, and where its workers
+// stopped.
+
+import HostPlan
+import LinuxIO
+
+/// What the next process prepares itself with while this one forwards.
+struct HandOver: Codable {
+    /// Of messages, documents and the order of descriptors: raised when any of them changes.
+    static let format = 1
+
+    struct File: Codable, Equatable {
+        var name: String
+        var text: String
+    }
+
+    /// Something that is held, and how many of the descriptors are its.
+    struct Piece: Codable {
+        var resource: Resource
+        var descriptors = 0
+        /// Of a TUN device.
+        var index: Int32?
+        var offloads: TunDevice.Offloads?
+        var refused: TunDevice.Offloads?
+        /// Of a claim.
+        var means: Claim.Means?
+        var filterHandle: UInt32?
+        /// Of sockets for ICMP errors: whether there is one for IPv4, when there is one at all.
+        var hasIPv4: Bool?
+    }
+
+    var processID: Int32
+    var version: String
+    /// The configuration in force, as it was read.
+    var files: [File]
+    /// What stands on another thing comes behind it.
+    var held: [Piece]
+    /// What is to be removed from the host and could not be yet.
+    var surplus: [Piece]
+
+    /// What workers change until they stop.
+    struct Rest: Codable {
+        struct Count: Codable {
+            var metric: String
+            var labels: [String]
+            var value: UInt64
+        }
+        /// By interface, of each worker: the slot that the kernel fills next.
+        var cursors: [String: [Int]]
+        var totals: [Count]
+        /// By worker.
+        var ringDrops: [Int: UInt64]
+        var cpuNanoseconds: [Int: UInt64]
+        var routeChanges: UInt64
+        /// By `ResyncCause`.
+        var routeResyncs: [String: UInt64]
+        var configurations: UInt64
+        var handOvers: UInt64
+        var startedNanoseconds: UInt64
+        var startedUnix: Double
+        var lastReloadSuccessful: Bool
+        var lastReloadProblems: [String]
+        var lastAppliedUnix: Double
+        var lastReloadUnix: Double
+    }
+}

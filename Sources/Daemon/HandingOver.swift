@@ -1,0 +1,183 @@
+// Part of Control (Supervisor.swift): another process takes over. It prepares itself while workers forward
+// here; at a batch border they end, and it goes on at the slots where they stopped.
+
+import Forwarding
+import Glibc
+import HostPlan
+import LinuxIO
+import Logging
+
+/// The process that wants to take over.
+struct Successor {
+    let socket: HandOverSocket
+    /// It must have taken over by then.
+    let deadline = Host.monotonicNanoseconds() + Timing.successorNanoseconds
+    /// 0 before it said.
+    var processID: Int32 = 0
+    /// What it was offered: when that changes before it is ready, it is offered anew.
+    var offered: Plumbing?
+    var files: [HandOver.File] = []
+    /// Whoever asked for an upgrade waits for this.
+    var upgrade: UpgradeRequest?
+}
+
+extension Control {
+    /// Where the next process asks for it, beside the admin socket.
+    static func handOverPath(_ admin: String) -> String { admin + ".hand-over" }
+
+    /// A process that wants to take over; one at a time. One that has not done so in time makes way.
+    func acceptSuccessor() {
+        guard let socket = handOverListener?.accept() else { return }
+        if let successor, successor.deadline < Host.monotonicNanoseconds() {
+            dropSuccessor("it was not ready in time")
+        }
+        guard successor == nil else {
+            try? socket.say(.refuse("another process is about to take over"))
+            return
+        }
+        successor = Successor(socket: socket)
+    }
+
+    /// Hears what it says, and answers.
+    /// - Returns: the exit code when it has taken over and this process has nothing left to do.
+    func serveSuccessor() -> Int32? {
+        guard let socket = successor?.socket else { return nil }
+        do {
+            switch try socket.hear(milliseconds: 0)?.message {
+            case .ask(HandOver.format, _, let processID):
+                successor?.processID = processID
+                try offer(to: socket)
+            case .ask(let format, let version, _):
+                let reason = """
+                    shuck \(Build.version) hands over in format \(HandOver.format), and the next one, \
+                    \(version), takes over in format \(format): stop the one and start the other
+                    """
+                try socket.say(.refuse(reason))
+                dropSuccessor(reason)
+            case .ready:
+                guard let offered = successor?.offered, offered.isSame(as: snapshot.plumbing),
+                    successor?.files == files, replaced.isEmpty
+                else {
+                    try offer(to: socket)
+                    return nil
+                }
+                return try handOver(to: socket)
+            case .refuse(let reason): dropSuccessor(reason)
+            case nil: dropSuccessor("it has ended")
+            case .offer, .descriptors, .go, .forwarding:
+                dropSuccessor("it said what it may not say")
+            }
+        } catch {
+            dropSuccessor("\(error)")
+        }
+        return nil
+    }
+
+    private func dropSuccessor(_ reason: String) {
+        log.error("another process did not take over: \(reason)")
+        successor?.upgrade?.fail(reason)
+        successor = nil
+    }
+
+    private func offer(to socket: HandOverSocket) throws {
+        letGo()
+        let plumbing = snapshot.plumbing
+        let (held, surplus, descriptors) = plumbing.pieces
+        guard let server, let handOverListener else { return }
+        let own = [lock.descriptor.number, server.listening.number, handOverListener.descriptor.number]
+        let document = HandOver(
+            processID: getpid(), version: Build.version, files: files, held: held, surplus: surplus)
+        try socket.say(.offer(descriptors: own.count + descriptors.count), document: document)
+        try socket.say(descriptors: own + descriptors)
+        successor?.offered = plumbing
+        successor?.files = files
+    }
+
+    // MARK: the change
+
+    /// Ends the workers at their next batch border and says where they stopped.
+    /// - Returns: the exit code once the other one forwards; nil: it does not, and workers run here again.
+    private func handOver(to socket: HandOverSocket) throws -> Int32? {
+        if let worker = snapshot.workers.first(where: \.isStill) {
+            let reason = "worker \(worker.number) on CPU \(worker.cpu) stands still"
+            try socket.say(.refuse(reason))
+            dropSuccessor(reason)
+            return nil
+        }
+        let request = successor?.upgrade
+        request?.succeed()
+        server?.stop(isHandedOver: true)
+        let rest = endWorkers()
+        do {
+            guard let rest else { throw HostProblem(description: "a worker stands still and did not end") }
+            try socket.say(.go, document: rest)
+            try hearThatItForwards(socket)
+        } catch {
+            try resume()
+            throw error
+        }
+        log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
+        guard request != nil else { return 0 }
+        becomeBinaryOnDisk(socket)
+        return 1
+    }
+
+    private func hearThatItForwards(_ socket: HandOverSocket) throws {
+        while let (message, _) = try socket.hear(milliseconds: Timing.takeOverMilliseconds) {
+            if case .forwarding = message { return }
+            if case .refuse(let reason) = message { throw HostProblem(description: reason) }
+        }
+        throw HostProblem(description: "it ended before it forwarded")
+    }
+
+    /// - Returns: nil when a worker did not end.
+    private func endWorkers() -> HandOver.Rest? {
+        let cpuNanoseconds = Dictionary(
+            uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.nanoseconds($0)) })
+        snapshot.generation += 1
+        for worker in snapshot.workers {
+            worker.mailbox.post(
+                assignment(worker.number, worker.counters, worker.examples, ending: .handedOver))
+        }
+        return joinWorkers().isEmpty ? rest(cpuNanoseconds) : nil
+    }
+
+    /// The other process has failed after workers had ended here. How far it came nobody knows, so rings are
+    /// opened anew: what waited in the old ones is lost.
+    private func resume() throws {
+        let numbers = snapshot.workers.map(\.number)
+        let drops = Dictionary(uniqueKeysWithValues: numbers.map { ($0, snapshot.ringDrops($0)) })
+        (snapshot.retired, snapshot.retiredRingDrops) = (snapshot.counts().totals, drops)
+        (snapshot.replacedCounters, snapshot.workers, replaced) = ([], [], [])
+        snapshot.plumbing.forgetRings()
+        let facts = HostFacts.read(for: snapshot.configuration, cpus: cpus, links: snapshot.links)
+        _ = try snapshot.plumbing.reach(snapshot.configuration, facts, .follow)
+        try startWorkers()
+        server = try AdminServer(
+            snapshot.configuration.admin, state: admin, inherited: server?.listening)
+        share()
+        log.warning("workers run here again, on new rings")
+    }
+
+    private func rest(_ cpuNanoseconds: [Int: UInt64]) -> HandOver.Rest {
+        let counts = snapshot.counts()
+        return HandOver.Rest(
+            cursors: Dictionary(
+                uniqueKeysWithValues: snapshot.plumbing.interfaces.map {
+                    ($0.specification.interface, $0.rings.map(\.cursor))
+                }),
+            totals: counts.totals.map {
+                HandOver.Rest.Count(metric: $0.key.metric, labels: $0.key.labels, value: $0.value)
+            },
+            ringDrops: Dictionary(
+                uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.ringDrops($0.number)) }),
+            cpuNanoseconds: cpuNanoseconds, routeChanges: routes.changes,
+            routeResyncs: Dictionary(
+                uniqueKeysWithValues: routes.resyncs.map { ($0.key.rawValue, $0.value) }),
+            configurations: snapshot.configurations, handOvers: snapshot.handOvers + 1,
+            startedNanoseconds: snapshot.startedNanoseconds, startedUnix: snapshot.startedUnix,
+            lastReloadSuccessful: snapshot.lastReloadSuccessful,
+            lastReloadProblems: snapshot.lastReloadProblems, lastAppliedUnix: snapshot.lastAppliedUnix,
+            lastReloadUnix: snapshot.lastReloadUnix)
+    }
+}

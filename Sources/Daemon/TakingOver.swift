@@ -1,0 +1,84 @@
+// Part of Control (Supervisor.swift): it takes over from the running process, prepared while that one
+// forwards.
+
+import LinuxIO
+import Logging
+import Settings
+
+extension Control {
+    /// - Parameter socket: the connection to the running process.
+    /// - Returns: when it forwards.
+    /// - Throws: before the running process has stopped; that one goes on.
+    static func takeOver(
+        from socket: HandOverSocket, _ path: String, _ isStrict: Bool
+    ) throws -> Control {
+        let predecessor = try Predecessor(socket)
+        do {
+            var offer = try predecessor.offer()
+            while true {
+                let control = try prepared(offer, path, isStrict)
+                if isStrict { try control.refuseFallbacks() }
+                let (rest, next) = try predecessor.ready()
+                if let rest {
+                    try control.begin(where: rest, offer, predecessor)
+                    return control
+                }
+                if let next { offer = next }
+            }
+        } catch {
+            predecessor.refuse("\(error)")
+            throw error
+        }
+    }
+
+    /// With the configuration that is in force there.
+    private static func prepared(
+        _ offer: Predecessor.Offer, _ path: String, _ isStrict: Bool
+    ) throws -> Control {
+        let files = offer.document.files
+        let (configuration, problems) = Configuration.load(files: files.map { ($0.name, $0.text) })
+        guard let configuration else { throw HostProblem(problems.map(\.description)) }
+        LogSettings.apply(configuration.log)
+        return try Control(configuration, files, path: path, isStrict: isStrict, from: offer)
+    }
+
+    private func begin(
+        where rest: HandOver.Rest, _ offer: Predecessor.Offer, _ predecessor: Predecessor
+    ) throws {
+        for interface in snapshot.plumbing.interfaces {
+            let cursors = rest.cursors[interface.specification.interface] ?? []
+            for (ring, cursor) in zip(interface.rings, cursors) where cursor < ring.slotCount {
+                ring.cursor = max(cursor, 0)
+            }
+        }
+        snapshot.continueCounting(rest)
+        routes.count(changes: rest.routeChanges, resyncs: rest.routeResyncs)
+        try begin(adminSocket: offer.adminSocket, listener: offer.handOverListener)
+        snapshot.plumbing.takeOverGuards()
+        try predecessor.sayForwarding()
+        log.notice(
+            "took over",
+            metadata: [
+                "from": "process \(offer.document.processID)", "version": "\(offer.document.version)",
+            ])
+    }
+
+    /// Takes up the configuration that this process was started with, where that is not in force.
+    func reloadIfChanged(from wanted: [HandOver.File]) {
+        if wanted.map(\.text) != files.map(\.text) { _ = reload() }
+    }
+}
+
+extension Snapshot {
+    fileprivate mutating func continueCounting(_ rest: HandOver.Rest) {
+        for count in rest.totals {
+            retired[Series(metric: count.metric, labels: count.labels), default: 0] += count.value
+        }
+        (retiredRingDrops, retiredNanoseconds) = (rest.ringDrops, rest.cpuNanoseconds)
+        (state.configurations, state.handOvers) = (rest.configurations, rest.handOvers)
+        (state.startedNanoseconds, state.startedUnix) = (rest.startedNanoseconds, rest.startedUnix)
+        (state.lastReloadSuccessful, state.lastReloadProblems) =
+            (rest.lastReloadSuccessful, rest.lastReloadProblems)
+        (state.lastAppliedUnix, state.lastReloadUnix) = (rest.lastAppliedUnix, rest.lastReloadUnix)
+    }
+}
