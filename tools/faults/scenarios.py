@@ -160,9 +160,9 @@ class Upgrade(Fault):
     def inject(self, rig, shuck):
         shuck.configure("mss: {ipv4: 1300}")
         shuck.reload()
-        before = json.loads(shuck.ask("GET", "/status")[1])
+        before = shuck.status()
         run(shuck.binary, "upgrade", "--socket", shuck.socket)
-        after = json.loads(shuck.ask("GET", "/status")[1])
+        after = shuck.status()
         if after["processID"] != before["processID"] or after["handOvers"] != before["handOvers"] + 2:
             raise Problem("another process answers, or none took over")
         if after["packets"]["received"] < before["packets"]["received"]:
