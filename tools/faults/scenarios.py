@@ -41,15 +41,18 @@ class Trial:
     ended: int
     recovery: float | None   # seconds, if the fault measured them
     before: dict             # shuck's counts before it
+    after: dict | None = None
     counted: int = 0
     ring: int = 0
     complaints: list = dataclasses.field(default_factory=list)
+    closed: int | None = None   # until when losses are still its own; None: AFTER its end
 
     def losses(self, result):
         """The windows of a stream's losses that belong to it, and the seconds of the stream at which it ended."""
-        began, ended = ((at - result["start_ns"]) / 1e9 for at in (self.began, self.ended))
+        closed = self.closed or self.ended + AFTER * 10**9
+        began, ended, closed = ((at - result["start_ns"]) / 1e9 for at in (self.began, self.ended, closed))
         # A loss window begins with the fault or behind it; a frame that was under way belongs to it.
-        return [w for w in result["losses"] if w[1] >= began - 0.05 and w[0] <= ended + AFTER], ended
+        return [w for w in result["losses"] if w[1] >= began - 0.05 and w[0] <= closed], ended
 
     def outcome(self, result, others=0):
         """Of a stream that lost `others` packets by other faults."""
@@ -106,8 +109,8 @@ class Fault:
         """When nothing of the fault is under way any more."""
         trial.complaints = self.check(rig, shuck)
         wait_for(shuck.is_ready, "shuck to be ready again")
-        after = shuck.packets()
-        refused, trial.ring = (after[key] - trial.before[key] for key in ("dropped", "ringDropped"))
+        trial.after = shuck.packets()
+        refused, trial.ring = (trial.after[key] - trial.before[key] for key in ("dropped", "ringDropped"))
         trial.counted = refused + trial.ring
 
     def once(self, rig, shuck, rate):

@@ -97,20 +97,19 @@ def waited_ms(task):
     return int((task / "schedstat").read_text().split()[1]) / 1e6
 
 
-class Window:
-    """A time without a fault. Packets that the ring had no slot for are excused, if they are no more than came while the
-    worker waited for a CPU: the host had other work."""
+@dataclasses.dataclass
+class Mark:
+    """A moment between a time without a fault and a fault."""
 
-    def __init__(self, shuck, rate):
-        self.shuck, self.rate = shuck, rate
-        self.worker = Path(f"/proc/{shuck.process.pid}/task/{shuck.thread('shuck-worker-0')}")
-        self.ring, self.waited, self.start = shuck.packets()["ringDropped"], waited_ms(self.worker), time.monotonic()
+    seconds: float
+    ring: int         # packets that the ring had no slot for, so far
+    waited_ms: float  # for a CPU, by the worker so far
 
-    def end(self):
-        self.seconds = time.monotonic() - self.start
-        self.waited = waited_ms(self.worker) - self.waited
-        self.ring = self.shuck.packets()["ringDropped"] - self.ring
-        self.starved = min(self.ring, int(self.rate * self.waited / 1000))
+
+def starved(before, after, rate):
+    """Packets that the ring had no slot for between two marks for want of a CPU, which a host with other work did not give:
+    no more than came while the worker waited for it."""
+    return min(after.ring - before.ring, int(rate * (after.waited_ms - before.waited_ms) / 1000))
 
 
 def growth(samples, warm):
@@ -126,16 +125,16 @@ def growth(samples, warm):
     return ends[1] - ends[0], statistics.median(slopes)
 
 
-def judge_stream(result, trials, windows):
+def judge_stream(result, trials, excused):
     """The packets that a stream lost by faults, at other times, and of these for want of a CPU; and findings: nothing
     else is lost outside of faults, and nothing ever comes twice, late or altered."""
     own = [window for trial in trials for window in trial.losses(result)[0]]
     others = [window for window in result["losses"] if window not in own]
-    lost, starved = sum(window[2] for window in own), sum(window.starved for window in windows)
+    lost = sum(window[2] for window in own)
     stray = result["lost"] - lost
     found = [f"{result[what]} {what}" for what in ("twice", "late", "altered") if result[what]]
-    if stray > starved:
+    if stray > excused:
         times = [[(at - result["start_ns"]) / 1e9 for at in (trial.began, trial.ended)] for trial in trials]
-        found.append(f"{stray} lost outside of the faults, at most {starved} of them for want of a CPU; "
+        found.append(f"{stray} lost outside of the faults, at most {excused} of them for want of a CPU; "
                      f"seconds and packets of the losses: {others}; seconds of the faults: {times}")
-    return lost, stray, min(stray, starved), found
+    return lost, stray, min(stray, excused), found

@@ -17,11 +17,6 @@ def result(losses, **more):
             "longest_gap_ms": 1.0, "losses": losses, **more}
 
 
-class Windows:
-    def __init__(self, starved):
-        self.starved = starved
-
-
 class OutcomeTests(unittest.TestCase):
     def test_losses_belong_to_the_fault_that_they_follow(self):
         lost = result([[1.0, 1.1, 5], [9.97, 10.2, 7], [12.5, 12.6, 3], [20, 20, 1]])
@@ -29,6 +24,7 @@ class OutcomeTests(unittest.TestCase):
         self.assertEqual((outcome.lost, outcome.stray), (10, 6))
         self.assertAlmostEqual(outcome.recovery_ms, 600)
         self.assertEqual(trial(10, 11).outcome(lost).lost, 7)
+        self.assertEqual(trial(10, 11, closed=15 * 10**9).outcome(lost).lost, 10)
 
     def test_a_fault_is_judged_by_its_row(self):
         outcome = trial(10, 11, counted=7, ring=7).outcome(result([[10.1, 10.2, 7]]))
@@ -54,12 +50,17 @@ class SoakTests(unittest.TestCase):
     def test_losses_outside_of_faults_are_findings(self):
         lost = result([[1.0, 1.1, 5], [10.1, 10.2, 7]])
         for starved, findings in ((0, 1), (4, 1), (5, 0), (9, 0)):
-            *counts, found = soaking.judge_stream(lost, [trial(10, 11)], [Windows(starved)])
+            *counts, found = soaking.judge_stream(lost, [trial(10, 11)], starved)
             self.assertEqual((counts, len(found)), ([7, 5, min(starved, 5)], findings))
+
+    def test_no_more_is_excused_than_came_while_the_worker_waited(self):
+        for ring, waited, excused in ((0, 500, 0), (700, 0, 0), (700, 5, 500), (300, 5, 300)):
+            marks = soaking.Mark(0, 10, 20), soaking.Mark(5, 10 + ring, 20 + waited)
+            self.assertEqual(soaking.starved(*marks, 100_000), excused)
 
     def test_what_comes_twice_late_or_altered_is_a_finding(self):
         for what in ("twice", "late", "altered"):
-            self.assertEqual(soaking.judge_stream(result([], **{what: 1}), [], [])[3], [f"1 {what}"])
+            self.assertEqual(soaking.judge_stream(result([], **{what: 1}), [], 0)[3], [f"1 {what}"])
 
     def test_growth_is_that_of_the_medians(self):
         samples = [soaking.Sample(10 * i, 50_000 + (900 if i < 5 else 0), 25, 4) for i in range(35)]
