@@ -16,6 +16,8 @@ let fuzzing: [Target] =
     : [
         .executableTarget(
             name: "model", dependencies: ["Model"], path: "Tests/ModelRun", swiftSettings: strict),
+        .executableTarget(
+            name: "simulate", dependencies: ["Simulator"], path: "Tests/SimulatorRun", swiftSettings: strict),
         // Links only with the fuzzer.
         .executableTarget(
             name: "fuzz", dependencies: ["FuzzTargets", "Model"], path: "Tests/Fuzz/Driver",
@@ -95,6 +97,12 @@ let package = Package(
         .target(
             name: "Model", dependencies: ["Forwarding", "IP", "Routing", "SlowJudge"], path: "Tests/Model",
             swiftSettings: strict),
+        // A simulated host around the real batch; RingTurns.swift in it is the worker's own file.
+        .target(
+            name: "Simulator", dependencies: ["Forwarding", "IP", "Model", "Routing", "TestPackets"],
+            path: "Tests/Simulator", swiftSettings: strict),
+        .testTarget(
+            name: "SimulatorTests", dependencies: ["Simulator", "TestPackets"], swiftSettings: strict),
         .testTarget(name: "ModelTests", dependencies: ["Model", "TestPackets"], swiftSettings: strict),
         .target(
             name: "FuzzTargets",

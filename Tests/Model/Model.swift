@@ -46,6 +46,8 @@ public struct Model {
     let exempt: [Network]
     let routes: [Route]?
     private var reassembly: Reassembly?
+    /// nil: those that follow from the routes.
+    var earlierUplinks: Set<Int32>?
 
     public init(_ setting: Setting) {
         self.setting = setting
@@ -112,6 +114,9 @@ public struct Model {
             return answerAlone(whole).answer
         }
     }
+
+    /// Goes on with the fragments that another model holds: a worker keeps them when its policy changes.
+    public mutating func takeOver(_ other: Model) { reassembly = other.reassembly }
 
     /// Gives up all that is held.
     public mutating func expire() { reassembly?.expire(now: .max) }

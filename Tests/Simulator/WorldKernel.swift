@@ -1,0 +1,105 @@
+// Part of World (World.swift): the kernel's side. Frames arrive, devices answer, the clock goes on.
+
+import Forwarding
+
+extension World {
+    /// Frames between two batches.
+    mutating func arrive() {
+        now &+= UInt64(1_000 + schedule.below(100_000))
+        let dice = schedule.below(100)
+        var count = dice < 60 ? 1 + schedule.below(48) : dice < 90 ? 64 : schedule.below(4)
+        if strikes(400) { count = rings[0].mask + 64 }
+        arrive(count)
+    }
+
+    /// What comes in while the worker works.
+    @inline(__always)
+    mutating func arriveBetween() {
+        if schedule.chance(8) { arrive(1 + schedule.below(6)) }
+    }
+
+    mutating func arrive(_ count: Int) {
+        var arrived = 0
+        var (last, lastRing) = (0, 0)
+        for _ in 0..<count {
+            guard traffic.count < scenario.frames else { break }
+            let draft = traffic.next()
+            let frame = traffic.count
+            if !scenario.absentFrames.isEmpty && scenario.absentFrames.contains(frame) { continue }
+            let template = templates + draft.template
+            let ring = template.pointee.interface
+            if draft.bytes != nil { fragments &+= 1 }
+            let hasRoom = template.pointee.count <= Ring.fitting || !schedule.chance(50)
+            if rings[ring].fill(template, draft.template, draft, frame: frame, hasRoom: hasRoom) {
+                (last, lastRing, arrived) = (frame, ring, arrived &+ 1)
+            } else {
+                summary.overflows &+= 1
+                note(.overflow, ring, frame)
+            }
+        }
+        if arrived > 0 { note(.arrive, lastRing, last, arrived) }
+    }
+
+    // MARK: Devices
+
+    /// What write(2) says of an operation, and what follows from it.
+    @inline(__always)
+    mutating func write(_ place: Int) -> Int32 {
+        let operation = batch.operations[place]
+        let index = Int(operation.index)
+        guard index < deviceCount else {
+            fail("operation \(place) is for device \(index)")
+            return 0
+        }
+        let device = devices + index
+        if device.pointee.mood == .fine && strikes(2000) { changeMood(index) }
+        var result = operation.length
+        if device.pointee.mood != .fine { result = answer(operation, device) }
+        if result == operation.length {
+            deliver(place)
+        } else {
+            summary.failedWrites &+= 1
+            noteRefusal(operation, result)
+        }
+        note(.write, place, index << 16 | Int(operation.frame), Int(result))
+        return result
+    }
+
+    @inline(never)
+    private mutating func changeMood(_ index: Int) {
+        devices[index].mood = Mood(rawValue: UInt8(1 + faults.below(Mood.allCases.count - 1)))!
+        devices[index].left = faults.chance(2) ? 1 : 1 + faults.below(200)
+        note(.mood, index, Int(devices[index].mood.rawValue), devices[index].left)
+    }
+
+    @inline(never)
+    private mutating func answer(_ operation: Batch.Operation, _ device: UnsafeMutablePointer<Device>)
+        -> Int32
+    {
+        let mood = device.pointee.mood
+        device.pointee.left &-= 1
+        // What is gone stays so until a reload.
+        if device.pointee.left <= 0 && mood != .gone { device.pointee.mood = .fine }
+        switch mood {
+        case .fine: return operation.length
+        case .full: return -11
+        case .noMemory: return -12
+        case .noBuffers: return -105
+        case .down: return -5
+        case .gone: return -77
+        case .short: return operation.length / 2
+        case .noSegments:
+            let header =
+                operation.pieceCount == 0 ? operation.memory : operation.pieces[0].base
+            let type = header.load(fromByteOffset: 1, as: UInt8.self)
+            return type == VirtioHeader.gsoNone ? operation.length : -22
+        }
+    }
+
+    private mutating func noteRefusal(_ operation: Batch.Operation, _ result: Int32) {
+        if !operation.joined.isEmpty && result == -22 {
+            devices[Int(operation.index)].refusedNow.insert(operation.joined)
+            summary.refusedJoins &+= 1
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// Simulated worlds whose invariants hold, and worlds with a faulty worker that must be noticed.
+
+import Simulator
+import TestPackets
+import Testing
+
+@Suite("Simulator")
+struct SimulatorTests {
+    @Test("worlds that are always the same", arguments: UInt64(1)...6)
+    func known(seed: UInt64) throws {
+        let summary = try Simulation.run(Scenario(seed: seed, frames: 4_000))
+        #expect(summary.frames == 4_000 && summary.steps > 60)
+    }
+
+    @Test("worlds from another seed", arguments: [TestPackets.Random.seed(usually: 0x7369_6d75)])
+    func unknown(seed: UInt64) throws {
+        print("simulator: worlds from 0x\(String(seed, radix: 16))")
+        var total = World.Summary()
+        for index in 0..<16 {
+            total.add(try Simulation.run(Scenario(seed: seed &+ UInt64(index), frames: 4_000)))
+        }
+        // What is not covered proves nothing.
+        #expect(total.crashes > 0 && total.reloads > 0 && total.routeChanges > 0 && total.joined > 0)
+        #expect(total.failedWrites > 0 && total.whole > 0 && total.overflows > 0)
+    }
+
+    @Test("a faulty worker is noticed, and the world made smaller", arguments: Sabotage.allCases)
+    func sabotage(_ sabotage: Sabotage) {
+        // The first world that needs few frames for it, and others in case that changes.
+        let first: UInt64 = [.staleGeneration, .countedTwice].contains(sabotage) ? 1 : 0x13
+        for seed in first...(first + 60) {
+            var scenario = Scenario(seed: seed, frames: 10_000)
+            scenario.sabotage = sabotage
+            do throws(Finding) {
+                _ = try Simulation.run(scenario)
+            } catch {
+                let (small, finding) = Simulation.shrunk(scenario, error, runs: 30)
+                #expect(finding.frames <= error.frames && !finding.events.isEmpty)
+                // The same again.
+                do throws(Finding) {
+                    _ = try Simulation.run(small)
+                    Issue.record("the smaller world shows nothing")
+                } catch {
+                    #expect(error.text == finding.text && error.step == finding.step)
+                }
+                return
+            }
+        }
+        Issue.record("\(sabotage) is not noticed")
+    }
+}
