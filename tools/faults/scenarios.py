@@ -74,7 +74,7 @@ class Fault:
     needs_all_counted = False
     more, devices, offloads = "", "", "off"
     wrapper, log = (), None   # of shuck
-    is_soaked = True          # it can be done to a daemon that goes on
+    is_soaked = True          # process and threads go on, so that a long run can follow what they hold
 
     def prepare(self, rig):
         """Before shuck starts."""
@@ -158,7 +158,7 @@ class Reload(Fault):
 class Upgrade(Fault):
     name, title, runs = "F4", "the binary upgrades itself (`shuck upgrade`), with a reload before and behind it", 20
     criterion = "0 lost, 0 twice; the process id stays; counters go on"
-    recovery_most_ms = None
+    recovery_most_ms, is_soaked = None, False
 
     def inject(self, rig, shuck):
         shuck.configure("mss: {ipv4: 1300}")
@@ -177,7 +177,7 @@ class Upgrade(Fault):
 class TakeOver(Fault):
     name, title, runs = "F4b", "another shuck takes over (`shuck run --take-over`), with another configuration", 20
     criterion = "0 lost, 0 twice; the old process exits with 0; counters go on"
-    recovery_most_ms = None
+    recovery_most_ms, is_soaked = None, False
 
     def inject(self, rig, shuck):
         before = shuck.packets()["received"]
