@@ -52,6 +52,14 @@ def halves(ident):
     return [wrap("ipip", packet[:cut], ident=ident, flags=1), wrap("ipip", packet[cut:], ident=ident, offset=cut)]
 
 
+def nest(levels):
+    """Tunnels in a tunnel: a packet of so many outer headers."""
+    packet = datagram()
+    for _ in range(levels):
+        packet = wrap("ipip", packet)
+    return packet
+
+
 def opening():
     source = CLIENT[4].format(64)
     segment = p.tcp(source, VIPS["ipip"], b"", flags=0x02, options=bytes([2, 4, 1500 >> 8, 1500 & 255]))
@@ -67,6 +75,9 @@ PATHS = {
     "two fragments": (lambda: [f for i in range(FRAMES // 2) for f in halves(i + 1)], "fragments"),
     "remote refused": (lambda: [wrap("ipip", datagram(), source="198.51.100.7")] * FRAMES, "refused"),
     "martian refused": (lambda: [wrap("ipip", datagram(source="127.0.0.1"))] * FRAMES, "refused"),
+    # The same figures: what a frame costs must not grow with what lies in it.
+    "nest of 2 levels": (lambda: [nest(2)] * FRAMES, "refused"),
+    "nest of 60 levels": (lambda: [nest(60)] * FRAMES, "refused"),
     "not ours": (lambda: [wrap("ipip", datagram(), target="192.0.2.77")] * FRAMES, "refused"),
 }
 
