@@ -24,6 +24,8 @@ public final class RouteMirror {
     private var answered = [[Int32]](repeating: [], count: 16)
     private var groups: [Int32: UInt32] = [:]
     private var vrfs: [UInt32] = []
+    /// Readers of the last generation see no change any more.
+    private var isDetached = false
     /// The tries do not yet hold what the stores hold.
     private var isStale = true
 
@@ -166,13 +168,24 @@ public final class RouteMirror {
         }
         let new = routes.isEmpty ? nil : number(routes)
         guard new != old else { return }
+        let uplinks = prefix.length == 0 && !isStale ? defaultInterfaces : nil
         stores[id, default: RouteStore(isIPv4: prefix.isIPv4)][prefix] = new
         if let new { uses[Int(new)] += 1 }
         if let old { release(Int(old)) }
         for route in routes where route.tos != 0 && prefix.isIPv4 {
             if stores[id]!.tosValues.insert(route.tos).inserted { isStale = true }
         }
-        if !isStale { refresh(prefix, id) }
+        if isStale { return }
+        if let uplinks, uplinks != defaultInterfaces { keepFromReaders() }
+        refresh(prefix, id)
+    }
+
+    /// A reader learns with its next generation which devices default routes leave by. Until then it must not
+    /// see routes that go with the new ones: their sources would be taken for pods' addresses.
+    private func keepFromReaders() {
+        guard !isDetached else { return }
+        isDetached = true
+        for layer in layers { layer.trie.detach() }
     }
 
     private func number(_ routes: [RouteSpec]) -> UInt32 {
@@ -205,6 +218,7 @@ public final class RouteMirror {
     /// What readers are to take next. The one before is to be held until they have.
     public func generation() -> RouteTable {
         if isStale { compile() }
+        isDetached = false
         return RouteTable(self)
     }
 

@@ -46,8 +46,6 @@ public struct Model {
     let exempt: [Network]
     let routes: [Route]?
     private var reassembly: Reassembly?
-    /// nil: those that follow from the routes.
-    var earlierUplinks: Set<Int32>?
 
     public init(_ setting: Setting) {
         self.setting = setting

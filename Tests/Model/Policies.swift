@@ -50,7 +50,6 @@ extension Model {
 
     /// The configured interfaces, and where default routes lead.
     private var uplinks: Set<Int32> {
-        if let earlierUplinks { return earlierUplinks }
         let tables = [RouteEntry.tableLocal, RouteEntry.tableMain]
         let defaults = (routes ?? []).filter {
             $0.network.length == 0 && $0.entry.kind == .unicast
@@ -60,10 +59,6 @@ extension Model {
         return Set(setting.interfaces.map(\.index).filter { $0 != 0 })
             .union(defaults.flatMap(\.entry.interfaces))
     }
-
-    /// Takes devices for uplinks that were so by the routes of another model: a worker learns which devices
-    /// are uplinks with its next generation, and of routes at once.
-    public mutating func keepUplinks(of other: Model) { earlierUplinks = other.uplinks }
 
     func isUnroutableDestination(_ destination: [UInt8]) -> Bool {
         Unroutable.linkLocal.holds(destination)

@@ -50,6 +50,36 @@ struct RouteTableTests {
         #expect(table.countIPv4 == 0 && table.countIPv6 == 0)
     }
 
+    @Test("a reader sees no route behind a change of its uplinks, which it does not know yet")
+    func uplinksAndRoutes() {
+        let mirror = RouteMirror()
+        // Neither answers nor tries grow later, which would hide the changes.
+        mirror.load(
+            [
+                Self.route("0.0.0.0/0", [2]), Self.route("203.0.113.0/25", [2]),
+                Self.route("203.0.113.128/25", [2]),
+                Self.route("198.51.100.0/24", [3]),
+                Self.route("::/0", [2]), Self.route("2001:db8:1::/48", [3]),
+                Self.route("2001:db8:2::/48", [2]),
+            ], rules: RuleEntry.kernelDefaults)
+        let old = mirror.generation()
+        // The uplinks stay: at once.
+        #expect(mirror.insert(Self.route("203.0.113.128/25", [3]), .instead))
+        #expect(Self.find(old, "203.0.113.129").best == [3])
+        #expect(mirror.insert(Self.route("0.0.0.0/0", [3]), .instead))
+        #expect(mirror.insert(Self.route("203.0.113.0/25", [3]), .instead))
+        #expect(mirror.insert(Self.route("2001:db8:2::/48", [3]), .instead))
+        #expect(old.defaultInterfaces == [2])
+        #expect(Self.find(old, "203.0.113.1").best == [2] && Self.find(old, "2001:db8:2::1").best == [2])
+        #expect(Self.find(old, "192.0.2.1").best == [2])
+        let new = mirror.generation()
+        #expect(new.defaultInterfaces == [2, 3])
+        #expect(Self.find(new, "203.0.113.1").best == [3] && Self.find(new, "2001:db8:2::1").best == [3])
+        // The uplinks stay: at once again.
+        #expect(mirror.insert(Self.route("203.0.113.0/25", [2]), .instead))
+        #expect(Self.find(new, "203.0.113.1").best == [2] && Self.find(old, "203.0.113.1").best == [2])
+    }
+
     @Test("devices of default routes, of both families and of tables that rules lead to")
     func defaultInterfaces() {
         var rule = RuleEntry(isIPv4: true, priority: 5, action: .lookup(100))

@@ -78,8 +78,6 @@ public struct World: ~Copyable {
         public var twice = 0
         /// Frames larger than their slot that a dead worker had taken from the socket's queue.
         public var lostCopies = 0
-        /// Verdicts by routes that were newer than the worker's list of uplinks.
-        public var olderUplinks = 0
 
         public init() {}
     }
@@ -312,7 +310,6 @@ extension World.Summary {
         failedWrites += other.failedWrites
         twice += other.twice
         lostCopies += other.lostCopies
-        olderUplinks += other.olderUplinks
     }
 
     /// What a run covered, for people.
@@ -322,7 +319,6 @@ extension World.Summary {
             "\(injected) injected, \(joined) joined; \(dropped) dropped, \(held) held, \(whole) whole",
             "\(failedWrites) writes failed, \(refusedJoins) joined ones refused, \(overflows) without a slot",
             "\(twice) frames written again after a death, \(lostCopies) large frames lost with a worker",
-            "\(olderUplinks) verdicts by newer routes and older uplinks",
         ]
     }
 }

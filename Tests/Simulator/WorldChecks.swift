@@ -35,7 +35,7 @@ extension World {
         checkRates(packets, errors)
     }
 
-    /// By routes that are newer than the worker's generation, with its uplinks or with their own.
+    /// By routes that are newer than the worker's generation.
     @inline(never)
     private mutating func otherAnswer(
         _ number: Int, _ template: UnsafePointer<Template>, _ verdict: Verdict, _ isLimited: Bool
@@ -99,24 +99,17 @@ extension World {
         if !expected.allows(batch.verdicts[index], isLimited: isLimited) { failVerdict(index, expected) }
     }
 
-    /// The model's, by the routes after any change that the worker has not adopted yet, with the worker's
-    /// uplinks or with their own.
+    /// The model's, by the routes after any change that the worker has not adopted yet.
     private mutating func otherAnswer(
         _ arrival: Arrival, _ before: Model, _ layout: Layout, _ verdict: Verdict, _ isLimited: Bool
     ) -> Expected? {
         for generation in live.dropFirst() where generation.setup === live[0].setup {
             for model in generation.steps {
-                for keepsUplinks in [false, true] {
-                    var other = model
-                    other.takeOver(before)
-                    if keepsUplinks { other.keepUplinks(of: live[0].model) }
-                    let answer = Expected(other.answer(arrival, now: now), layout)
-                    if answer.allows(verdict, isLimited: isLimited) {
-                        if keepsUplinks { summary.olderUplinks &+= 1 }
-                        return answer
-                    }
-                    answer.bytes?.deallocate()
-                }
+                var other = model
+                other.takeOver(before)
+                let answer = Expected(other.answer(arrival, now: now), layout)
+                if answer.allows(verdict, isLimited: isLimited) { return answer }
+                answer.bytes?.deallocate()
             }
         }
         return nil
