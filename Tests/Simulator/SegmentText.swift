@@ -83,7 +83,7 @@ struct SegmentText {
             outer.packet(inner.packet(upper)), innerOffset: strip, layout: layout,
             etherType: outer.isIPv4 ? 0x0800 : 0x86dd, interface: interface,
             vnet: vnet(inner, start: 14 + strip + transport, headers: 14 + strip + headers), flow: flow,
-            step: isTCP ? payload : 0)
+            step: isTCP ? payload : 0, hidesPorts: isFragment && inner.isIPv4)
     }
 
     private func vnet(_ inner: IPHeader, start: Int, headers: Int) -> VirtioHeader {

@@ -127,11 +127,14 @@ struct Template: BitwiseCopyable {
     let hasState: Bool
     /// The transport checksum is still to be finished.
     let isUnfinished: Bool
+    /// A fragment of an inner packet: of any flow between its addresses, as far as can be seen.
+    let hidesPorts: Bool
 
     init(
         _ arrival: [UInt8], innerOffset: Int = 0, layout: Layout = .fixed, linkLength: Int = 14,
         etherType: UInt16, interface: Int, isForUs: Bool = true, vnet: VirtioHeader = VirtioHeader(),
-        flow: Int = -1, step: Int = 0, hasState: Bool = false
+        flow: Int = -1, step: Int = 0, hasState: Bool = false,
+        hidesPorts: Bool = false
     ) {
         let memory = UnsafeMutableRawPointer.allocate(byteCount: max(arrival.count, 1), alignment: 64)
         memory.copyBytes(of: arrival)
@@ -150,6 +153,7 @@ struct Template: BitwiseCopyable {
         self.flow = flow
         self.step = UInt32(step)
         self.hasState = hasState
+        self.hidesPorts = hidesPorts
         isUnfinished = vnet.flags & VirtioHeader.needsChecksum != 0
     }
 }

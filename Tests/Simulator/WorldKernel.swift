@@ -67,7 +67,10 @@ extension World {
 
     @inline(never)
     private mutating func changeMood(_ index: Int) {
-        devices[index].mood = Mood(rawValue: UInt8(1 + faults.below(Mood.allCases.count - 1)))!
+        // What follows from a refused joined packet is the most intricate.
+        devices[index].mood =
+            faults.chance(3)
+            ? .noSegments : Mood(rawValue: UInt8(1 + faults.below(Mood.allCases.count - 1)))!
         devices[index].left = faults.chance(2) ? 1 : 1 + faults.below(200)
         note(.mood, index, Int(devices[index].mood.rawValue), devices[index].left)
     }

@@ -27,7 +27,7 @@ struct SimulatorTests {
     @Test("a faulty worker is noticed, and the world made smaller", arguments: Sabotage.allCases)
     func sabotage(_ sabotage: Sabotage) {
         // The first world that needs few frames for it, and others in case that changes.
-        let first: UInt64 = [.staleGeneration, .countedTwice].contains(sabotage) ? 1 : 0x13
+        let first: UInt64 = [.staleGeneration, .countedTwice].contains(sabotage) ? 1 : 0xe
         for seed in first...(first + 60) {
             var scenario = Scenario(seed: seed, frames: 10_000)
             scenario.sabotage = sabotage
