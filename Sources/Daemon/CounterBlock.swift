@@ -30,6 +30,16 @@ final class CounterBlock: @unchecked Sendable {
         words = memory.take(Atomic<UInt64>.self, shape.count)
     }
 
+    /// Counters of a process that has ended, to be read.
+    init(adopting file: Descriptor, shape: Shape) throws(SystemError) {
+        self.shape = shape
+        memory = try NamedMemory(adopting: file, byteCount: 128 + shape.count * 8)
+        sequence = memory.take(Atomic<UInt64>.self, 1)
+        words = memory.take(Atomic<UInt64>.self, shape.count)
+    }
+
+    var file: Descriptor { memory.file }
+
     /// First address of its mapping.
     var start: UInt { memory.start }
 
@@ -138,5 +148,17 @@ extension CounterBlock {
         let shape: Shape
         let values: [UInt64]
         subscript(_ single: Single) -> UInt64 { values[single.rawValue] }
+
+        /// Of a worker that was killed while it counted: sums that agree with their parts.
+        var repaired: Values {
+            var values = values
+            func sum(_ range: Range<Int>) -> UInt64 { values[range].reduce(0, &+) }
+            values[Single.injected.rawValue] = sum(shape.injected..<shape.injectedBytes)
+            values[Single.dropped.rawValue] = sum(shape.dropped..<shape.injected)
+            values[Single.replied.rawValue] = sum(shape.replied..<shape.dropped)
+            let fates: [Single] = [.injected, .passed, .held, .dropped, .replied]
+            values[Single.received.rawValue] = fates.reduce(0) { $0 &+ values[$1.rawValue] }
+            return Values(shape: shape, values: values)
+        }
     }
 }

@@ -12,6 +12,10 @@ struct DaemonState: Sendable {
     var configurations: UInt64 = 1
     /// How often one process took over from another since the start.
     var handOvers: UInt64 = 0
+    /// Frames that processes before this one may have injected already when they were killed.
+    var repeated: UInt64 = 0
+    /// Frames of batches that killed a process again and again, thrown away untried.
+    var skipped: UInt64 = 0
     /// Of what the workers are handed; see `Assignment.generation`.
     var generation: UInt64 = 1
     var links: [Link]

@@ -6,7 +6,8 @@ import LinuxIO
 
 /// What the next process prepares itself with while this one forwards.
 struct HandOver: Codable {
-    /// Of messages, documents and the order of descriptors: raised when any of them changes.
+    /// Of messages, documents, the order of descriptors, and memory that outlives a process (`CounterBlock`,
+    /// `RingPlace`, `FrameCopies`): raised when any of them changes.
     static let format = 1
 
     struct File: Codable, Equatable {
@@ -29,6 +30,7 @@ struct HandOver: Codable {
         var hasIPv4: Bool?
     }
 
+    var format = HandOver.format
     var processID: Int32
     var version: String
     /// The configuration in force, as it was read.
@@ -45,8 +47,6 @@ struct HandOver: Codable {
             var labels: [String]
             var value: UInt64
         }
-        /// By interface, of each worker: the slot that the kernel fills next.
-        var cursors: [String: [Int]]
         var totals: [Count]
         /// By worker.
         var ringDrops: [Int: UInt64]
@@ -56,6 +56,8 @@ struct HandOver: Codable {
         var routeResyncs: [String: UInt64]
         var configurations: UInt64
         var handOvers: UInt64
+        var repeated: UInt64
+        var skipped: UInt64
         var startedNanoseconds: UInt64
         var startedUnix: Double
         var lastReloadSuccessful: Bool

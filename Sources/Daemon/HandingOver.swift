@@ -81,16 +81,22 @@ extension Control {
 
     private func offer(to socket: HandOverSocket) throws {
         letGo()
-        let plumbing = snapshot.plumbing
-        let (held, surplus, descriptors) = plumbing.pieces
-        guard let server, let handOverListener else { return }
-        let own = [lock.descriptor.number, server.listening.number, handOverListener.descriptor.number]
+        guard let (document, descriptors) = description() else { return }
+        try socket.say(.offer(descriptors: descriptors.count), document: document)
+        try socket.say(descriptors: descriptors.map(\.number))
+        successor?.offered = snapshot.plumbing
+        successor?.files = files
+    }
+
+    /// What is held, as values, and its descriptors in their order.
+    func description() -> (document: HandOver, descriptors: [Descriptor])? {
+        guard let server, let handOverListener else { return nil }
+        let (held, surplus, descriptors) = snapshot.plumbing.pieces
         let document = HandOver(
             processID: getpid(), version: Build.version, files: files, held: held, surplus: surplus)
-        try socket.say(.offer(descriptors: own.count + descriptors.count), document: document)
-        try socket.say(descriptors: own + descriptors)
-        successor?.offered = plumbing
-        successor?.files = files
+        return (
+            document, [lock.descriptor, server.listening, handOverListener.descriptor] + descriptors
+        )
     }
 
     // MARK: the change
@@ -117,6 +123,8 @@ extension Control {
             throw error
         }
         log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
+        // Restarted, this process must not take up what the other one has.
+        store?.clear()
         guard request != nil else { return 0 }
         becomeBinaryOnDisk(socket)
         return 1
@@ -131,7 +139,7 @@ extension Control {
     }
 
     /// - Returns: nil when a worker did not end.
-    private func endWorkers() -> HandOver.Rest? {
+    func endWorkers() -> HandOver.Rest? {
         let cpuNanoseconds = Dictionary(
             uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.nanoseconds($0)) })
         snapshot.generation += 1
@@ -160,13 +168,12 @@ extension Control {
     }
 
     private func rest(_ cpuNanoseconds: [Int: UInt64]) -> HandOver.Rest {
-        let counts = snapshot.counts()
+        rest(cpuNanoseconds, snapshot.counts().totals)
+    }
+
+    func rest(_ cpuNanoseconds: [Int: UInt64], _ totals: Totals) -> HandOver.Rest {
         return HandOver.Rest(
-            cursors: Dictionary(
-                uniqueKeysWithValues: snapshot.plumbing.interfaces.map {
-                    ($0.specification.interface, $0.rings.map(\.cursor))
-                }),
-            totals: counts.totals.map {
+            totals: totals.map {
                 HandOver.Rest.Count(metric: $0.key.metric, labels: $0.key.labels, value: $0.value)
             },
             ringDrops: Dictionary(
@@ -175,6 +182,7 @@ extension Control {
             routeResyncs: Dictionary(
                 uniqueKeysWithValues: routes.resyncs.map { ($0.key.rawValue, $0.value) }),
             configurations: snapshot.configurations, handOvers: snapshot.handOvers + 1,
+            repeated: snapshot.repeated, skipped: snapshot.skipped,
             startedNanoseconds: snapshot.startedNanoseconds, startedUnix: snapshot.startedUnix,
             lastReloadSuccessful: snapshot.lastReloadSuccessful,
             lastReloadProblems: snapshot.lastReloadProblems, lastAppliedUnix: snapshot.lastAppliedUnix,

@@ -218,6 +218,14 @@ extension Metric {
             "shuck_rewritten_answers_total", "Answers to rewritten probes, sent to the prober.",
             .single(.answersSent)),
         Metric(
+            "shuck_repeated_packets_total",
+            "Frames of batches that a killed process had begun: they may have been injected twice.",
+            .value { Double($0.state.repeated) }),
+        Metric(
+            "shuck_skipped_packets_total",
+            "Frames of a batch in which two processes were killed: thrown away untried.",
+            .value { Double($0.state.skipped) }),
+        Metric(
             "shuck_ring_dropped_packets_total", "Frames that the kernel had no room for: never received.",
             ["worker"], .each { $0.counts.workers.map { (["\($0.number)"], Double($0.ringDropped)) } }),
     ]

@@ -6,8 +6,8 @@ import LinuxIO
 
 extension Plumbing {
     /// What is held, what stands on other things last.
-    var pieces: (held: [HandOver.Piece], surplus: [HandOver.Piece], descriptors: [Int32]) {
-        var descriptors: [Int32] = []
+    var pieces: (held: [HandOver.Piece], surplus: [HandOver.Piece], descriptors: [Descriptor]) {
+        var descriptors: [Descriptor] = []
         func pieces(_ all: [Held]) -> [HandOver.Piece] {
             all.compactMap { one in
                 guard let (piece, own) = Self.piece(one) else { return nil }
@@ -22,12 +22,12 @@ extension Plumbing {
     }
 
     /// nil: the next process makes its own.
-    private static func piece(_ one: Held) -> (piece: HandOver.Piece, descriptors: [Int32])? {
+    private static func piece(_ one: Held) -> (piece: HandOver.Piece, descriptors: [Descriptor])? {
         var piece = HandOver.Piece(resource: one.resource)
         var descriptors: [Descriptor] = []
         switch (one.resource, one.handle) {
         case (.hold, let hold as InterfaceGuard): descriptors = [hold.lock]
-        case (.rings, let interface as OpenInterface): descriptors = interface.rings.map(\.descriptor)
+        case (.rings, let interface as OpenInterface): descriptors = interface.descriptors
         case (.device, let tun as TunDevice):
             descriptors = tun.queues
             (piece.index, piece.offloads, piece.refused) = (tun.index, tun.offloads, tun.refusals.offloads)
@@ -44,7 +44,7 @@ extension Plumbing {
         default: break
         }
         piece.descriptors = descriptors.count
-        return (piece, descriptors.map(\.number))
+        return (piece, descriptors)
     }
 
     /// What another process held.
@@ -75,7 +75,7 @@ extension Plumbing {
     private func adopt(_ piece: HandOver.Piece, _ own: [Descriptor]) throws -> AnyObject {
         switch piece.resource {
         case .hold where own.count == 1: return InterfaceGuard(adopting: own[0])
-        case .rings(let rings) where own.count == rings.cpus.count:
+        case .rings(let rings) where own.count == rings.cpus.count + 1:
             return try OpenInterface(adopting: own, rings)
         case .device(let device) where own.count == device.queues && own.count > 0:
             return TunDevice(

@@ -17,6 +17,16 @@ final class Predecessor {
         let handOverListener: Descriptor
         /// Of the pieces, in their order.
         let descriptors: [Descriptor]
+
+        /// - Parameter all: as `Control.description` has them.
+        init(_ document: HandOver, _ all: [Descriptor]) throws {
+            guard all.count >= 3 else {
+                throw HostProblem(description: "a hand-over came without its descriptors")
+            }
+            self.document = document
+            (lock, adminSocket, handOverListener) = (all[0], all[1], all[2])
+            descriptors = Array(all[3...])
+        }
     }
 
     init(_ socket: HandOverSocket) throws {
@@ -39,10 +49,7 @@ final class Predecessor {
             guard case .descriptors = message, !more.isEmpty else { throw Self.misunderstood }
             descriptors += more
         }
-        guard descriptors.count >= 3 else { throw Self.misunderstood }
-        return Offer(
-            document: document, lock: descriptors[0], adminSocket: descriptors[1],
-            handOverListener: descriptors[2], descriptors: Array(descriptors[3...]))
+        return try Offer(document, descriptors)
     }
 
     /// Says that this process is prepared.

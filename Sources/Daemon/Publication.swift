@@ -26,17 +26,19 @@ extension Control {
             let mailbox = try Mailbox()
             let shape = CounterBlock.Shape(snapshot.world.policy)
             let memory = try Worker.makeMemory(worker: number, cpu: cpu)
+            let copies = try Worker.makeCopies(cpu: cpu)
             let counters = try CounterBlock(shape: shape, cpu: cpu)
             let examples = try DropExamples(cpu: cpu)
             mailbox.post(assignment(number, counters, examples))
             let usesRing = snapshot.ringRefusal == nil
             let thread = try WorkerThread(name: "shuck-worker-\(number)") {
-                Self.work(cpu: cpu, mailbox: mailbox, memory: memory, usesRing: usesRing)
+                Self.work(
+                    cpu: cpu, mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing)
             }
             snapshot.workers.append(
                 Snapshot.WorkerState(
                     number: number, cpu: cpu, thread: thread, mailbox: mailbox, memory: memory,
-                    counters: counters, examples: examples))
+                    copies: copies, counters: counters, examples: examples))
         }
         let outcome = awaitWorkers(nanoseconds: Timing.startNanoseconds)
         if let failure = snapshot.endedWorkers().first ?? outcome.refusals.first {
@@ -48,7 +50,9 @@ extension Control {
     }
 
     /// A worker's thread, from its first line to its last.
-    private static func work(cpu: Int, mailbox: Mailbox, memory: NamedMemory, usesRing: Bool) {
+    private static func work(
+        cpu: Int, mailbox: Mailbox, memory: NamedMemory, copies: NamedMemory, usesRing: Bool
+    ) {
         do {
             do throws(SystemError) {
                 try Placement.pinSelf(to: cpu)
@@ -57,7 +61,7 @@ extension Control {
                 Logger(label: "shuck").warning("\(error)")
             }
             try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
-                try Worker(mailbox: mailbox, memory: memory, usesRing: usesRing).run()
+                try Worker(mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing).run()
             }
         } catch {
             mailbox.failure.withLock { $0 = "\(error)" }

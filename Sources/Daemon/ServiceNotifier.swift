@@ -5,19 +5,30 @@ import Glibc
 import LinuxIO
 
 enum ServiceNotifier {
+    /// nil: nobody listens.
+    private static var address: UnixAddress? {
+        guard let path = ProcessInfo.processInfo.environment["NOTIFY_SOCKET"],
+            path.hasPrefix("/") || path.hasPrefix("@"), path.utf8.count < 108
+        else { return nil }
+        return path.hasPrefix("@")
+            ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
+    }
+
+    /// Sends a message with a descriptor.
+    /// - Returns: false with errno when it was not taken.
+    static func notify(_ message: String, descriptor: Descriptor) -> Bool {
+        guard let address else { return false }
+        return HandOverSocket.send(Array(message.utf8), descriptors: [descriptor.number], to: address)
+    }
+
     /// Sends `READY=1` and the like; there is nothing to do when nobody listens. Never waits.
     /// - Returns: false when it was not taken.
     @discardableResult
     static func notify(_ lines: String...) -> Bool {
-        guard let path = ProcessInfo.processInfo.environment["NOTIFY_SOCKET"],
-            path.hasPrefix("/") || path.hasPrefix("@"), path.utf8.count < 108
-        else { return true }
+        guard let address else { return true }
         let number = Sockets.open(AF_UNIX, .datagram)
         guard number >= 0 else { return false }
         defer { close(number) }
-        let address =
-            path.hasPrefix("@")
-            ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
         let message = Array(lines.joined(separator: "\n").utf8)
         let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT)
         return address.with { sendto(number, message, message.count, flags, $0, $1) } == message.count

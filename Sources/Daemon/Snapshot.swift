@@ -15,6 +15,8 @@ struct Snapshot: @unchecked Sendable {
         let thread: WorkerThread
         let mailbox: Mailbox
         let memory: NamedMemory
+        /// Of its `FrameCopies`.
+        let copies: NamedMemory
         var counters: CounterBlock
         var examples: DropExamples
 

@@ -65,6 +65,21 @@ public enum Supervisor {
         }
         LogSettings.apply(configuration.log)
         for problem in problems { Logger(label: "shuck").warning("\(problem)") }
+        if let received = ReceivedDescriptors.take() {
+            do {
+                if let state = try received.state() {
+                    let control = try Control.resume(state, received, path, isStrict)
+                    control.reloadIfChanged(from: files)
+                    return control
+                }
+            } catch {
+                Logger(label: "shuck").error(
+                    "what the service manager kept is of no use: \(error); all is opened anew")
+            }
+            // It would hold the lock and the rings for ever.
+            DescriptorStore.remove(received.names)
+            Host.pause(milliseconds: Timing.forgetMilliseconds)
+        }
         if case .running = origin {
             let place = Control.handOverPath(configuration.admin.socket)
             if let socket = try HandOverSocket.connect(to: place) {
@@ -101,6 +116,12 @@ final class Control {
     let admin: AdminState
     var server: AdminServer?
     var handOverListener: HandOverListener?
+    /// nil: the service manager has none, or this process stands in.
+    var store: DescriptorStore?
+    /// What was put there last.
+    var stored: (plumbing: Plumbing, counters: [CounterBlock], retired: Totals)?
+    /// Names of what processes before this one have put there.
+    var storedBefore: [String] = []
     /// The process that wants to take over, while there is one.
     var successor: Successor?
     var snapshot: Snapshot
@@ -196,6 +217,7 @@ final class Control {
         handOverListener =
             try listener.map { HandOverListener(adopting: $0, path: place) }
             ?? HandOverListener(path: place)
+        store = DescriptorStore(replacing: storedBefore)
         snapshot.host = host.look(configuration, snapshot.plumbing, log)
         share()
         announce()
@@ -240,6 +262,7 @@ final class Control {
         snapshot.routes = routes.status
         let snapshot = snapshot
         admin.snapshot.withLock { $0 = snapshot }
+        keepStored()
     }
 
     // MARK: the loop
@@ -284,7 +307,7 @@ final class Control {
             switch signals.next() {
             case SIGHUP: _ = reload()
             case SIGUSR2: upgrade(UpgradeRequest(nil))
-            default: return stop() ? 0 : 1
+            default: return leaveToStore() ?? (stop() ? 0 : 1)
             }
         }
     }

@@ -20,7 +20,14 @@ extension Control {
                 if isStrict { try control.refuseFallbacks() }
                 let (rest, next) = try predecessor.ready()
                 if let rest {
-                    try control.begin(where: rest, offer, predecessor)
+                    try control.begin(where: rest, offer)
+                    try predecessor.sayForwarding()
+                    control.log.notice(
+                        "took over",
+                        metadata: [
+                            "from": "process \(offer.document.processID)",
+                            "version": "\(offer.document.version)",
+                        ])
                     return control
                 }
                 if let next { offer = next }
@@ -32,7 +39,7 @@ extension Control {
     }
 
     /// With the configuration that is in force there.
-    private static func prepared(
+    static func prepared(
         _ offer: Predecessor.Offer, _ path: String, _ isStrict: Bool
     ) throws -> Control {
         let files = offer.document.files
@@ -42,25 +49,16 @@ extension Control {
         return try Control(configuration, files, path: path, isStrict: isStrict, from: offer)
     }
 
-    private func begin(
-        where rest: HandOver.Rest, _ offer: Predecessor.Offer, _ predecessor: Predecessor
+    /// Goes on where the workers of another process stopped.
+    /// - Parameter count: adds what is counted elsewhere.
+    func begin(
+        where rest: HandOver.Rest, _ offer: Predecessor.Offer, _ count: (inout Snapshot) -> Void = { _ in }
     ) throws {
-        for interface in snapshot.plumbing.interfaces {
-            let cursors = rest.cursors[interface.specification.interface] ?? []
-            for (ring, cursor) in zip(interface.rings, cursors) where cursor < ring.slotCount {
-                ring.cursor = max(cursor, 0)
-            }
-        }
         snapshot.continueCounting(rest)
+        count(&snapshot)
         routes.count(changes: rest.routeChanges, resyncs: rest.routeResyncs)
         try begin(adminSocket: offer.adminSocket, listener: offer.handOverListener)
         snapshot.plumbing.takeOverGuards()
-        try predecessor.sayForwarding()
-        log.notice(
-            "took over",
-            metadata: [
-                "from": "process \(offer.document.processID)", "version": "\(offer.document.version)",
-            ])
     }
 
     /// Takes up the configuration that this process was started with, where that is not in force.
@@ -76,6 +74,7 @@ extension Snapshot {
         }
         (retiredRingDrops, retiredNanoseconds) = (rest.ringDrops, rest.cpuNanoseconds)
         (state.configurations, state.handOvers) = (rest.configurations, rest.handOvers)
+        (state.repeated, state.skipped) = (rest.repeated, rest.skipped)
         (state.startedNanoseconds, state.startedUnix) = (rest.startedNanoseconds, rest.startedUnix)
         (state.lastReloadSuccessful, state.lastReloadProblems) =
             (rest.lastReloadSuccessful, rest.lastReloadProblems)

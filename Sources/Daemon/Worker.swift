@@ -13,6 +13,7 @@ final class Worker {
         let ring: Unmanaged<PacketRing>
         let descriptor: Int32
         let interface: UInt16
+        let place: RingPlace
         /// The slot that the kernel fills next.
         var cursor: Int
         var isPolled: Bool
@@ -20,8 +21,6 @@ final class Worker {
         var pollTag: UInt64 { Worker.pollTag | UInt64(descriptor) }
     }
 
-    /// Frames of a batch that exceeded their slot.
-    static let bigFrames = 8
     // Tags below `pollTag` are the places of operations; a poll's low bits are its descriptor.
     static let pollTag = UInt64(1) << 61
     private static let ignoredTag = UInt64(1) << 62
@@ -60,7 +59,11 @@ final class Worker {
     private let memory: NamedMemory
     /// Of each frame of the batch, to be given back.
     let slots: UnsafeMutablePointer<UnsafeMutableRawPointer>
-    let big: UnsafeMutableRawPointer
+    private let copiesMemory: NamedMemory
+    let copies: FrameCopies
+    /// Of the batch under way: some frames exceeded their slot; some slots went back without a frame.
+    var hasCopies = false
+    var hasLost = false
 
     /// Memory for one worker's buffers, on the node of its CPU.
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
@@ -68,16 +71,23 @@ final class Worker {
             for: UInt8.self, Batch.byteCount(capacity: Limits.batch))
         bytes += NamedMemory.bytes(for: Port.self, Limits.interfaces.value)
         bytes += NamedMemory.bytes(for: UnsafeMutableRawPointer.self, Limits.batch)
-        bytes += NamedMemory.bytes(for: UInt8.self, bigFrames * PacketRing.frameBytesMax)
         return try NamedMemory(name: "shuck-worker-\(worker)", byteCount: bytes, cpu: cpu)
+    }
+
+    /// Memory for its `FrameCopies`.
+    static func makeCopies(cpu: Int) throws(SystemError) -> NamedMemory {
+        try NamedMemory(name: "shuck-copies", byteCount: FrameCopies.byteCount, cpu: cpu)
     }
 
     /// To be called on the worker's own thread: the ring belongs to the thread that makes it.
     /// - Parameter mailbox: holds the first assignment already, so that nothing else keeps it, and
     ///   with it the routes of that time, once the next one comes.
     /// - Parameter memory: what `makeMemory` made; this worker's alone.
+    /// - Parameter copies: of its `FrameCopies`.
     /// - Parameter usesRing: else plain system calls.
-    init(mailbox: Mailbox, memory: NamedMemory, usesRing: Bool) throws(SystemError) {
+    init(
+        mailbox: Mailbox, memory: NamedMemory, copies: NamedMemory, usesRing: Bool
+    ) throws(SystemError) {
         guard let first = mailbox.take() else { preconditionFailure("no first assignment") }
         self.mailbox = mailbox
         self.memory = memory
@@ -86,8 +96,8 @@ final class Worker {
             capacity: Limits.batch)
         ports = memory.take(Port.self, Limits.interfaces.value)
         slots = memory.take(UnsafeMutableRawPointer.self, Limits.batch)
-        big = UnsafeMutableRawPointer(
-            memory.take(UInt8.self, Self.bigFrames * PacketRing.frameBytesMax))
+        copiesMemory = copies
+        self.copies = FrameCopies(in: copies)
         submission =
             usesRing
             ? try SubmissionRing(entries: UInt32(2 * Limits.batch), files: Self.filePlaces)
@@ -129,7 +139,7 @@ final class Worker {
         while true {
             if !mailbox.isEmpty, let next = mailbox.take() {
                 try adopt(next)
-                if next.ending == .handedOver { return leaveRings() }
+                if next.ending == .handedOver { return }
             }
             let count = try step()
             if returnLoop != nil {
@@ -150,13 +160,6 @@ final class Worker {
                 if now &- idleSince < busyPoll.window { continue }
             }
             try sleep()
-        }
-    }
-
-    /// Says at which slot of each ring the next worker begins.
-    private func leaveRings() {
-        for index in 0..<portCount {
-            ports[index].ring._withUnsafeGuaranteedRef { $0.cursor = ports[index].cursor }
         }
     }
 
@@ -252,7 +255,8 @@ final class Worker {
                 to: Port(
                     slots: port.ring.slots, ring: ring,
                     descriptor: port.ring.descriptor.number, interface: port.interface,
-                    cursor: known?.cursor ?? port.ring.cursor, isPolled: known?.isPolled ?? false))
+                    place: port.ring.place, cursor: known?.cursor ?? port.ring.place.cursor,
+                    isPolled: known?.isPolled ?? false))
         }
         portCount = next.count
         for port in old {
@@ -260,8 +264,6 @@ final class Worker {
                 Unmanaged.passUnretained($0.ring).toOpaque() == port.ring.toOpaque()
             }
             guard !stays else { continue }
-            // A change that is taken back brings it again.
-            port.ring._withUnsafeGuaranteedRef { $0.cursor = port.cursor }
             guard port.isPolled else { continue }
             try makeSpace()
             queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag)

@@ -10,7 +10,10 @@ extension Worker {
     /// - Returns: how many frames it took; 0 when there were none.
     func step() throws(SystemError) -> Int {
         let count = gather()
-        if count == 0 { return 0 }
+        if count == 0 {
+            if hasLost { settlePlaces() }
+            return 0
+        }
         let now = Host.monotonicNanoseconds()
         let plan = batch.plan(count: count, reassembler: reassembler, now: now)
         savesWrites = plan.savesWrites
@@ -72,7 +75,7 @@ extension Worker {
                 slots.prefetch(after: slot.start)
                 describe(slot, slot.frame, slot.capturedLength, state, count)
                 count &+= 1
-            } else if slot.isCopied && bigTaken == Self.bigFrames {
+            } else if slot.isCopied && bigTaken == FrameCopies.count {
                 break
             } else if takeLarge(cursor, state, count, &bigTaken) {
                 count &+= 1
@@ -81,8 +84,17 @@ extension Worker {
             }
             cursor = (cursor &+ 1) & mask
         }
-        state.pointee.cursor = cursor
+        if cursor != state.pointee.cursor {
+            state.pointee.cursor = cursor
+            noteTaken(state)
+        }
         return count &- place
+    }
+
+    /// Apart from the loop of `takeSlots`, which it would cost registers.
+    @inline(never)
+    private func noteTaken(_ port: UnsafeMutablePointer<Port>) {
+        port.pointee.place.take(upTo: port.pointee.cursor, mask: port.pointee.slots.count &- 1)
     }
 
     /// Takes a frame that exceeds its slot; false when it is not to be had.
@@ -93,16 +105,19 @@ extension Worker {
         guard let slot = port.pointee.slots.slot(at: cursor) else { return false }
         guard slot.isCopied else {
             // The kernel had no room for the whole: as if the ring had been full.
-            lose(slot)
+            lose(slot, cursor, port)
             return false
         }
-        let buffer = big + bigTaken &* PacketRing.frameBytesMax
-        let length = port.pointee.ring._withUnsafeGuaranteedRef {
-            $0.receive(
-                into: buffer, capacity: PacketRing.frameBytesMax, wireLength: slot.wireLength)
+        let buffer = copies.buffer(bigTaken)
+        hasCopies = true
+        let length = port.pointee.ring._withUnsafeGuaranteedRef { ring in
+            copies.begin(bigTaken, interface: ring.interfaceIndex, slot: cursor)
+            return ring.receive(
+                into: buffer, capacity: PacketRing.frameBytesMax, slot: cursor, wireLength: slot.wireLength)
         }
+        copies.end(bigTaken, bytes: length)
         guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
-            lose(slot)
+            lose(slot, cursor, port)
             return false
         }
         bigTaken &+= 1
@@ -132,7 +147,10 @@ extension Worker {
         self.slots[place] = slot.start
     }
 
-    private func lose(_ slot: Slot) {
+    private func lose(_ slot: Slot, _ cursor: Int, _ port: UnsafeMutablePointer<Port>) {
+        let mask = port.pointee.slots.count &- 1
+        port.pointee.place.take(upTo: (cursor &+ 1) & mask, mask: mask)
+        hasLost = true
         writer.begin()
         writer.add(.truncated)
         writer.end()
@@ -244,6 +262,19 @@ extension Worker {
             countFailures(reassembler.failures)
         }
         writer.end()
+        settlePlaces()
+    }
+
+    /// The batch is over: a worker that comes after this one does not look at its slots again.
+    @inline(__always)
+    private func settlePlaces() {
+        var port = 0
+        while port < portCount {
+            ports[port].place.settle(at: ports[port].cursor)
+            port &+= 1
+        }
+        if hasCopies { copies.clear() }
+        (hasCopies, hasLost) = (false, false)
     }
 
     /// Apart from the loop of `account`, which it would cost registers.

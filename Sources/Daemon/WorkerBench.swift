@@ -46,7 +46,8 @@ package enum WorkerBench {
         let mailbox = try Mailbox()
         mailbox.post(assignment)
         let worker = try Worker(
-            mailbox: mailbox, memory: Worker.makeMemory(worker: 0, cpu: cpu), usesRing: true)
+            mailbox: mailbox, memory: Worker.makeMemory(worker: 0, cpu: cpu),
+            copies: Worker.makeCopies(cpu: cpu), usesRing: true)
         try worker.run()
         let values = counters.read()
         return (values[.received], values[.injected], values[.writes])

@@ -72,6 +72,25 @@ public final class HandOverSocket: Sendable {
         }
     }
 
+    /// Sends a datagram with descriptors to a socket that many send to. Waits for as long as its queue is
+    /// full.
+    /// - Returns: false with errno.
+    public static func send(
+        _ message: [UInt8], descriptors: [Int32], to address: UnixAddress
+    ) -> Bool {
+        let number = Sockets.open(AF_UNIX, .datagram)
+        guard number >= 0 else { return false }
+        let socket = Descriptor(number)
+        guard address.with({ Glibc.connect(number, $0, $1) }) == 0 else { return false }
+        do throws(SystemError) {
+            try HandOverSocket(adopting: socket).send(message, descriptors: descriptors, milliseconds: 1000)
+            return true
+        } catch {
+            errno = error.errno
+            return false
+        }
+    }
+
     /// Takes the next message.
     /// - Returns: nil when the other end is closed. An error says that none came in time.
     public func receive(

@@ -7,6 +7,8 @@ public final class NamedMemory: @unchecked Sendable {
     // @unchecked: handed out in pieces by the thread that makes it; the pieces are their takers'.
 
     public let byteCount: Int
+    /// What it is a mapping of: to be handed to another process.
+    public let file: Descriptor
     private let base: UnsafeMutableRawPointer
     private var used = 0
 
@@ -24,18 +26,39 @@ public final class NamedMemory: @unchecked Sendable {
     public init(name: String, byteCount: Int, cpu: Int) throws(SystemError) {
         let pageMask = Int(getpagesize()) - 1
         let bytes = (max(byteCount, 1) + pageMask) & ~pageMask
-        let file = Descriptor(try checkNegative("memfd_create", name, clinux_memfd(name)))
-        try check("ftruncate", name) { ftruncate(file.number, off_t(bytes)) }
-        let mapped = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.number, 0)
-        guard let mapped, mapped != MAP_FAILED else {
-            throw SystemError("mmap", name, errno: errno)
-        }
+        file = Descriptor(try checkNegative("memfd_create", name, clinux_memfd(name)))
+        let number = file.number
+        try check("ftruncate", name) { ftruncate(number, off_t(bytes)) }
+        let mapped = try Self.map(file, bytes, name)
         if Placement.nodes.count > 1, let node = Placement.node(ofCPU: cpu) {
             _ = MemoryPolicy(preferring: node).bind(mapped, byteCount: bytes)
         }
         Placement.withMemory(onNodeOf: cpu) { _ = memset(mapped, 0, bytes) }
         base = mapped
         self.byteCount = bytes
+    }
+
+    /// Memory of another process, with what stands in it.
+    /// - Parameter byteCount: as it was made.
+    public init(adopting file: Descriptor, byteCount: Int) throws(SystemError) {
+        let pageMask = Int(getpagesize()) - 1
+        let bytes = (max(byteCount, 1) + pageMask) & ~pageMask
+        guard let size = file.status?.st_size, size >= bytes else {
+            throw SystemError("mmap", "memory of another process", errno: EINVAL)
+        }
+        self.file = file
+        base = try Self.map(file, bytes, "memory of another process")
+        self.byteCount = bytes
+    }
+
+    private static func map(
+        _ file: Descriptor, _ bytes: Int, _ name: String
+    ) throws(SystemError) -> UnsafeMutableRawPointer {
+        let mapped = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.number, 0)
+        guard let mapped, mapped != MAP_FAILED else {
+            throw SystemError("mmap", name, errno: errno)
+        }
+        return mapped
     }
 
     deinit { munmap(base, byteCount) }

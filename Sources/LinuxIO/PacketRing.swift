@@ -18,8 +18,10 @@ public final class PacketRing: @unchecked Sendable {
     public let queueBytes: Int
     private let memory: UnsafeMutableRawPointer
     public let byteCount: Int
-    /// The slot that the kernel fills next, as the worker that left the ring last knew it.
-    public var cursor = 0
+    /// Where its worker stands.
+    public let place: RingPlace
+    /// By slot, what a killed worker had taken from the queue.
+    var left: [Int: [UInt8]] = [:]
     private let statistics = Mutex<UInt64>(0)
 
     /// Bytes that hold the largest frame that GRO makes (64 KiB and headers), and its header.
@@ -31,9 +33,12 @@ public final class PacketRing: @unchecked Sendable {
     /// - Parameters:
     ///   - slotSize: bytes, a power of two of at least 2048; larger frames take the long way.
     ///   - fanout: the group to spread the interface's frames over; nil for a ring of its own.
+    ///   - place: outlives the ring.
     public init(
-        interface: String, index: Int32, slotSize: Int, slotCount: Int, fanout: FanoutGroup?
+        interface: String, index: Int32, slotSize: Int, slotCount: Int, fanout: FanoutGroup?,
+        place: RingPlace
     ) throws(SystemError) {
+        self.place = place
         self.interface = interface
         interfaceIndex = index
         self.slotSize = slotSize
@@ -52,11 +57,13 @@ public final class PacketRing: @unchecked Sendable {
     }
 
     /// Maps a ring that another process opened and handed over. It must have stopped to take frames before
-    /// this one begins, at the slot that it says.
+    /// this one begins, at its place.
     /// - Parameters: as the ring was opened.
     public init(
-        adopting descriptor: Descriptor, interface: String, index: Int32, slotSize: Int, slotCount: Int
+        adopting descriptor: Descriptor, interface: String, index: Int32, slotSize: Int, slotCount: Int,
+        place: RingPlace
     ) throws(SystemError) {
+        self.place = place
         self.interface = interface
         interfaceIndex = index
         self.slotSize = slotSize
@@ -141,6 +148,14 @@ public final class PacketRing: @unchecked Sendable {
         try SocketFilter.attach(filter, to: descriptor, interface)
     }
 
+    /// Finds where to go on behind a worker that was killed, and gives back what is not tried again.
+    public func resume() -> RingPlace.Resumption {
+        let resumption = place.resume(slotCount: slotCount, isReady: slots.isReady)
+        for slot in resumption.skipped { Slots.release(memory + slot * slotSize) }
+        place.settle(at: resumption.cursor)
+        return resumption
+    }
+
     /// First address of the mapping.
     public var start: UInt { UInt(bitPattern: memory) }
 
@@ -150,11 +165,17 @@ public final class PacketRing: @unchecked Sendable {
     /// Takes the frame that `Slot.isCopied` announced: `virtio_net_hdr`, then the frame. An error of
     /// the socket, such as ENETDOWN, is told once in the place of a frame; frames of slots that went
     /// without theirs stand before it and are skipped.
-    /// - Parameter wireLength: the slot's, by which its frame is known.
+    /// - Parameters:
+    ///   - slot: its number.
+    ///   - wireLength: the slot's, by which its frame is known.
     /// - Returns: bytes written to `buffer`, or 0 when the queue does not hold the frame.
     public func receive(
-        into buffer: UnsafeMutableRawPointer, capacity: Int, wireLength: Int
+        into buffer: UnsafeMutableRawPointer, capacity: Int, slot: Int, wireLength: Int
     ) -> Int {
+        if !left.isEmpty, let copy = left.removeValue(forKey: slot), copy.count <= capacity {
+            buffer.copyMemory(from: copy, byteCount: copy.count)
+            return copy.count
+        }
         let expected = min(wireLength + Self.virtioHeaderBytes, capacity)
         var failures = 0
         while failures < 3 {

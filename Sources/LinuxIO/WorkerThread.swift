@@ -2,11 +2,13 @@
 
 import CLinux
 import Glibc
+import Synchronization
 
 /// A thread of our own; nothing of Swift's concurrency pool ever runs on it.
 public final class WorkerThread: @unchecked Sendable {
     // @unchecked: `handle` is written once, before anybody else can see the object.
     private var handle = pthread_t()
+    private let isJoined = Atomic<Bool>(false)
 
     private final class Body {
         let name: String
@@ -34,7 +36,10 @@ public final class WorkerThread: @unchecked Sendable {
         }
     }
 
-    public func join() { pthread_join(handle, nil) }
+    /// Waits for its end; nothing once that was waited for.
+    public func join() {
+        if !isJoined.exchange(true, ordering: .relaxed) { pthread_join(handle, nil) }
+    }
 
     /// CPU time that the thread has used; 0 once it has ended.
     public func cpuNanoseconds() -> UInt64 {

@@ -51,7 +51,7 @@ extension OnHost {
                 let socket = try RawIPv6Socket(interface: "near", index: network.near)
                 let ring = try PacketRing(
                     interface: "far", index: network.far, slotSize: 2048, slotCount: 256,
-                    fanout: nil)
+                    fanout: nil, place: .new())
                 try ring.startReceiving(natives: [Frames.six(7)])
                 let packet = Frames.ipv6(
                     17, from: Frames.six(7),

@@ -144,7 +144,7 @@ extension OnHost {
                 try Self.expectRefusals(10, network, frames)
                 let ring = try PacketRing(
                     interface: "near", index: network.near, slotSize: 2048, slotCount: 256,
-                    fanout: nil)
+                    fanout: nil, place: .new())
                 try ring.startReceiving()
                 let claim = try Claim.byProgram(
                     Self.rules, interface: "near", index: network.near, allowClsact: false)

@@ -25,7 +25,7 @@ extension OnHost {
         ) throws -> PacketRing {
             try PacketRing(
                 interface: "near", index: network.near, slotSize: 2048, slotCount: slots,
-                fanout: fanout)
+                fanout: fanout, place: .new())
         }
 
         @Test func framesComeInOrderAndWhole() throws {
@@ -172,12 +172,12 @@ extension OnHost {
                     }
                     #expect(Self.bytes(slot) == Array(frame[..<slot.capturedLength]))
                     let count = ring.receive(
-                        into: &buffer, capacity: buffer.count, wireLength: slot.wireLength)
+                        into: &buffer, capacity: buffer.count, slot: index, wireLength: slot.wireLength)
                     #expect(count == PacketRing.virtioHeaderBytes + frame.count)
                     #expect(Array(buffer[PacketRing.virtioHeaderBytes..<count]) == frame)
                 }
                 #expect(
-                    ring.receive(into: &buffer, capacity: buffer.count, wireLength: 4000) == 0)
+                    ring.receive(into: &buffer, capacity: buffer.count, slot: 4, wireLength: 4000) == 0)
             }
         }
 
@@ -194,13 +194,78 @@ extension OnHost {
                 _ = try Network.run("ip link set near down")
                 var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
                 let count = ring.receive(
-                    into: &buffer, capacity: buffer.count, wireLength: frames[1].count)
+                    into: &buffer, capacity: buffer.count, slot: 1, wireLength: frames[1].count)
                 #expect(count == PacketRing.virtioHeaderBytes + frames[1].count)
                 #expect(Array(buffer[PacketRing.virtioHeaderBytes..<max(count, 10)]) == frames[1])
                 #expect(
                     ring.receive(
-                        into: &buffer, capacity: buffer.count, wireLength: frames[2].count)
+                        into: &buffer, capacity: buffer.count, slot: 2, wireLength: frames[2].count)
                         == PacketRing.virtioHeaderBytes + frames[2].count)
+            }
+        }
+
+        /// The moments at which a worker can die around the system call that takes a frame from the queue.
+        enum Moment: CaseIterable { case before, within, after }
+
+        /// The next worker has each frame once and whole, whenever the first one died.
+        @Test(arguments: Moment.allCases)
+        func aFrameTakenByAKilledWorkerIsNotLost(moment: Moment) throws {
+            try Network.with(mtu: 9000) { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let frames = [3000, 4000, 5000].enumerated().map { Frames.numbered($0, bytes: $1) }
+                try network.send(frames)
+                for index in frames.indices { _ = try Self.next(ring.slots, index) }
+                let memory = try NamedMemory(name: "copies", byteCount: FrameCopies.byteCount, cpu: 0)
+                let copies = FrameCopies(in: memory)
+                // The first is taken; at the second the worker dies.
+                for (slot, frame) in frames.prefix(2).enumerated() {
+                    copies.begin(slot, interface: ring.interfaceIndex, slot: slot)
+                    if slot == 1 && moment == .before { break }
+                    let count = ring.receive(
+                        into: copies.buffer(slot), capacity: PacketRing.frameBytesMax, slot: slot,
+                        wireLength: frame.count)
+                    if slot == 1 && moment == .within { break }
+                    copies.end(slot, bytes: count)
+                }
+                let next = try PacketRing(
+                    adopting: Descriptor(dup(ring.descriptor.number)), interface: "near",
+                    index: network.near, slotSize: 2048, slotCount: 256, place: ring.place)
+                let left = try NamedMemory(adopting: memory.file, byteCount: FrameCopies.byteCount)
+                next.adopt(FrameCopies(in: left), batch: 64)
+                #expect(next.resume() == .init(cursor: 0))
+                var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
+                for (slot, frame) in frames.enumerated() {
+                    let count = next.receive(
+                        into: &buffer, capacity: buffer.count, slot: slot, wireLength: frame.count)
+                    #expect(count == PacketRing.virtioHeaderBytes + frame.count)
+                    #expect(Array(buffer[PacketRing.virtioHeaderBytes..<max(count, 10)]) == frame)
+                }
+            }
+        }
+
+        /// What stands there of an earlier batch is nobody's.
+        @Test func copiesOfABatchThatIsOverAreNotTaken() throws {
+            try Network.with(mtu: 9000) { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let memory = try NamedMemory(name: "copies", byteCount: FrameCopies.byteCount, cpu: 0)
+                let copies = FrameCopies(in: memory)
+                for (slot, isCleared) in [(0, true), (1, false)] {
+                    let frame = Frames.numbered(slot, bytes: 4000)
+                    copies.begin(0, interface: ring.interfaceIndex, slot: slot)
+                    memset(copies.buffer(0), 0x55, 4010)
+                    copies.end(0, bytes: 4010)
+                    if isCleared { copies.clear() }
+                    try network.send([frame])
+                    _ = try Self.next(ring.slots, slot)
+                    // Not cleared, it does not begin as the slot does.
+                    ring.adopt(copies, batch: 64)
+                    var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
+                    let count = ring.receive(
+                        into: &buffer, capacity: buffer.count, slot: slot, wireLength: frame.count)
+                    #expect(Array(buffer[PacketRing.virtioHeaderBytes..<max(count, 10)]) == frame)
+                }
             }
         }
 

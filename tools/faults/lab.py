@@ -1,12 +1,14 @@
 # A rig of namespaces with a shuck on its node, and a numbered stream of packets through it while something is done to it.
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -89,8 +91,9 @@ class Connection(http.client.HTTPConnection):
 class Shuck:
     """One daemon on the node."""
 
-    def __init__(self, rig, binary, more="", devices="", name="shuck", log=None, wrapper=()):
+    def __init__(self, rig, binary, more="", devices="", name="shuck", log=None, wrapper=(), manager=None):
         self.rig, self.binary, self.more, self.devices, self.wrapper = rig, binary, more, devices, wrapper
+        self.manager = manager
         self.socket = str(rig.work / f"{name}.sock")
         self.config = rig.work / f"{name}.yaml"
         self.log_path = Path(log or rig.work / f"{name}.log")
@@ -117,7 +120,10 @@ workers: {{cpus: "0"}}
 
     def start(self, *options):
         with open(self.log_path, "a") as log:
-            self.process = subprocess.Popen(self.command(*options), stdout=log, stderr=log)
+            if self.manager:
+                self.process = self.manager.start(self.command(*options), log)
+            else:
+                self.process = subprocess.Popen(self.command(*options), stdout=log, stderr=log)
         wait_for(self.is_ready, "shuck to be ready")
 
     def __enter__(self):
@@ -176,6 +182,58 @@ workers: {{cpus: "0"}}
         if answer is None:
             raise Problem("no answer to a reload")
         return answer
+
+
+class Manager:
+    """What systemd does for a unit with FileDescriptorStoreMax=: it keeps descriptors and hands them to the next process."""
+
+    def __init__(self, work):
+        self.path = str(Path(work) / "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.store, self.states = {}, []
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 253)
+            except OSError:
+                return
+            words = dict(line.split("=", 1) for line in text.decode().splitlines() if "=" in line)
+            name = words.get("FDNAME", "stored")
+            if words.get("FDSTORE") == "1":
+                for descriptor in descriptors:
+                    self.store.setdefault(name, []).append(descriptor)
+            elif words.get("FDSTOREREMOVE") == "1":
+                for descriptor in self.store.pop(name, []):
+                    os.close(descriptor)
+            else:
+                self.states.append(words)
+
+    def start(self, command, log):
+        """Starts a process as the unit's main one."""
+        held = [(name, descriptor) for name, all_of in self.store.items() for descriptor in all_of]
+        environment = dict(os.environ, NOTIFY_SOCKET=self.path, FDSTORE="1024", LISTEN_FDS=str(len(held)),
+                           LISTEN_FDNAMES=":".join(name for name, _ in held))
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 2000) for _, descriptor in held]
+
+        def arrange():
+            for number, descriptor in enumerate(high, 3):
+                os.dup2(descriptor, number)
+
+        process = subprocess.Popen(
+            ["sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *map(str, command)], stdout=log, stderr=log,
+            env=environment, preexec_fn=arrange, pass_fds=range(3, 3 + len(held)))
+        for descriptor in high:
+            os.close(descriptor)
+        return process
+
+    def close(self):
+        self.socket.close()
+        for all_of in self.store.values():
+            for descriptor in all_of:
+                os.close(descriptor)
 
 
 class Stream:

@@ -1,0 +1,107 @@
+// Part of Control (Supervisor.swift): what it leaves in the service manager's store, and how the next process
+// goes on with it, whether this one was killed or told to end.
+
+import Forwarding
+import HostPlan
+import LinuxIO
+import Logging
+import Settings
+
+extension Control {
+    /// Puts what is held into the store, where that has changed.
+    func keepStored() {
+        guard let store, snapshot.workers.count == cpus.count, let (document, descriptors) = description()
+        else { return }
+        let counters = snapshot.workers.map(\.counters)
+        let isKnown =
+            stored.map {
+                $0.plumbing.isSame(as: snapshot.plumbing) && $0.retired == snapshot.retired
+                    && zip($0.counters, counters).allSatisfy { $0 === $1 }
+            } ?? false
+        if isKnown { return }
+        stored = (snapshot.plumbing, counters, snapshot.retired)
+        var totals = snapshot.retired
+        for old in snapshot.replacedCounters {
+            totals.add(old.counters.read(), worker: old.worker, configuration: old.configuration)
+        }
+        let rest = rest([:], totals)
+        let memories = counters.map(\.file) + snapshot.workers.map(\.copies.file)
+        store.put(descriptors + memories) { names in
+            StoredState(handOver: document, rest: rest, names: names, workers: counters.count)
+        }
+    }
+
+    /// Ends at a batch border and leaves everything in the store: `systemctl restart` loses nothing, and what is
+    /// left after `systemctl stop` goes with its descriptors.
+    /// - Returns: an exit code; nil: there is no store, or a worker did not end.
+    func leaveToStore() -> Int32? {
+        guard store != nil else { return nil }
+        ServiceNotifier.notify("STOPPING=1")
+        snapshot.isStopping = true
+        share()
+        guard endWorkers() != nil else { return nil }
+        server?.stop(isHandedOver: true)
+        // A filter on clsact would outlive its descriptors.
+        snapshot.plumbing.removeOwnerless()
+        keepStored()
+        log.notice("stopped; what was held is left to the service manager")
+        return 0
+    }
+
+    /// Goes on with what a process before this one has left in the store.
+    static func resume(
+        _ state: StoredState, _ received: ReceivedDescriptors, _ path: String, _ isStrict: Bool
+    ) throws -> Control {
+        guard state.handOver.format == HandOver.format else {
+            throw HostProblem(description: "it was stored in format \(state.handOver.format)")
+        }
+        let all = state.names.compactMap { received.named[$0] }
+        guard all.count == state.names.count, 2 * state.workers <= all.count else {
+            throw HostProblem(description: "\(state.names.count - all.count) descriptors are missing")
+        }
+        let document = state.handOver
+        let offer = try Predecessor.Offer(document, Array(all.dropLast(2 * state.workers)))
+        let control = try prepared(offer, path, isStrict)
+        control.storedBefore = received.names
+        let counters = try control.countersLeft(all.suffix(2 * state.workers).prefix(state.workers))
+        let (repeated, skipped) = try control.resumeRings(copies: Array(all.suffix(state.workers)))
+        try control.begin(where: state.rest, offer) { snapshot in
+            for (worker, values) in counters.enumerated() {
+                snapshot.retired.add(
+                    values, worker: worker, configuration: snapshot.state.configuration)
+            }
+            snapshot.repeated += repeated
+            snapshot.skipped += skipped
+        }
+        if skipped > 0 {
+            control.log.error("\(skipped) frames of a batch that has killed two processes were thrown away")
+        }
+        control.log.notice(
+            "goes on where another process ended",
+            metadata: ["process": "\(document.processID)", "maybeTwice": "\(repeated)"])
+        return control
+    }
+
+    /// Finds the place in each ring, with the frames that were taken from its queue already.
+    /// - Returns: frames that may have been injected, and those that were thrown away.
+    private func resumeRings(copies files: [Descriptor]) throws -> (repeated: UInt64, skipped: UInt64) {
+        var (repeated, skipped): (UInt64, UInt64) = (0, 0)
+        for (worker, file) in files.enumerated() {
+            let memory = try NamedMemory(adopting: file, byteCount: FrameCopies.byteCount)
+            let copies = FrameCopies(in: memory)
+            for interface in snapshot.plumbing.interfaces where worker < interface.rings.count {
+                interface.rings[worker].adopt(copies, batch: Limits.batch)
+                let resumption = interface.rings[worker].resume()
+                repeated += UInt64(resumption.repeated)
+                skipped += UInt64(resumption.skipped.count)
+            }
+            withExtendedLifetime(memory) {}
+        }
+        return (repeated, skipped)
+    }
+
+    private func countersLeft(_ files: ArraySlice<Descriptor>) throws -> [CounterBlock.Values] {
+        let shape = CounterBlock.Shape(snapshot.world.policy)
+        return try files.map { try CounterBlock(adopting: $0, shape: shape).read().repaired }
+    }
+}
