@@ -42,7 +42,7 @@ final class DescriptorStore {
     }
 
     static func remove(_ names: [String]) {
-        for name in names { ServiceNotifier.notify("FDSTOREREMOVE=1", "FDNAME=\(name)") }
+        for name in names { ServiceNotifier.tell("FDSTOREREMOVE=1\nFDNAME=\(name)") }
     }
 
     /// Takes everything out.
@@ -79,7 +79,7 @@ final class DescriptorStore {
         next += 1
         // Without FDPOLL=0 a device that goes would take its descriptor out of the store, untold.
         let message = "FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0"
-        guard ServiceNotifier.notify(message, descriptor: descriptor) else {
+        guard ServiceNotifier.tell(message, descriptor: descriptor) else {
             throw SystemError("sendmsg", "NOTIFY_SOCKET", errno: errno)
         }
         return Entry(name: name, descriptor: descriptor)

@@ -14,11 +14,26 @@ enum ServiceNotifier {
             ? UnixAddress(abstract: String(path.dropFirst())) : UnixAddress(path: path)
     }
 
-    /// Sends a message with a descriptor.
+    /// Sends a message that must not be lost: waits a moment where the queue is full, which holds ten.
     /// - Returns: false with errno when it was not taken.
-    static func notify(_ message: String, descriptor: Descriptor) -> Bool {
+    @discardableResult
+    static func tell(_ message: String, descriptor: Descriptor? = nil) -> Bool {
         guard let address else { return false }
-        return HandOverSocket.send(Array(message.utf8), descriptors: [descriptor.number], to: address)
+        return HandOverSocket.send(
+            Array(message.utf8), descriptors: descriptor.map { [$0.number] } ?? [], to: address)
+    }
+
+    /// Waits until all that was sent before has been dealt with (`BARRIER=1`, systemd 246).
+    static func waitUntilDone() {
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { return }
+        let reading = Descriptor(ends[0])
+        do {
+            let writing = Descriptor(ends[1])
+            guard tell("BARRIER=1", descriptor: writing) else { return }
+        }
+        // The last one that holds the other end closes it.
+        _ = Host.waitReadable([reading.number], milliseconds: Timing.barrierMilliseconds)
     }
 
     /// Sends `READY=1` and the like; there is nothing to do when nobody listens. Never waits.

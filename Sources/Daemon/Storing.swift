@@ -31,8 +31,8 @@ extension Control {
         }
     }
 
-    /// Ends at a batch border and leaves everything in the store: `systemctl restart` loses nothing, and what is
-    /// left after `systemctl stop` goes with its descriptors.
+    /// Ends at a batch border and leaves everything in the store: `systemctl restart` loses nothing, and what
+    /// is left after `systemctl stop` goes with its descriptors.
     /// - Returns: an exit code; nil: there is no store, or a worker did not end.
     func leaveToStore() -> Int32? {
         guard store != nil else { return nil }
@@ -48,8 +48,28 @@ extension Control {
         return 0
     }
 
-    /// Goes on with what a process before this one has left in the store.
-    static func resume(
+    /// Goes on with what a process before this one has left in the store, under the configuration that was in
+    /// force: the one on disk may be one that was refused. That is then loaded as by a reload.
+    /// - Returns: nil where there is nothing, or what is of no use.
+    static func resume(_ path: String, _ isStrict: Bool) -> Control? {
+        guard let received = ReceivedDescriptors.take() else { return nil }
+        do {
+            if let state = try received.state() {
+                let control = try resume(state, received, path, isStrict)
+                control.reloadIfChanged()
+                return control
+            }
+        } catch {
+            Logger(label: "shuck").error(
+                "what the service manager kept is of no use: \(error); all is opened anew")
+        }
+        // It would hold the lock and the rings for ever.
+        DescriptorStore.remove(received.names)
+        ServiceNotifier.waitUntilDone()
+        return nil
+    }
+
+    private static func resume(
         _ state: StoredState, _ received: ReceivedDescriptors, _ path: String, _ isStrict: Bool
     ) throws -> Control {
         guard state.handOver.format == HandOver.format else {

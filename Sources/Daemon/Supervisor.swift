@@ -57,6 +57,7 @@ public enum Supervisor {
             if standsIn { control.successor = Successor(socket: socket) }
             return control
         }
+        if let control = Control.resume(path, isStrict) { return control }
         let (files, configuration, problems) = ConfigurationFiles.loadWithTexts(path)
         guard let configuration else {
             // As `check` has them, for what the log is to look like is not known.
@@ -65,26 +66,11 @@ public enum Supervisor {
         }
         LogSettings.apply(configuration.log)
         for problem in problems { Logger(label: "shuck").warning("\(problem)") }
-        if let received = ReceivedDescriptors.take() {
-            do {
-                if let state = try received.state() {
-                    let control = try Control.resume(state, received, path, isStrict)
-                    control.reloadIfChanged(from: files)
-                    return control
-                }
-            } catch {
-                Logger(label: "shuck").error(
-                    "what the service manager kept is of no use: \(error); all is opened anew")
-            }
-            // It would hold the lock and the rings for ever.
-            DescriptorStore.remove(received.names)
-            Host.pause(milliseconds: Timing.forgetMilliseconds)
-        }
         if case .running = origin {
             let place = Control.handOverPath(configuration.admin.socket)
             if let socket = try HandOverSocket.connect(to: place) {
                 let control = try Control.takeOver(from: socket, path, isStrict)
-                control.reloadIfChanged(from: files)
+                control.reloadIfChanged()
                 return control
             }
             Logger(label: "shuck").notice("no shuck runs that could hand over at \(place): it starts anew")

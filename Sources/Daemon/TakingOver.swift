@@ -61,8 +61,9 @@ extension Control {
         snapshot.plumbing.takeOverGuards()
     }
 
-    /// Takes up the configuration that this process was started with, where that is not in force.
-    func reloadIfChanged(from wanted: [HandOver.File]) {
+    /// Takes up the configuration on disk, where that is not in force.
+    func reloadIfChanged() {
+        let wanted = ConfigurationFiles.loadWithTexts(path).files
         if wanted.map(\.text) != files.map(\.text) { _ = reload() }
     }
 }

@@ -50,8 +50,8 @@ enum Timing {
     /// Time for a process to prepare itself: it reads all routes.
     static let successorNanoseconds: UInt64 = 60_000_000_000
     static let takeOverMilliseconds: Int32 = 10_000
-    /// Time for the service manager to close what it is told to forget.
-    static let forgetMilliseconds: UInt32 = 200
+    /// Time for the service manager to deal with what it was told.
+    static let barrierMilliseconds: Int32 = 5_000
     /// Time for the log's last lines.
     static let logSeconds = 0.5
 

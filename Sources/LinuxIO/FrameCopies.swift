@@ -1,5 +1,5 @@
-// Frames that exceeded their slots, as a worker took them from the socket's queue: in memory that outlives its
-// process, for the queue gives each of them once.
+// Frames that exceeded their slots, as a worker took them from the socket's queue: in memory that outlives
+// its process, for the queue gives each of them once.
 
 import Glibc
 import Synchronization
@@ -11,7 +11,8 @@ public struct FrameCopies: @unchecked Sendable {
     /// Frames of a batch that may exceed their slot.
     public static let count = 8
 
-    /// Of one copy: whose it is (ifindex << 32 | slot), and 0: none, 1: the kernel may be at it, else bytes << 1.
+    /// Of one copy: whose it is (ifindex << 32 | slot), and 0: none, 1: the kernel may be at it, else
+    /// bytes << 1.
     private let owners: UnsafeMutablePointer<Atomic<UInt64>>
     private let states: UnsafeMutablePointer<Atomic<UInt64>>
     private let buffers: UnsafeMutablePointer<UInt8>

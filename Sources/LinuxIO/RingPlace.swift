@@ -2,8 +2,8 @@
 
 import Synchronization
 
-/// Written by the ring's worker alone: the slot that the kernel fills next when no batch is under way, and how
-/// many slots from there on the batch under way has taken.
+/// Written by the ring's worker alone: the slot that the kernel fills next when no batch is under way, and
+/// how many slots from there on the batch under way has taken.
 public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
     // @unchecked: the words are atomic.
     public static let words = 2
@@ -48,8 +48,8 @@ public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
         public var skipped: [Int] = []
     }
 
-    /// Where to go on behind a worker that was killed. Slots go back to the kernel in order, so that the first
-    /// one that still holds a frame is the first one that is not done. To be called once for each death.
+    /// Where to go on behind a worker that was killed. Slots go back to the kernel in order, so that the
+    /// first one that still holds a frame is the first one that is not done. Called once for each death.
     /// - Parameters:
     ///   - slotCount: a power of two.
     ///   - isReady: whether a slot holds a frame.

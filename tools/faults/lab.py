@@ -210,6 +210,8 @@ class Manager:
                     os.close(descriptor)
             else:
                 self.states.append(words)
+                for descriptor in descriptors:   # BARRIER=1
+                    os.close(descriptor)
 
     def start(self, command, log):
         """Starts a process as the unit's main one."""

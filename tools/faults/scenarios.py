@@ -648,6 +648,8 @@ class Killed(Fault):
 
     def inject(self, rig, shuck):
         before, repeated = shuck.packets()["received"], shuck.metric("shuck_repeated_packets_total")
+        # The configuration in force counts, not one on disk that is refused.
+        shuck.config.write_text("interfaces: []\n")
         self.end_process(shuck.process)
         shuck.process.wait()
         self.began = time.monotonic()
@@ -655,7 +657,10 @@ class Killed(Fault):
         self.repeated = shuck.metric("shuck_repeated_packets_total") - repeated
         if shuck.packets()["received"] < before:
             raise Problem("counters went back")
-        return time.monotonic() - self.began
+        seconds = time.monotonic() - self.began
+        shuck.configure()
+        shuck.reload()
+        return seconds
 
     def once(self, rig, shuck, rate):
         outcome = super().once(rig, shuck, rate)
