@@ -61,9 +61,8 @@ final class Worker {
     let slots: UnsafeMutablePointer<UnsafeMutableRawPointer>
     private let copiesMemory: NamedMemory
     let copies: FrameCopies
-    /// Of the batch under way: some frames exceeded their slot; some slots went back without a frame.
+    /// Some frames of the batch under way exceeded their slot.
     var hasCopies = false
-    var hasLost = false
 
     /// Memory for one worker's buffers, on the node of its CPU.
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {

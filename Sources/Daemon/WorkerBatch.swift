@@ -10,10 +10,7 @@ extension Worker {
     /// - Returns: how many frames it took; 0 when there were none.
     func step() throws(SystemError) -> Int {
         let count = gather()
-        if count == 0 {
-            if hasLost { settlePlaces() }
-            return 0
-        }
+        if count == 0 { return 0 }
         let now = Host.monotonicNanoseconds()
         let plan = batch.plan(count: count, reassembler: reassembler, now: now)
         savesWrites = plan.savesWrites
@@ -80,6 +77,9 @@ extension Worker {
             } else if takeLarge(cursor, state, count, &bigTaken) {
                 count &+= 1
             } else {
+                // Between two batches alone, for a worker that comes after this one goes by its slots' order.
+                if cursor != state.pointee.cursor || state.pointee.place.isUnderWay { break }
+                lose(slot, state)
                 end &-= 1
             }
             cursor = (cursor &+ 1) & mask
@@ -103,11 +103,8 @@ extension Worker {
         _ cursor: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int, _ bigTaken: inout Int
     ) -> Bool {
         guard let slot = port.pointee.slots.slot(at: cursor) else { return false }
-        guard slot.isCopied else {
-            // The kernel had no room for the whole: as if the ring had been full.
-            lose(slot, cursor, port)
-            return false
-        }
+        // The kernel had no room for the whole: as if the ring had been full.
+        guard slot.isCopied else { return false }
         let buffer = copies.buffer(bigTaken)
         hasCopies = true
         let length = port.pointee.ring._withUnsafeGuaranteedRef { ring in
@@ -116,10 +113,7 @@ extension Worker {
                 into: buffer, capacity: PacketRing.frameBytesMax, slot: cursor, wireLength: slot.wireLength)
         }
         copies.end(bigTaken, bytes: length)
-        guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
-            lose(slot, cursor, port)
-            return false
-        }
+        guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else { return false }
         bigTaken &+= 1
         describe(
             slot, buffer + PacketRing.virtioHeaderBytes, length &- PacketRing.virtioHeaderBytes,
@@ -147,14 +141,15 @@ extension Worker {
         self.slots[place] = slot.start
     }
 
-    private func lose(_ slot: Slot, _ cursor: Int, _ port: UnsafeMutablePointer<Port>) {
-        let mask = port.pointee.slots.count &- 1
-        port.pointee.place.take(upTo: (cursor &+ 1) & mask, mask: mask)
-        hasLost = true
+    /// Gives the ring's next slot back without its frame.
+    @inline(never)
+    private func lose(_ slot: Slot, _ port: UnsafeMutablePointer<Port>) {
         writer.begin()
         writer.add(.truncated)
         writer.end()
         Slots.release(slot.start)
+        port.pointee.cursor = (port.pointee.cursor &+ 1) & (port.pointee.slots.count &- 1)
+        port.pointee.place.settle(at: port.pointee.cursor)
     }
 
     // MARK: - Perform
@@ -274,7 +269,7 @@ extension Worker {
             port &+= 1
         }
         if hasCopies { copies.clear() }
-        (hasCopies, hasLost) = (false, false)
+        hasCopies = false
     }
 
     /// Apart from the loop of `account`, which it would cost registers.

@@ -20,6 +20,9 @@ public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
     /// The slot where the last settled batch ended.
     public var cursor: Int { Int(word.pointee.load(ordering: .relaxed) & 0xffff_ffff) }
 
+    /// The batch under way has taken some.
+    public var isUnderWay: Bool { word.pointee.load(ordering: .relaxed) >> 32 != 0 }
+
     /// Before slots are given back or written: they are of the batch under way.
     /// - Parameters:
     ///   - next: the slot behind them.
