@@ -1,6 +1,7 @@
 // A receive ring as the kernel keeps it: slots, and the queue of frames larger than a slot.
 
 import Forwarding
+import Synchronization
 
 struct Ring {
     struct Slot: BitwiseCopyable {
@@ -20,8 +21,6 @@ struct Ring {
         var frame = 0
         /// Number of the frame in the ring.
         var order = 0
-        /// Lost by a worker that died: its successor skips it.
-        var isHole = false
         /// Workers that died while they had it.
         var deaths = 0
         /// Times that it was written, by all workers.
@@ -36,6 +35,9 @@ struct Ring {
 
     let slots: UnsafeMutablePointer<Slot>
     let mask: Int
+    /// Where its worker stands, in memory that outlives it.
+    let place: RingPlace
+    private let placeWords: UnsafeMutablePointer<Atomic<UInt64>>
     private let memory: UnsafeMutableRawPointer
     private let queue: UnsafeMutableRawPointer
     private let queueLengths: UnsafeMutablePointer<Int>
@@ -56,6 +58,9 @@ struct Ring {
         mask = count - 1
         slots = .allocate(capacity: count)
         slots.initialize(repeating: Slot(), count: count)
+        placeWords = .allocate(capacity: RingPlace.words)
+        for word in 0..<RingPlace.words { (placeWords + word).initialize(to: Atomic(0)) }
+        place = RingPlace(placeWords)
         memory = .allocate(byteCount: count * Self.slotBytes, alignment: 4096)
         queue = .allocate(byteCount: Self.queueMax * Self.queuedBytes, alignment: 64)
         queueLengths = .allocate(capacity: Self.queueMax)
@@ -63,6 +68,7 @@ struct Ring {
 
     func deallocate() {
         slots.deallocate()
+        placeWords.deallocate()
         memory.deallocate()
         queue.deallocate()
         queueLengths.deallocate()

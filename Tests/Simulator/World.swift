@@ -36,6 +36,8 @@ public struct World: ~Copyable {
     struct Place: BitwiseCopyable {
         var ring = 0
         var slot = 0
+        /// Its place among the copies; -1: it fits its slot.
+        var copy = -1
         /// nil before the verdict.
         var expected: UnsafePointer<Expected>?
         /// Writes of this batch that carried it.
@@ -77,7 +79,7 @@ public struct World: ~Copyable {
         /// Frames that were written once more after a crash.
         public var twice = 0
         /// Frames larger than their slot that a dead worker had taken from the socket's queue.
-        public var lostCopies = 0
+        public var skipped = 0
 
         public init() {}
     }
@@ -140,6 +142,9 @@ public struct World: ~Copyable {
     let taken: UnsafeMutablePointer<Int>
     var releasedFrames = 0
     var lostFrames = 0
+    var skippedFrames = 0
+    /// By ring << 32 | slot, what dead workers had taken from a ring's queue.
+    var copies: [Int: [UInt8]] = [:]
     var uncounted = 0
     var fragments = 0
     /// Since the setup in force was adopted.
@@ -309,7 +314,7 @@ extension World.Summary {
         overflows += other.overflows
         failedWrites += other.failedWrites
         twice += other.twice
-        lostCopies += other.lostCopies
+        skipped += other.skipped
     }
 
     /// What a run covered, for people.
@@ -318,7 +323,7 @@ extension World.Summary {
             "\(steps) batches, \(crashes) deaths, \(reloads) reloads, \(routeChanges) route changes",
             "\(injected) injected, \(joined) joined; \(dropped) dropped, \(held) held, \(whole) whole",
             "\(failedWrites) writes failed, \(refusedJoins) joined ones refused, \(overflows) without a slot",
-            "\(twice) frames written again after a death, \(lostCopies) large frames lost with a worker",
+            "\(twice) frames written again after a death, \(skipped) thrown away behind two deaths",
         ]
     }
 }

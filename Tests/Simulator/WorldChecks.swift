@@ -393,7 +393,7 @@ extension World {
             filled += rings[ring].filled
             for slot in 0...rings[ring].mask where rings[ring].slots[slot].isReady { waiting += 1 }
         }
-        if filled != releasedFrames + lostFrames + waiting {
+        if filled != releasedFrames + lostFrames + skippedFrames + waiting {
             return fail(
                 "\(filled) frames came, \(releasedFrames) went back, \(lostFrames) lost, \(waiting) wait")
         }

@@ -5,8 +5,7 @@ import Model
 
 /// What a worker's death leaves. Rings and devices stay as they are.
 struct Survivors {
-    /// The slot that each ring's successor begins with, and how many frames of the ring lie before it: what a
-    /// journal of released slots says.
+    /// The slot that each ring's successor begins with, and how many frames of the ring lie before it.
     var cursors: [Int]
     var taken: [Int]
     var counters: World.Counters
@@ -27,41 +26,51 @@ extension World {
         crashPoint = nil
         summary.crashes += 1
         note(.crash, Int(point.rawValue), done)
-        var cursors = (0..<ringCount).map { rings[$0].cursor }
-        var taken = (0..<ringCount).map { self.taken[$0] }
-        var (inFlight, lost) = (0, 0)
-        // From the last on, so that what is left is the first of each ring.
-        for index in (0..<count).reversed() where !places[index].isReleased {
+        var inFlight = [Int](repeating: 0, count: ringCount)
+        for index in 0..<count where !places[index].isReleased {
             let place = places[index]
             let slot = rings[place.ring].slots + place.slot
-            inFlight += 1
+            inFlight[place.ring] += 1
             slot.pointee.deaths += 1
-            if slot.pointee.isReceived {
-                // The copy is gone with the worker.
-                (slot.pointee.isReceived, slot.pointee.isQueued) = (false, false)
-                lost += 1
+            if place.copy >= 0 {
+                let bytes = UnsafeRawBufferPointer(
+                    start: large + place.copy * Self.largeBytes, count: Int(slot.pointee.length))
+                copies[place.ring << 32 | place.slot] = Array(bytes)
             }
             let flow = templates[Int(slot.pointee.template)].flow
             if flow >= 0 { lastOfFlow[flow] = min(lastOfFlow[flow], slot.pointee.frame - 1) }
-            cursors[place.ring] = place.slot
-            taken[place.ring] = slot.pointee.order
         }
-        for ring in 0..<ringCount { markHoles(ring, from: cursors[ring]) }
-        summary.lostCopies += lost
+        var cursors: [Int] = []
+        var taken: [Int] = []
+        for ring in 0..<ringCount {
+            let place = resume(ring, inFlight[ring])
+            cursors.append(place.cursor)
+            taken.append(place.taken)
+        }
         freeAnswers()
         answerCount = 0
-        note(.succeed, inFlight, lost)
+        note(.succeed, inFlight.reduce(0, +), copies.count)
         arrive(schedule.below(200))
         succeed(Survivors(cursors: cursors, taken: taken, counters: counters))
     }
 
-    /// Slots of frames that were lost went back at once, between others that were not given back.
-    private func markHoles(_ ring: Int, from first: Int) {
-        var slot = first
-        while slot != rings[ring].cursor {
-            if !rings[ring].slots[slot].isReady { rings[ring].slots[slot].isHole = true }
-            slot = (slot + 1) & rings[ring].mask
+    /// What the memory of the ring's place says.
+    /// - Returns: the successor's slot, and how many frames of the ring lie before it.
+    private mutating func resume(_ ring: Int, _ inFlight: Int) -> (cursor: Int, taken: Int) {
+        let slots = rings[ring].slots
+        let resumption = rings[ring].place.resume(slotCount: rings[ring].mask + 1) { slots[$0].isReady }
+        if resumption.repeated + resumption.skipped.count != inFlight {
+            fail("ring \(ring): \(inFlight) frames are under way, its place says \(resumption)")
         }
+        for slot in resumption.skipped {
+            slots[slot].isReady = false
+            copies[ring << 32 | slot] = nil
+        }
+        skippedFrames += resumption.skipped.count
+        summary.skipped += resumption.skipped.count
+        rings[ring].place.settle(at: resumption.cursor)
+        let isRepeated = resumption.repeated > 0
+        return (resumption.cursor, isRepeated ? slots[resumption.cursor].order : taken[ring])
     }
 
     /// A new worker: its own memory is empty, and it adopts what was published last.

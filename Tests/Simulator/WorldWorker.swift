@@ -65,53 +65,58 @@ extension World {
     /// As `Worker.takeSlots`.
     private mutating func take(_ index: Int, _ place: Int, _ limit: Int, _ largeTaken: inout Int) -> Int {
         let ring = rings + index
+        var start = ring.pointee.cursor
         var count = place
         var end = place &+ limit
         while count < end, ring.pointee.isReady(ring.pointee.cursor) {
             let cursor = ring.pointee.cursor
             let slot = ring.pointee.slots + cursor
+            var copy = -1
             if !slot.pointee.isLarge {
                 describe(slot, ring.pointee.bytes(cursor), count)
             } else if slot.pointee.isQueued && largeTaken == Self.largeMax {
                 break
-            } else if takeLarge(ring, slot, count, &largeTaken) {
-                // Described.
+            } else if takeLarge(index, cursor, count, largeTaken) {
+                copy = largeTaken
+                largeTaken &+= 1
             } else {
+                if cursor != start || ring.pointee.place.isUnderWay { break }
                 lose(index, slot)
                 advance(index)
+                start = ring.pointee.cursor
+                ring.pointee.place.settle(at: start)
                 end &-= 1
                 continue
             }
             noteTaken(index, slot)
-            places[count] = Place(ring: index, slot: cursor)
+            places[count] = Place(ring: index, slot: cursor, copy: copy)
             count &+= 1
             advance(index)
+        }
+        if ring.pointee.cursor != start {
+            ring.pointee.place.take(upTo: ring.pointee.cursor, mask: ring.pointee.mask)
         }
         return count &- place
     }
 
-    /// To the ring's next slot, behind those that a worker before this one gave back as lost.
     @inline(__always)
     private func advance(_ index: Int) {
-        let ring = rings + index
-        repeat {
-            ring.pointee.cursor = (ring.pointee.cursor &+ 1) & ring.pointee.mask
-            let slot = ring.pointee.slots + ring.pointee.cursor
-            guard slot.pointee.isHole else { return }
-            slot.pointee.isHole = false
-            taken[index] &+= 1
-        } while true
+        rings[index].cursor = (rings[index].cursor &+ 1) & rings[index].mask
     }
 
-    private mutating func takeLarge(
-        _ ring: UnsafeMutablePointer<Ring>, _ slot: UnsafeMutablePointer<Ring.Slot>, _ place: Int,
-        _ largeTaken: inout Int
-    ) -> Bool {
+    /// What a worker before this one had taken from the queue is there; the queue gives it once.
+    private mutating func takeLarge(_ index: Int, _ cursor: Int, _ place: Int, _ copy: Int) -> Bool {
+        let ring = rings + index
+        let slot = ring.pointee.slots + cursor
         guard slot.pointee.isQueued else { return false }
-        let buffer = large + largeTaken &* Self.largeBytes
-        guard ring.pointee.receive(into: buffer, length: Int(slot.pointee.length)) > 0 else { return false }
+        let buffer = large + copy &* Self.largeBytes
+        if slot.pointee.isReceived {
+            guard let left = copies.removeValue(forKey: index << 32 | cursor) else { return false }
+            buffer.copyMemory(from: left, byteCount: left.count)
+        } else if ring.pointee.receive(into: buffer, length: Int(slot.pointee.length)) == 0 {
+            return false
+        }
         slot.pointee.isReceived = true
-        largeTaken &+= 1
         describe(slot, buffer, place)
         return true
     }
@@ -223,7 +228,8 @@ extension World {
         counters = new
         note(.release, count, count)
         checkTotals(isLast: false)
-        _ = dies(.accounted, 0)
+        if dies(.accounted, 0) { return }
+        for ring in 0..<ringCount { rings[ring].place.settle(at: rings[ring].cursor) }
     }
 
     /// A successor's reassembler begins at 0 again.
