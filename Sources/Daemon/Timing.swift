@@ -45,11 +45,12 @@ enum Timing {
     static let stopNanoseconds: UInt64 = 3_000_000_000
     /// Time for the devices of a killed shuck to go: the kernel ends its io_uring in a work queue.
     static let predecessorNanoseconds: UInt64 = 1_000_000_000
-    /// Time for the next word of a hand-over, and for the process that takes over to forward.
+    /// Time for the next word of a hand-over.
     static let handOverMilliseconds: Int32 = 2_000
     /// Time for a process to prepare itself: it reads all routes.
     static let successorNanoseconds: UInt64 = 60_000_000_000
-    static let takeOverMilliseconds: Int32 = 10_000
+    /// Time for it to forward once workers have ended here: nobody forwards meanwhile.
+    static let takeOverMilliseconds: Int32 = 5_000
     /// Time for the service manager to deal with what it was told.
     static let barrierMilliseconds: Int32 = 5_000
     /// Time for the log's last lines.
@@ -98,6 +99,8 @@ enum Timing {
         precondition(tickNanoseconds + stillNanoseconds + tickNanoseconds <= namedNanoseconds)
         precondition(reloadNanoseconds + stopNanoseconds < controlNanoseconds)
         precondition(startNanoseconds <= controlNanoseconds)
+        // Its predecessor ends workers before it says go.
+        precondition(UInt64(takeOverMilliseconds) * 1_000_000 > stopNanoseconds)
         precondition(UInt64(settleMilliseconds) * 1_000_000 < tickNanoseconds)
         precondition(UInt64(namespaceMilliseconds) * 1_000_000 < namespaceNanoseconds)
         precondition(Backoff.nanoseconds(failures: 1) < tickNanoseconds)
