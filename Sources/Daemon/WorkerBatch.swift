@@ -66,23 +66,26 @@ extension Worker {
         var cursor = state.pointee.cursor
         var count = place
         var end = place &+ limit
-        while count < end {
-            guard let slot = slots.slot(at: cursor) else { break }
-            if slot.capturedLength >= slot.wireLength {
-                slots.prefetch(after: slot.start)
-                describe(slot, slot.frame, slot.capturedLength, state, count)
+        while true {
+            var isLost = false
+            while count < end {
+                guard let slot = slots.slot(at: cursor) else { break }
+                if slot.capturedLength >= slot.wireLength {
+                    slots.prefetch(after: slot.start)
+                    describe(slot, slot.frame, slot.capturedLength, state, count)
+                } else if slot.isCopied && bigTaken == FrameCopies.count {
+                    break
+                } else if !takeLarge(cursor, state, count, &bigTaken) {
+                    isLost = true
+                    break
+                }
                 count &+= 1
-            } else if slot.isCopied && bigTaken == FrameCopies.count {
-                break
-            } else if takeLarge(cursor, state, count, &bigTaken) {
-                count &+= 1
-            } else {
-                // Between two batches alone, for a worker that comes after this one goes by its slots' order.
-                if cursor != state.pointee.cursor || state.pointee.place.isUnderWay { break }
-                lose(slot, state)
-                end &-= 1
+                cursor = (cursor &+ 1) & mask
             }
-            cursor = (cursor &+ 1) & mask
+            let next = isLost ? lose(cursor, state) : cursor
+            if next == cursor { break }
+            cursor = next
+            end &-= 1
         }
         if cursor != state.pointee.cursor {
             state.pointee.cursor = cursor
@@ -141,15 +144,22 @@ extension Worker {
         self.slots[place] = slot.start
     }
 
-    /// Gives the ring's next slot back without its frame.
+    /// Gives the ring's next slot back without its frame. Between two batches alone: a worker that comes
+    /// after this one goes by the order of the slots.
+    /// - Returns: the slot behind it; the same one while a batch is under way.
     @inline(never)
-    private func lose(_ slot: Slot, _ port: UnsafeMutablePointer<Port>) {
+    private func lose(_ cursor: Int, _ port: UnsafeMutablePointer<Port>) -> Int {
+        let slots = port.pointee.slots
+        guard cursor == port.pointee.cursor, !port.pointee.place.isUnderWay,
+            let slot = slots.slot(at: cursor)
+        else { return cursor }
         writer.begin()
         writer.add(.truncated)
         writer.end()
         Slots.release(slot.start)
-        port.pointee.cursor = (port.pointee.cursor &+ 1) & (port.pointee.slots.count &- 1)
+        port.pointee.cursor = (cursor &+ 1) & (slots.count &- 1)
         port.pointee.place.settle(at: port.pointee.cursor)
+        return port.pointee.cursor
     }
 
     // MARK: - Perform
