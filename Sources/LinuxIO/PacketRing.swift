@@ -34,23 +34,19 @@ public final class PacketRing: @unchecked Sendable {
     ///   - slotSize: bytes, a power of two of at least 2048; larger frames take the long way.
     ///   - fanout: the group to spread the interface's frames over; nil for a ring of its own.
     ///   - place: outlives the ring.
-    public init(
+    public convenience init(
         interface: String, index: Int32, slotSize: Int, slotCount: Int, fanout: FanoutGroup?,
         place: RingPlace
     ) throws(SystemError) {
-        self.place = place
-        self.interface = interface
-        interfaceIndex = index
-        self.slotSize = slotSize
-        self.slotCount = slotCount
-        byteCount = slotSize * slotCount
-        let number = try check("socket(AF_PACKET)", interface, grant: Self.rawGrant) {
-            Sockets.open(AF_PACKET, .raw)
-        }
-        descriptor = Descriptor(number)
+        let descriptor = Descriptor(
+            try check("socket(AF_PACKET)", interface, grant: Self.rawGrant) {
+                Sockets.open(AF_PACKET, .raw)
+            })
         try Self.configure(descriptor, interface, slotSize, slotCount)
-        queueBytes = Self.limitQueue(descriptor, Int32(clamping: byteCount))
-        memory = try Self.map(descriptor, interface, byteCount)
+        Self.limitQueue(descriptor, Int32(clamping: slotSize * slotCount))
+        try self.init(
+            adopting: descriptor, interface: interface, index: index, slotSize: slotSize,
+            slotCount: slotCount, place: place)
         try SocketFilter.attach(SocketFilter.nothing, to: descriptor, interface)
         try bindToInterface()
         if let fanout { try fanout.join(descriptor, interface) }
@@ -70,6 +66,7 @@ public final class PacketRing: @unchecked Sendable {
         self.slotCount = slotCount
         self.descriptor = descriptor
         byteCount = slotSize * slotCount
+        // The kernel doubles what is asked, for its own bookkeeping.
         queueBytes = Int(descriptor.option(SOL_SOCKET, SO_RCVBUF, Int32(0)) ?? 0) / 2
         memory = try Self.map(descriptor, interface, byteCount)
     }
@@ -115,14 +112,12 @@ public final class PacketRing: @unchecked Sendable {
             SOL_PACKET, PACKET_RX_RING, request, "setsockopt(PACKET_RX_RING)", interface)
     }
 
-    /// - Returns: what the kernel granted, in bytes. Without CAP_NET_ADMIN in the host's own user
-    ///   namespace that is no more than net.core.rmem_max.
-    private static func limitQueue(_ descriptor: Descriptor, _ bytes: Int32) -> Int {
+    /// Without CAP_NET_ADMIN in the host's own user namespace the kernel grants no more than
+    /// net.core.rmem_max.
+    private static func limitQueue(_ descriptor: Descriptor, _ bytes: Int32) {
         var asked = bytes
         for option in [SO_RCVBUFFORCE, SO_RCVBUF]
         where setsockopt(descriptor.number, SOL_SOCKET, option, &asked, socklen_t(4)) == 0 { break }
-        // The kernel doubles what is asked, for its own bookkeeping.
-        return Int(descriptor.option(SOL_SOCKET, SO_RCVBUF, Int32(0)) ?? 0) / 2
     }
 
     private func bindToInterface() throws(SystemError) {

@@ -22,7 +22,7 @@ extension OnHost {
         /// a fragment overlapped another, lied about its length, or was of another protocol.
         @Test("O8 O11 the kernel makes the same of random fragments, or more")
         func theKernelMakesTheSame() throws {
-            let seed = Random.seed(usually: 1_179_500_449)
+            let seed = try Random.seed(usually: 1_179_500_449)
             print("reassembly oracle: seed \(seed)")
             var random = Random(seed)
             var (same, stricter, whole) = (0, 0, 0)

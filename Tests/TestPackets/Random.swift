@@ -2,6 +2,11 @@
 
 import Glibc
 
+struct SeedProblem: Error, CustomStringConvertible {
+    let seed: String
+    var description: String { "SHUCK_SEED is \(seed): it must be a number or random" }
+}
+
 /// Steele, Lea and Flood's SplitMix64: the same numbers from the same seed, everywhere.
 public struct Random: RandomNumberGenerator {
     private var state: UInt64
@@ -9,12 +14,10 @@ public struct Random: RandomNumberGenerator {
 
     /// A test's seed: the usual one, so that a run that passes passes again; another where `SHUCK_SEED` is a
     /// number or, for campaigns, `random`.
-    public static func seed(usually usual: UInt64) -> UInt64 {
+    public static func seed(usually usual: UInt64) throws -> UInt64 {
         guard let chosen = getenv("SHUCK_SEED").map({ String(cString: $0) }) else { return usual }
         if chosen == "random" { return UInt64.random(in: 1...UInt64(UInt32.max)) }
-        guard let seed = UInt64(chosen) else {
-            fatalError("SHUCK_SEED is \(chosen): it must be a number or random")
-        }
+        guard let seed = UInt64(chosen) else { throw SeedProblem(seed: chosen) }
         return seed
     }
 

@@ -157,6 +157,13 @@ workers: {{cpus: "0"}}
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def change(self, more=""):
+        """Another configuration, in force when this returns."""
+        self.configure(more)
+        status, text = self.reload()
+        if status != 200:
+            raise Problem(f"a reload was refused: {text.strip()}")
+
     def status(self):
         answer = self.ask("GET", "/status")
         if answer is None:

@@ -145,14 +145,11 @@ class Reload(Fault):
 
     def inject(self, rig, shuck):
         for number in range(self.count):
-            shuck.configure("mss: {ipv4: 1300}" if number % 2 else "reversePath: {mode: feasible}")
-            if shuck.reload()[0] != 200:
-                raise Problem(f"reload {number} was refused")
+            shuck.change("mss: {ipv4: 1300}" if number % 2 else "reversePath: {mode: feasible}")
         shuck.config.write_text("interfaces: []\n")
         if shuck.reload()[0] != 409:
             raise Problem("a bad configuration was not refused")
-        shuck.configure()
-        shuck.reload()
+        shuck.change()
 
 
 class Upgrade(Fault):
@@ -161,8 +158,7 @@ class Upgrade(Fault):
     recovery_most_ms, is_soaked = None, False
 
     def inject(self, rig, shuck):
-        shuck.configure("mss: {ipv4: 1300}")
-        shuck.reload()
+        shuck.change("mss: {ipv4: 1300}")
         before = shuck.status()
         run(shuck.binary, "upgrade", "--socket", shuck.socket)
         after = shuck.status()
@@ -170,8 +166,7 @@ class Upgrade(Fault):
             raise Problem("another process answers, or none took over")
         if after["packets"]["received"] < before["packets"]["received"]:
             raise Problem("counters went back")
-        shuck.configure()
-        shuck.reload()
+        shuck.change()
 
 
 class TakeOver(Fault):
@@ -658,8 +653,7 @@ class Killed(Fault):
         if shuck.packets()["received"] < before:
             raise Problem("counters went back")
         seconds = time.monotonic() - self.began
-        shuck.configure()
-        shuck.reload()
+        shuck.change()
         return seconds
 
     def once(self, rig, shuck, rate):
