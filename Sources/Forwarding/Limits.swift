@@ -57,6 +57,14 @@ public enum Limits {
     public static let slotBytesMin = 2048
     public static let slotBytesMax = 16_384
 
+    /// Bytes of a slot that holds the frames of a link, where that is possible.
+    public static func slotBytes(mtu: Int) -> Int {
+        // Link-layer header, virtio_net_hdr, slot header and address: below 128 bytes.
+        var bytes = slotBytesMin
+        while bytes < min(mtu + 128, slotBytesMax) { bytes *= 2 }
+        return bytes
+    }
+
     /// Bytes of each of so many rings: an equal share of the budget within the bounds, and a power
     /// of two, as the worker's index into the slots needs.
     public static func ringBytes(rings: Int) -> Int {

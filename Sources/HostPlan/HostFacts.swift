@@ -2,16 +2,16 @@
 
 import Routing
 
-public struct HostFacts: Sendable {
+public struct HostFacts: Sendable, Codable {
     /// What stands at the path of a network namespace.
-    public enum Namespace: Sendable, Equatable {
+    public enum Namespace: Sendable, Equatable, Codable {
         case present(NamespaceIdentity)
         /// With why there is none.
         case absent(String)
     }
 
     /// What this process may do and have. `check` asks nothing of it: another process will run.
-    public struct Permissions: Sendable {
+    public struct Permissions: Sendable, Codable {
         /// CAP_* by name.
         public var missingCapabilities: [String] = []
         /// RLIMIT_NOFILE.
@@ -30,6 +30,8 @@ public struct HostFacts: Sendable {
     public var permissions: Permissions?
     /// What slows the workers where they stand.
     public var placement: PlacementFacts?
+    /// What only `shuck doctor` asks for.
+    public var details: HostDetails?
 
     public init(links: [Link], cpus: [Int]) {
         self.links = links

@@ -92,9 +92,7 @@ public struct HostPlan: Sendable {
             resources.append(.rings(old))
             return
         }
-        // Link-layer header, virtio_net_hdr, slot header and address: below 128 bytes.
-        var slotBytes = Limits.slotBytesMin
-        while slotBytes < min(link.mtu + 128, Limits.slotBytesMax) { slotBytes *= 2 }
+        let slotBytes = Limits.slotBytes(mtu: link.mtu)
         let bytes = Limits.ringBytes(rings: facts.cpus.count * configuration.interfaces.count)
         add(
             .rings(

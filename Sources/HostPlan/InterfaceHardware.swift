@@ -2,8 +2,8 @@
 
 /// What an interface stands on: its own device, or those below a bond, a bridge or a VLAN. A
 /// virtual interface such as a veth stands on none.
-public struct InterfaceHardware: Equatable, Sendable {
-    public struct Interrupt: Equatable, Sendable {
+public struct InterfaceHardware: Equatable, Sendable, Codable {
+    public struct Interrupt: Equatable, Sendable, Codable {
         public let number: Int
         /// As its driver calls it; empty when /proc/interrupts does not tell.
         public var name = ""

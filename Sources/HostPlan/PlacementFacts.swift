@@ -3,7 +3,7 @@
 import Routing
 
 /// What the host says of the CPUs and interrupts that concern the workers.
-public struct PlacementFacts: Equatable, Sendable {
+public struct PlacementFacts: Equatable, Sendable, Codable {
     public var interfaces: [InterfaceHardware] = []
     /// CPUs of each NUMA node.
     public var nodes: [Int: [Int]] = [:]

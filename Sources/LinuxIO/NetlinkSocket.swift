@@ -173,7 +173,7 @@ public final class NetlinkSocket {
     }
 
     /// The addresses of a link, with their prefixes' lengths.
-    func addresses(
+    public func addresses(
         of index: Int32, family: Int32
     ) throws(SystemError) -> [(bytes: [UInt8], length: Int)] {
         // Then the kernel lists those of one link: a host may have thousands. Since Linux 4.20. It refuses

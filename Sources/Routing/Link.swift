@@ -1,7 +1,7 @@
 // Links as the kernel tells of them: what decides where its routes lead.
 
 /// A link as the kernel lists it.
-public struct Link: Sendable, Equatable {
+public struct Link: Sendable, Equatable, Codable {
     public var index: Int32
     public var name: String
     /// Bytes of the largest IP packet.

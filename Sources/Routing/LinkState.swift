@@ -4,7 +4,7 @@
 /// or revives routes and nexthop objects of both families, mostly without a notice of each
 /// (net/ipv4/fib_semantics.c `fib_sync_down_dev`, `fib_sync_up`; net/ipv4/nexthop.c
 /// `nexthop_flush_dev`; net/ipv6/route.c `rt6_sync_down_dev`).
-public struct LinkState: Sendable, Equatable {
+public struct LinkState: Sendable, Equatable, Codable {
     /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP` and `IFF_DORMANT`.
     public var flags: UInt32 = 0
     /// `IF_OPER_*`, linux/if.h; nil: not told.

@@ -3,7 +3,7 @@
 import IP
 
 /// The kernel's route types, linux/rtnetlink.h `RTN_*`, with its numbers.
-public enum RouteKind: UInt8, Sendable, Hashable, BitwiseCopyable {
+public enum RouteKind: UInt8, Sendable, Hashable, BitwiseCopyable, Codable {
     case none = 0
     case unicast = 1
     case local = 2

@@ -3,8 +3,8 @@
 import IP
 
 /// One policy rule, as `ip rule` lists it (linux/fib_rules.h `FRA_*`).
-public struct RuleEntry: Hashable, Sendable {
-    public enum Action: Hashable, Sendable {
+public struct RuleEntry: Hashable, Sendable, Codable {
+    public enum Action: Hashable, Sendable, Codable {
         case lookup(UInt32)
         /// On to the first rule of that priority, which stands behind this one.
         case goto(UInt32)

@@ -26,6 +26,15 @@ public struct Configuration: Sendable, Equatable {
     public var admin = Admin()
     public var log = Log()
 
+    /// What `shuck doctor` judges a host for that has no configuration: every tunnel through interfaces.
+    public static func assumed(interfaces: [String]) -> Configuration {
+        let all = [Prefix.allIPv4, .allIPv6]
+        var configuration = Configuration()
+        configuration.interfaces = interfaces
+        configuration.tunnels = [Tunnel(name: "assumed", local: all, remotes: all)]
+        return configuration.withNames
+    }
+
     /// Fills in names that may be left out: a tunnel's interfaces, a destination's device.
     var withNames: Configuration {
         var whole = self

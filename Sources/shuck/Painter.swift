@@ -2,15 +2,6 @@
 
 import Foundation
 
-/// An SGR parameter (ECMA-48 §8.3.117).
-enum Style: String {
-    case plain = ""
-    case bold = "1"
-    case good = "32"
-    case attention = "33"
-    case bad = "1;31"
-}
-
 struct Painter {
     let isColoured: Bool
 

@@ -1,0 +1,64 @@
+// What only `shuck doctor` reads of a host.
+
+import Routing
+
+/// Facts that no plan needs. A saved document of them lets another host judge this one.
+public struct HostDetails: Sendable, Equatable, Codable {
+    /// Something that could not be read.
+    public struct Gap: Sendable, Equatable, Codable {
+        /// Names of the conditions that need it.
+        public var conditions: [String]
+        /// What could not be read, and why.
+        public var text: String
+        /// What gives access to it; nil where nothing does.
+        public var command: String?
+
+        public init(conditions: [String], text: String, command: String? = nil) {
+            self.conditions = conditions
+            self.text = text
+            self.command = command
+        }
+    }
+
+    /// Offloads and receive queues of an interface.
+    public struct Interface: Sendable, Equatable, Codable {
+        /// Generic receive offload; nil: the driver does not tell.
+        public var gro: Bool?
+        /// Large receive offload; nil: the driver does not tell.
+        public var lro: Bool?
+        /// Receive queues, each of which one CPU serves, unless `steers`.
+        public var queues: Int?
+        /// Whether receive packet steering spreads a queue to several CPUs (`rps_cpus`).
+        public var steers = false
+        /// The kernel's programs at its entrance, in the order in which a frame meets them.
+        public var programs: [EntranceProgram] = []
+
+        public init() {}
+    }
+
+    /// `uname -r`
+    public var kernel = ""
+    /// Values by path below /proc/sys, such as `net/ipv4/ip_forward`.
+    public var sysctls: [String: String] = [:]
+    /// In the order in which they are applied at a boot.
+    public var sysctlFiles: [SysctlFile] = []
+    /// `ADDRESS/LENGTH`, by link.
+    public var addresses: [String: [String]] = [:]
+    /// Policy rules; nil: unread.
+    public var rules: [RuleEntry]?
+    /// Lines of `nft --handle --stateless --numeric-protocol list ruleset`; nil: unread.
+    public var ruleset: [String]?
+    /// By name, those that the configuration lists.
+    public var interfaces: [String: Interface] = [:]
+    /// Whether a seccomp profile filters this process's system calls.
+    public var isFiltered = false
+    /// Why io_uring cannot be used; nil: it can.
+    public var ringRefusal: String?
+    /// RLIMIT_MEMLOCK in bytes; nil: no limit, or none that counts for this process.
+    public var lockedBytesMax: Int?
+    /// Source of CLOCK_MONOTONIC, as sysfs names it.
+    public var clockSource: String?
+    public var gaps: [Gap] = []
+
+    public init() {}
+}

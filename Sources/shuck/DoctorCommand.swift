@@ -1,0 +1,159 @@
+// shuck doctor: what of this host would stop or slow traffic, and the commands that mend it.
+
+import ArgumentParser
+import Daemon
+import Foundation
+import HostPlan
+import LinuxIO
+import Settings
+
+struct DoctorCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "doctor",
+        abstract: "Say what of this host would stop or slow traffic, and what to type.",
+        discussion: """
+            Each line is ok, warning, problem or unread: the fact, what it does to traffic, and the \
+            command that mends it. It changes nothing and needs no running daemon. Without a \
+            configuration file it assumes every tunnel, on the interfaces of the default routes. \
+            Exit codes: 0 no problem, 1 a problem (or a bad configuration), 2 wrong usage, 3 no problem \
+            was found, but something could not be read.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "Configuration file (default: \(ConfigurationFiles.defaultPath), if it is there).",
+            valueName: "file"))
+    var config: String?
+
+    @Option(help: ArgumentHelp("Judge the facts that another host saved, not this host.", valueName: "file"))
+    var facts: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Save this host's facts and its configuration; - is standard output.", valueName: "file"))
+    var saveFacts: String?
+
+    @OptionGroup var format: JSONOption
+
+    func validate() throws {
+        if facts != nil && saveFacts != nil { throw ValidationError("--facts excludes --save-facts") }
+        if saveFacts == "-" && format.json { throw ValidationError("--save-facts - excludes --json") }
+    }
+
+    private struct Report: Encodable {
+        var problems: Int
+        var warnings: Int
+        var unread: Int
+        var diagnoses: [Diagnosis]
+    }
+
+    func run() throws {
+        let examination = try facts.map(saved) ?? look()
+        if let saveFacts { try save(examination, saveFacts) }
+        let diagnoses = Doctor.diagnoses(examination)
+        func count(_ level: Diagnosis.Level) -> Int { diagnoses.filter { $0.level == level }.count }
+        let report = Report(
+            problems: count(.problem), warnings: count(.warning), unread: count(.unread),
+            diagnoses: diagnoses)
+        if format.json {
+            try Output.json(report)
+        } else if saveFacts != "-" {
+            try show(report)
+        }
+        if report.problems > 0 { throw ExitCode(1) }
+        if report.unread > 0 { throw ExitCode(Failure.Code.notHere.rawValue) }
+    }
+
+    // MARK: Facts
+
+    private var dropIns: String {
+        ((config ?? ConfigurationFiles.defaultPath) as NSString).deletingPathExtension + ".d"
+    }
+
+    private func look() throws -> Examination {
+        let isThere = config != nil || FileManager.default.fileExists(atPath: ConfigurationFiles.defaultPath)
+        guard isThere else {
+            Output.error("shuck: \(ConfigurationFiles.defaultPath) does not exist: every tunnel is assumed")
+            return .ofThisHost(nil, dropIns: dropIns)
+        }
+        return .ofThisHost(try load(config ?? ConfigurationFiles.defaultPath), dropIns: dropIns)
+    }
+
+    private func load(_ path: String) throws -> Configuration {
+        let (configuration, problems) = ConfigurationFiles.load(path)
+        guard let configuration else {
+            for problem in problems where problem.severity == .error { try Output.print("\(problem)") }
+            throw ExitCode(1)
+        }
+        return configuration
+    }
+
+    private func saved(_ path: String) throws -> Examination {
+        guard let text = Host.read(path) else {
+            throw Failure(message: "\(path) cannot be read: \(systemMessage())")
+        }
+        struct Version: Decodable { var version: Int }
+        let document: FactsDocument
+        do {
+            let version = try JSONDecoder().decode(Version.self, from: Data(text.utf8)).version
+            guard version == FactsDocument.version else {
+                throw Failure(
+                    message: """
+                        \(path) has version \(version) of the facts; this shuck reads version \
+                        \(FactsDocument.version)
+                        """)
+            }
+            document = try JSONDecoder().decode(FactsDocument.self, from: Data(text.utf8))
+        } catch let failure as Failure {
+            throw failure
+        } catch {
+            throw Failure(message: "\(path) holds no facts of shuck doctor --save-facts: \(error)")
+        }
+        if let config { return Examination(try load(config), document.facts, dropIns: dropIns) }
+        let loaded = Configuration.load(files: [("\(path): configuration", document.configuration)])
+        guard let configuration = loaded.configuration else {
+            throw Failure(
+                message: "\(path): its configuration is bad: \(loaded.problems.first?.message ?? "")")
+        }
+        return Examination(configuration, document.facts, dropIns: dropIns)
+    }
+
+    private func save(_ examination: Examination, _ path: String) throws {
+        let document = FactsDocument(
+            shuck: Build.version, configuration: examination.configuration.yaml, facts: examination.facts)
+        let file = try LineFile(path: path)
+        file.write(try Output.jsonText(document, [.prettyPrinted]) + "\n")
+        try file.close()
+    }
+
+    // MARK: Text
+
+    private func show(_ report: Report) throws {
+        let painter = Painter.standardOutput
+        let width = report.diagnoses.map(\.condition.count).max() ?? 0
+        let indent = String(repeating: " ", count: 9 + width + 2)
+        for diagnosis in report.diagnoses {
+            let name = diagnosis.condition.padding(toLength: width, withPad: " ", startingAt: 0)
+            let level = diagnosis.level.rawValue.padding(toLength: 7, withPad: " ", startingAt: 0)
+            try Output.print("\(painter.paint(level, diagnosis.level.style))  \(name)  \(diagnosis.fact)")
+            if let effect = diagnosis.effect { try Output.print(indent + effect) }
+            if let command = diagnosis.command {
+                try Output.print(indent + "> " + painter.paint(command, .bold))
+            }
+        }
+        let problems = report.problems == 1 ? "1 problem" : "\(report.problems) problems"
+        let warnings = report.warnings == 1 ? "1 warning" : "\(report.warnings) warnings"
+        let unread = report.unread == 0 ? "" : ", \(report.unread) unread"
+        try Output.print("\(problems), \(warnings)\(unread)")
+    }
+}
+
+extension Diagnosis.Level {
+    fileprivate var style: Style {
+        switch self {
+        case .ok: .good
+        case .warning, .unread: .attention
+        case .problem: .bad
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// shuck doctor as a command: facts from files, usage, exit codes. What it judges is tested in HostPlanTests.
+
+import Foundation
+import Testing
+
+@Suite struct DoctorCommandTests {
+    private let configuration = """
+        interfaces: [eth0]
+        tunnels:
+          - {name: lvs, local: [192.0.2.2], remotes: [192.0.2.64/26], destinations: [{prefix: 10.2.1.9}]}
+
+        """
+
+    /// Facts of a host whose only link is up, and whose forwarding is as given.
+    private func facts(forwards: Bool, version: Int = 1) throws -> String {
+        let link: [String: Any] = [
+            "index": 2, "name": "eth0", "mtu": 1500, "isUp": true, "hardwareType": 1, "group": 0, "master": 0,
+            "vrfTable": 0, "lower": 0, "kind": "", "otherNames": [String](),
+            "state": ["flags": 65603, "carrierChanges": 0, "master": 0],
+        ]
+        let settings: [String: Any] = ["forwardsIPv4": forwards, "forwardsIPv6": true, "isIPv6Off": false]
+        let facts: [String: Any] = [
+            "links": [link], "cpus": [0], "settings": settings, "namespaces": [String: String](),
+        ]
+        let document: [String: Any] = [
+            "version": version, "shuck": "0", "configuration": configuration, "facts": facts,
+        ]
+        return String(decoding: try JSONSerialization.data(withJSONObject: document), as: UTF8.self)
+    }
+
+    @Test func savedFactsGiveLinesAndAnExitCode() throws {
+        let shell = try Shell()
+        try shell.write("good.json", facts(forwards: true))
+        try shell.write("bad.json", facts(forwards: false))
+        let good = try shell.shuck("doctor", "--facts", "good.json")
+        #expect(good.code == 0, "\(good)")
+        #expect(good.output.contains("ok       forwarding"))
+        let bad = try shell.shuck("doctor", "--facts", "bad.json")
+        #expect(bad.code == 1)
+        #expect(bad.output.contains("net.ipv4.ip_forward is 0"))
+        #expect(bad.output.contains("> sysctl -w net.ipv4.ip_forward=1"))
+        let json = try shell.shuck("doctor", "--facts", "bad.json", "--json")
+        let report = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
+        #expect(json.code == 1 && report?["problems"] as? Int == 1)
+    }
+
+    @Test func factsOfThisHostCanBeSavedAndJudged() throws {
+        let shell = try Shell()
+        try shell.write("c.yaml", configuration)
+        let here = try shell.shuck("doctor", "--config", "c.yaml", "--save-facts", "facts.json")
+        let there = try shell.shuck("doctor", "--facts", "facts.json")
+        #expect(here.output == there.output && here.code == there.code)
+        let printed = try shell.shuck("doctor", "--config", "c.yaml", "--save-facts", "-")
+        #expect(printed.output.hasPrefix("{") && printed.output.hasSuffix("}\n"))
+    }
+
+    @Test func otherFilesAreRefused() throws {
+        let shell = try Shell()
+        try shell.write("later.json", facts(forwards: true, version: 99))
+        try shell.write("other.json", "{}")
+        try shell.write("bad.yaml", "interfaces: 1")
+        let later = try shell.shuck("doctor", "--facts", "later.json")
+        #expect(later.code == 1 && later.error.contains("later.json has version 99 of the facts"))
+        let other = try shell.shuck("doctor", "--facts", "other.json")
+        #expect(other.code == 1 && other.error.contains("other.json holds no facts"))
+        #expect(try shell.shuck("doctor", "--facts", "none.json").code == 1)
+        let bad = try shell.shuck("doctor", "--config", "bad.yaml")
+        #expect(bad.code == 1 && bad.output.hasPrefix("bad.yaml:1:"))
+        #expect(try shell.shuck("doctor", "--facts", "a", "--save-facts", "b").code == 2)
+        #expect(try shell.shuck("doctor", "--nonsense").code == 2)
+    }
+}

@@ -1,0 +1,107 @@
+// Breaks a host for real, finds it with `shuck doctor`, runs the command that it prints, and finds it gone.
+
+import Foundation
+import Testing
+
+extension EndToEnd {
+    @Suite struct DoctorTests {
+        struct Break: Sendable {
+            let condition: String
+            /// A part of the fact that doctor must name.
+            let fact: String
+            /// Lines of sh(1) that break the host.
+            let script: String
+            /// Lines that put back what the printed command does not.
+            var after = ""
+        }
+
+        private struct Report: Decodable {
+            struct Diagnosis: Decodable {
+                let condition: String
+                let level: String
+                let fact: String
+                let command: String?
+            }
+            let diagnoses: [Diagnosis]
+
+            func line(_ one: Break) -> Diagnosis? {
+                diagnoses.first {
+                    $0.condition == one.condition && $0.fact.contains(one.fact) && $0.level != "ok"
+                }
+            }
+        }
+
+        private static let configuration = """
+            interfaces: [eth0]
+            tunnels:
+              - name: lvs
+                local: [192.0.2.2, "2001:db8::2"]
+                remotes: [192.0.2.64/28, "2001:db8:0:1::/64"]
+                destinations: [{prefix: 203.0.113.10/32}, {prefix: "2001:db8:f::10/128"}]
+            """
+
+        private func diagnose(_ sandbox: Sandbox) throws -> (report: Report, status: Int32) {
+            let result = try sandbox.attempt("$SHUCK doctor --json")
+            return (try JSONDecoder().decode(Report.self, from: Data(result.output.utf8)), result.status)
+        }
+
+        @Test func eachConditionIsBrokenFoundAndMended() throws {
+            try Sandbox.with { sandbox in
+                try sandbox.run("cat >/etc/shuck/shuck.yaml <<'END'\n\(Self.configuration)\nEND")
+                for one in Self.breaks {
+                    let before = try diagnose(sandbox)
+                    #expect(before.report.line(one) == nil, "\(one.condition) before it was broken")
+                    try sandbox.run(one.script)
+                    let (report, status) = try diagnose(sandbox)
+                    guard let line = report.line(one), let command = line.command else {
+                        Issue.record("\(one.script): no command in \(report.diagnoses)")
+                        continue
+                    }
+                    #expect(line.level == "warning" || status == 1, "\(line)")
+                    try sandbox.run(command)
+                    let after = try diagnose(sandbox)
+                    #expect(after.report.line(one) == nil, "\(one.condition) after \(command)")
+                    if !one.after.isEmpty { try sandbox.run(one.after) }
+                }
+                let end = try diagnose(sandbox)
+                #expect(end.status == 0, "\(end.report.diagnoses.filter { $0.level != "ok" })")
+            }
+        }
+
+        private static let breaks =
+            [
+                Break(condition: "interfaces", fact: "eth0 is down", script: "ip link set eth0 down"),
+                Break(
+                    condition: "rp-filter", fact: "1 (all) and 0 (shuck0)",
+                    script: "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.shuck0.rp_filter=0",
+                    after: "sysctl -qw net.ipv4.conf.all.rp_filter=0"),
+                Break(
+                    condition: "rp-filter", fact: "shuck0 has no IPv4 address",
+                    script: "ip address flush dev shuck0 scope host"),
+                Break(
+                    condition: "rp-filter-files", fact: "gives shuck0 rp_filter 1",
+                    script: "echo 'net.ipv4.conf.*.rp_filter = 1' >/usr/lib/sysctl.d/50-default.conf"),
+                Break(
+                    condition: "rp-filter-old", fact: "eth0 has rp_filter 0",
+                    script: "sysctl -qw net.ipv4.conf.default.rp_filter=1"),
+                Break(
+                    condition: "forwarding", fact: "net.ipv4.ip_forward is 0",
+                    script: "sysctl -qw net.ipv4.ip_forward=0"),
+                Break(
+                    condition: "forwarding", fact: "net.ipv6.conf.all.forwarding is 0",
+                    script: "sysctl -qw net.ipv6.conf.all.forwarding=0"),
+                Break(
+                    condition: "forwarding", fact: "net.ipv4.conf.shuck0.forwarding is 0",
+                    script: "sysctl -qw net.ipv4.conf.shuck0.forwarding=0"),
+                Break(
+                    condition: "forwarding", fact: "net.ipv4.conf.cali1.forwarding is 0",
+                    script: "sysctl -qw net.ipv4.conf.cali1.forwarding=0"),
+                Break(
+                    condition: "ipv6-off", fact: "net.ipv6.conf.shuck0.disable_ipv6 is 1",
+                    script: "sysctl -qw net.ipv6.conf.shuck0.disable_ipv6=1"),
+                Break(
+                    condition: "sysctl-files", fact: "sets net.ipv4.ip_forward to 0",
+                    script: "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/99-hardening.conf"),
+            ]
+    }
+}

@@ -1,0 +1,201 @@
+// A host on which nothing is wrong, and one thing after the other that breaks on it.
+
+import Routing
+import Settings
+
+@testable import HostPlan
+
+/// A fact that breaks a condition, and what doctor must say of it.
+struct DoctorCase: Sendable {
+    let condition: String
+    let level: Diagnosis.Level
+    /// A part of the fact.
+    let fact: String
+    /// The whole command; nil: there is none.
+    let command: String?
+    let configuration: String
+    let spoil: @Sendable (inout HostFacts, inout HostDetails) -> Void
+
+    init(
+        _ condition: String, _ level: Diagnosis.Level, _ fact: String, command: String?,
+        configuration: String = "",
+        spoil: @escaping @Sendable (inout HostFacts, inout HostDetails) -> Void
+    ) {
+        self.condition = condition
+        self.level = level
+        self.fact = fact
+        self.command = command
+        self.configuration = configuration
+        self.spoil = spoil
+    }
+
+    /// What doctor says of the broken host under this condition.
+    func diagnoses() throws -> [Diagnosis] {
+        try Doctor.diagnoses(DoctorHost.examination(configuration, spoil)).filter {
+            $0.condition == condition
+        }
+    }
+}
+
+enum DoctorHost {
+    static let kernelNames = ["all", "default", "eth0", "cali1", "shuck0"]
+
+    static func link(_ index: Int32, _ name: String, mtu: Int = 1500) -> Link {
+        var link = Link(index: index, name: name, mtu: mtu, isUp: true, hardwareType: 1)
+        link.state.flags = LinkState.flagsMask & ~(1 << 17)
+        return link
+    }
+
+    /// A node with an uplink, a pod's veth and shuck's device.
+    static var facts: HostFacts {
+        var facts = HostFacts(
+            links: [link(2, "eth0"), link(3, "cali1", mtu: 1460), link(4, "shuck0")], cpus: [0, 1])
+        facts.links[1].kind = "veth"
+        facts.links[2].hardwareType = 65534
+        return facts
+    }
+
+    static var details: HostDetails {
+        var details = HostDetails()
+        details.kernel = "6.12.0"
+        details.sysctls["net/ipv4/ip_forward"] = "1"
+        for name in kernelNames {
+            details.sysctls["net/ipv4/conf/\(name)/rp_filter"] = "0"
+            details.sysctls["net/ipv4/conf/\(name)/forwarding"] = "1"
+            details.sysctls["net/ipv6/conf/\(name)/forwarding"] = "1"
+            details.sysctls["net/ipv6/conf/\(name)/disable_ipv6"] = "0"
+        }
+        details.sysctls["net/ipv4/conf/shuck0/rp_filter"] = "2"
+        details.addresses = ["shuck0": ["127.0.0.42/32"]]
+        return details
+    }
+
+    static func examination(
+        _ more: String = "", _ spoil: (inout HostFacts, inout HostDetails) -> Void = { _, _ in }
+    ) throws -> Examination {
+        let text = """
+            interfaces: [eth0]
+            tunnels:
+              - name: lvs
+                local: [192.0.2.2, "2001:db8::2"]
+                remotes: [192.0.2.64/28, "2001:db8:0:1::/64"]
+                destinations: [{prefix: 203.0.113.10/32}, {prefix: "2001:db8:f::10/128"}]
+
+            """
+        let files = [("c.yaml", text)] + (more.isEmpty ? [] : [("more.yaml", more)])
+        guard let configuration = Configuration.load(files: files).configuration else {
+            throw BadConfiguration(text: more)
+        }
+        var (facts, details) = (facts, details)
+        spoil(&facts, &details)
+        facts.details = details
+        return Examination(configuration, facts, dropIns: "/etc/shuck/shuck.d")
+    }
+
+    struct BadConfiguration: Error { let text: String }
+}
+
+extension HostDetails {
+    mutating func set(_ path: String, _ value: Int) { sysctls[path] = "\(value)" }
+
+    mutating func addFile(_ path: String, _ text: String) {
+        sysctlFiles.append(SysctlFile(path: path, text: text) { $0.hasPrefix("net/") })
+    }
+}
+
+// MARK: - Cases
+
+extension DoctorCase {
+    static let all = ofInterfaces + ofReversePaths + ofForwarding
+
+    private static let ofInterfaces = [
+        DoctorCase("interfaces", .problem, "there is no interface eth0", command: nil) { facts, _ in
+            facts.links.removeFirst()
+        },
+        DoctorCase("interfaces", .problem, "eth0 is down", command: "ip link set dev eth0 up") { facts, _ in
+            facts.links[0].isUp = false
+        },
+        DoctorCase("interfaces", .problem, "eth0 has no carrier", command: nil) { facts, _ in
+            facts.links[0].state.flags = 1
+        },
+        DoctorCase(
+            "interfaces", .problem, "eth0 and bond0 see the same frames", command: nil,
+            configuration: "interfaces: [eth0, bond0]"
+        ) { facts, _ in
+            facts.links.append(DoctorHost.link(5, "bond0"))
+            facts.links[0].master = 5
+        },
+    ]
+
+    private static let ofReversePaths = [
+        DoctorCase(
+            "rp-filter", .problem,
+            "the effective rp_filter of shuck0 is 1: the larger of 1 (all) and 0 (shuck0)",
+            command: "sysctl -w net.ipv4.conf.shuck0.rp_filter=2"
+        ) { _, details in
+            details.set("net/ipv4/conf/shuck0/rp_filter", 0)
+            details.set("net/ipv4/conf/all/rp_filter", 1)
+        },
+        DoctorCase(
+            "rp-filter", .problem,
+            "the effective rp_filter of shuck0 is 1: the larger of 0 (all) and 1 (shuck0)",
+            command: "sysctl -w net.ipv4.conf.shuck0.rp_filter=2"
+        ) { _, details in details.set("net/ipv4/conf/shuck0/rp_filter", 1) },
+        DoctorCase(
+            "rp-filter", .problem, "shuck0 has no IPv4 address",
+            command: "ip address add 127.0.0.42/32 scope host dev shuck0"
+        ) { _, details in details.addresses = ["shuck0": ["fe80::1/64"]] },
+        DoctorCase(
+            "rp-filter-files", .warning, "/usr/lib/sysctl.d/50-default.conf:2 gives shuck0 rp_filter 1",
+            command: "echo 'net.ipv4.conf.shuck0.rp_filter = 2' >>/etc/sysctl.d/99-zz-shuck.conf"
+        ) { _, details in
+            details.addFile("/usr/lib/sysctl.d/50-default.conf", "# all\nnet.ipv4.conf.*.rp_filter = 1\n")
+        },
+        DoctorCase(
+            "rp-filter-old", .warning, "eth0 has rp_filter 2, interfaces made from now on get 1",
+            command: "sysctl -w net.ipv4.conf.eth0.rp_filter=1"
+        ) { _, details in
+            details.set("net/ipv4/conf/default/rp_filter", 1)
+            details.set("net/ipv4/conf/eth0/rp_filter", 2)
+        },
+    ]
+
+    private static let ofForwarding = [
+        DoctorCase(
+            "forwarding", .problem, "net.ipv4.ip_forward is 0", command: "sysctl -w net.ipv4.ip_forward=1"
+        ) { facts, _ in facts.settings.forwardsIPv4 = false },
+        DoctorCase(
+            "forwarding", .problem, "net.ipv6.conf.all.forwarding is 0",
+            command: "sysctl -w net.ipv6.conf.all.forwarding=1"
+        ) { facts, _ in facts.settings.forwardsIPv6 = false },
+        DoctorCase(
+            "forwarding", .problem, "net.ipv4.conf.shuck0.forwarding is 0",
+            command: "sysctl -w net.ipv4.conf.shuck0.forwarding=1"
+        ) { _, details in details.set("net/ipv4/conf/shuck0/forwarding", 0) },
+        DoctorCase(
+            "forwarding", .warning, "net.ipv4.conf.cali1.forwarding is 0",
+            command: "sysctl -w net.ipv4.conf.cali1.forwarding=1"
+        ) { _, details in details.set("net/ipv4/conf/cali1/forwarding", 0) },
+        DoctorCase(
+            "ipv6-off", .problem, "net.ipv6.conf.shuck0.disable_ipv6 is 1",
+            command: "sysctl -w net.ipv6.conf.shuck0.disable_ipv6=0"
+        ) { _, details in details.set("net/ipv6/conf/shuck0/disable_ipv6", 1) },
+        DoctorCase(
+            "ipv6-off", .warning, "net.ipv6.conf.default.disable_ipv6 is 1",
+            command: "sysctl -w net.ipv6.conf.default.disable_ipv6=0"
+        ) { _, details in details.set("net/ipv6/conf/default/disable_ipv6", 1) },
+        DoctorCase(
+            "sysctl-files", .warning, "/etc/sysctl.d/99-hardening.conf:1 sets net.ipv4.ip_forward to 0",
+            command: "echo 'net.ipv4.ip_forward = 1' >>/etc/sysctl.d/99-zz-shuck.conf"
+        ) { _, details in
+            details.addFile("/etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward=0")
+        },
+        DoctorCase(
+            "sysctl-files", .warning,
+            "/etc/sysctl.d/99-zz-zz.conf:1 sets net.ipv6.conf.all.disable_ipv6 to 1",
+            command: "echo 'net.ipv6.conf.all.disable_ipv6 = 0' >>/etc/sysctl.d/99-zz-zz.conf"
+        ) { _, details in
+            details.addFile("/etc/sysctl.d/99-zz-zz.conf", "net/ipv6/conf/all/disable_ipv6 = 1")
+        },
+    ]
+}
