@@ -53,7 +53,26 @@ extension HostDetails {
         details.sysctlFiles = SysctlFile.readAll()
         details.readAddresses(
             links.filter { link in configuration.devices.contains { $0.name == link.name } })
+        details.readRuleset()
         return details
+    }
+
+    private mutating func readRuleset() {
+        let needing = Doctor.conditions.map(\.name).filter { $0.hasPrefix("filter-") }
+        ruleset = gaps.take(needing) { () throws(SystemError) in try FilterContext.ruleset() }
+        // The older iptables has tables of its own, which no list of nftables shows.
+        let old = ["ip", "ip6"].flatMap { family in
+            (Host.read("/proc/net/\(family)_tables_names") ?? "").split(separator: "\n").map {
+                "\(family) \($0)"
+            }
+        }
+        if !old.isEmpty {
+            gaps.append(
+                Gap(
+                    conditions: ["filter-policy", "filter-icmp", "filter-invalid"],
+                    text: "rules of iptables-legacy are not judged (\(old.joined(separator: ", ")))",
+                    command: "iptables-legacy-save; ip6tables-legacy-save"))
+        }
     }
 
     private mutating func readSysctls(_ links: [Link]) {

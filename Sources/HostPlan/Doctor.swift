@@ -3,7 +3,8 @@
 public enum Doctor {
     /// In the order in which a packet meets what they judge.
     public static let conditions: [Condition] =
-        Condition.interfaces + Condition.reversePaths + Condition.forwarding
+        Condition.interfaces + Condition.sizes + Condition.kernelTunnels + Condition.reversePaths
+        + Condition.forwarding + Condition.filters
 
     public static func diagnoses(_ examination: Examination) -> [Diagnosis] {
         conditions.flatMap { $0.diagnoses(examination) }

@@ -15,7 +15,8 @@ extension Condition {
         Condition(
             "ipv6-off",
             """
-            `disable_ipv6` switches IPv6 off on one device or on all. The kernel drops inner IPv6 on such a device.
+            `disable_ipv6` switches IPv6 off on one device or on all. The kernel drops inner IPv6 on \
+            such a device.
             """, judge: hasIPv6),
         Condition(
             "sysctl-files",

@@ -85,8 +85,7 @@ extension Configuration {
 
     /// Tunnels of the kernel that share an address with ours, whose packets would be dropped.
     public func overlays(_ links: [Link]) -> [Finding] {
-        // ARPHRD_TUNNEL, ARPHRD_TUNNEL6, ARPHRD_SIT: what protocols 4 and 41 are for.
-        guard let device = links.first(where: { [768, 769, 776].contains($0.hardwareType) && $0.isUp })
+        guard let device = links.first(where: { KernelTunnel.isOne($0) && $0.isUp })
         else { return [] }
         return tunnels.filter { $0.otherRemotes == .drop }.map { tunnel in
             Finding(

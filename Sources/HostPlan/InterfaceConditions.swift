@@ -8,8 +8,9 @@ extension Condition {
         Condition(
             "interfaces",
             """
-            Frames arrive on the interfaces of the configuration. Each must exist, be up and have a carrier. Of \
-            two that see the same frames, such as a bond and its port, only one may be listed.
+            Frames arrive on the interfaces of the configuration. Each must exist, be up and have a \
+            carrier. Of two that see the same frames, such as a bond and its port, only one may be \
+            listed.
             """
         ) { examination in
             let configuration = examination.configuration

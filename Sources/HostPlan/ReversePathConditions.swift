@@ -21,14 +21,16 @@ extension Condition {
         Condition(
             "rp-filter-files",
             """
-            systemd applies the files of sysctl.d(5) at a boot, and udev applies them again to each device that \
-            is made. A pattern such as `net.ipv4.conf.*.rp_filter = 1` also matches shuck's device.
+            systemd applies the files of sysctl.d(5) at a boot, and udev applies them again to each \
+            device that is made. A pattern such as `net.ipv4.conf.*.rp_filter = 1` also matches \
+            shuck's device.
             """, judge: laterReversePaths),
         Condition(
             "rp-filter-old",
             """
-            A change of `net.ipv4.conf.default.rp_filter` reaches only interfaces that are made later. Native \
-            packets on an interface with the old value are checked otherwise than those on a new one.
+            A change of `net.ipv4.conf.default.rp_filter` reaches only interfaces that are made later. \
+            Native packets on an interface with the old value are checked otherwise than those on a \
+            new one.
             """, judge: oldReversePaths),
     ]
 
@@ -89,8 +91,8 @@ extension Condition {
             return .warning(
                 "\(name) has rp_filter \(now.own), interfaces made from now on get \(later.own)",
                 effect: """
-                    The kernel's filter treats native packets on \(name) otherwise once the interface is made \
-                    again, as at a boot. Encapsulated packets are not concerned.
+                    The kernel's filter treats native packets on \(name) otherwise once the interface \
+                    is made again, as at a boot. Encapsulated packets are not concerned.
                     """,
                 command: Examination.set(path, later.own))
         }

@@ -48,7 +48,7 @@ extension EndToEnd {
         @Test func eachConditionIsBrokenFoundAndMended() throws {
             try Sandbox.with { sandbox in
                 try sandbox.run("cat >/etc/shuck/shuck.yaml <<'END'\n\(Self.configuration)\nEND")
-                for one in Self.breaks {
+                for one in Self.breaks + Self.filters {
                     let before = try diagnose(sandbox)
                     #expect(before.report.line(one) == nil, "\(one.condition) before it was broken")
                     try sandbox.run(one.script)
@@ -58,7 +58,8 @@ extension EndToEnd {
                         continue
                     }
                     #expect(line.level == "warning" || status == 1, "\(line)")
-                    try sandbox.run(command)
+                    // There is no daemon to reload.
+                    try sandbox.run("shuck() { :; }\n" + command)
                     let after = try diagnose(sandbox)
                     #expect(after.report.line(one) == nil, "\(one.condition) after \(command)")
                     if !one.after.isEmpty { try sandbox.run(one.after) }
@@ -68,9 +69,62 @@ extension EndToEnd {
             }
         }
 
+        /// A rule in a chain of its own; the printed commands change others' tables.
+        private static func filter(
+            _ condition: String, _ fact: String, hook: String, policy: String = "accept",
+            rule: String = "counter",
+            before: String = "", after: String = ""
+        ) -> Break {
+            Break(
+                condition: condition, fact: fact,
+                script: before + """
+                    nft -f - <<END
+                    table inet t {
+                        chain c { type filter hook \(hook) priority 0; policy \(policy); jump d; }
+                        chain d { \(rule); }
+                    }
+                    END
+                    """, after: "nft flush ruleset; " + after)
+        }
+
+        private static let filters = [
+            filter(
+                "filter-policy", "chain inet t c drops", hook: "forward", policy: "drop"),
+            filter(
+                "filter-reverse-path", "fib saddr . iif oif missing drop", hook: "prerouting",
+                rule: "fib saddr . iif oif missing drop"),
+            filter("filter-invalid", "ct state invalid drop", hook: "forward", rule: "ct state invalid drop"),
+            filter("filter-icmp", "ip protocol 1 drop", hook: "forward", rule: "ip protocol icmp drop"),
+            filter(
+                "filter-icmp", "icmpv6 type", hook: "output",
+                rule: "icmpv6 type { packet-too-big, echo-request } drop"),
+            filter("filter-mark", "meta mark set ct mark", hook: "prerouting", rule: "meta mark set ct mark"),
+            filter(
+                "filter-tunnel", "meta l4proto { 4, 41 } drop", hook: "input",
+                rule: "meta l4proto { 4, 41 } drop",
+                before: """
+                    mkdir /etc/shuck/shuck.d
+                    echo 'tunnels: [{name: lvs, otherRemotes: pass}]' >/etc/shuck/shuck.d/pass.yaml
+
+                    """, after: "rm -r /etc/shuck/shuck.d"),
+        ]
+
         private static let breaks =
             [
                 Break(condition: "interfaces", fact: "eth0 is down", script: "ip link set eth0 down"),
+                Break(
+                    condition: "sizes", fact: "pods behind cali1 have MTU 1500",
+                    script: "ip link set cali1 mtu 1500",
+                    after: "ip link set cali1 mtu 1460; rm -r /etc/shuck/shuck.d"),
+                Break(
+                    condition: "sizes", fact: "mss.ipv4 is 1460",
+                    script: "mkdir /etc/shuck/shuck.d; echo 'mss: {ipv4: 1460}' >/etc/shuck/shuck.d/40.yaml",
+                    after: "rm -r /etc/shuck/shuck.d"),
+                Break(
+                    condition: "sizes", fact: "1260 bytes for inner IPv6",
+                    script: "ip link set eth0 mtu 1300",
+                    after: "ip link set eth0 mtu 1500"),
+                Break(condition: "slots", fact: "slots of 16384 bytes", script: "ip link set eth0 mtu 9000"),
                 Break(
                     condition: "rp-filter", fact: "1 (all) and 0 (shuck0)",
                     script: "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.shuck0.rp_filter=0",

@@ -66,6 +66,7 @@ enum DoctorHost {
             details.sysctls["net/ipv6/conf/\(name)/disable_ipv6"] = "0"
         }
         details.sysctls["net/ipv4/conf/shuck0/rp_filter"] = "2"
+        details.ruleset = []
         details.addresses = ["shuck0": ["127.0.0.42/32"]]
         return details
     }
@@ -106,7 +107,8 @@ extension HostDetails {
 // MARK: - Cases
 
 extension DoctorCase {
-    static let all = ofInterfaces + ofReversePaths + ofForwarding
+    static let all =
+        ofInterfaces + ofSizes + ofTunnels + ofReversePaths + ofForwarding + ofFilters
 
     private static let ofInterfaces = [
         DoctorCase("interfaces", .problem, "there is no interface eth0", command: nil) { facts, _ in
@@ -198,4 +200,93 @@ extension DoctorCase {
             details.addFile("/etc/sysctl.d/99-zz-zz.conf", "net/ipv6/conf/all/disable_ipv6 = 1")
         },
     ]
+
+    private static let ofSizes = [
+        DoctorCase(
+            "sizes", .warning,
+            "pods behind cali1 have MTU 1500: with an outer header of 40 bytes that makes 1540",
+            command: "mkdir -p /etc/shuck/shuck.d && echo 'mss: {replies: nft}' "
+                + ">/etc/shuck/shuck.d/50-mss-replies.yaml && shuck reload"
+        ) { facts, _ in facts.links[1].mtu = 1500 },
+        DoctorCase(
+            "sizes", .warning, "mss.ipv4 is 1460, and the MTU 1500 of eth0 leaves 1420",
+            command: "mkdir -p /etc/shuck/shuck.d && echo 'mss: {ipv4: auto}' "
+                + ">/etc/shuck/shuck.d/50-mss-ipv4.yaml && shuck reload",
+            configuration: "mss: {ipv4: 1460}"
+        ) { _, _ in },
+        DoctorCase(
+            "sizes", .warning, "eth0 has MTU 1300, which leaves 1260 bytes for inner IPv6",
+            command: "ip link set dev eth0 mtu 1320"
+        ) { facts, _ in facts.links[0].mtu = 1300 },
+        DoctorCase(
+            "slots", .warning,
+            "MTU 9000 of eth0 makes slots of 16384 bytes; a ring of 16 MiB holds 1024 frames",
+            command: "ip link set dev eth0 mtu 1500"
+        ) { facts, _ in facts.links[0].mtu = 9000 },
+    ]
+
+    private static let ofTunnels = [
+        DoctorCase(
+            "kernel-tunnels", .warning, "tunl0 is up, so the kernel takes IP-in-IP, too",
+            command: "ip link set dev tunl0 down"
+        ) { facts, _ in facts.addTunnel() },
+        DoctorCase(
+            "kernel-tunnels", .problem, "tunl0 is up, and consume is socket",
+            command: "ip link set dev tunl0 down", configuration: "consume: socket"
+        ) { facts, _ in facts.addTunnel() },
+    ]
+
+    /// Rules in a table `inet t` with one chain.
+    private static func filter(
+        _ condition: String, _ level: Diagnosis.Level, hook: String = "forward", policy: String = "accept",
+        rule: String, fact: String, command: String, configuration: String = ""
+    ) -> DoctorCase {
+        DoctorCase(condition, level, fact, command: command, configuration: configuration) { _, details in
+            details.ruleset = [
+                "table inet t { # handle 1", "\tchain c { # handle 1",
+                "\t\ttype filter hook \(hook) priority filter; policy \(policy);",
+                "\t\tct state established,related accept # handle 3", "\t\t\(rule)", "\t}", "}",
+            ]
+        }
+    }
+
+    private static let ofFilters = [
+        filter(
+            "filter-policy", .warning, policy: "drop", rule: "iifname \"docker0\" accept # handle 4",
+            fact: "chain inet t c drops what no rule accepts, and no rule of it names shuck0",
+            command: "nft insert rule inet t c iifname shuck0 accept"),
+        filter(
+            "filter-reverse-path", .problem, hook: "prerouting",
+            rule: "fib saddr . mark . iif oif missing drop # handle 4",
+            fact: "rule \"fib saddr . mark . iif oif missing",
+            command: "nft insert rule inet t c handle 4 iifname shuck0 return"),
+        filter(
+            "filter-invalid", .warning, rule: "ct state invalid drop # handle 4",
+            fact: "rule \"ct state invalid drop\" of chain inet t c",
+            command: "nft insert rule inet t c handle 4 iifname shuck0 ct state invalid accept"),
+        filter(
+            "filter-icmp", .problem, rule: "meta l4proto { 1, 58 } drop comment \"no accept\" # handle 4",
+            fact: "rule \"meta l4proto { 1, 58 } drop",
+            command: "nft insert rule inet t c handle 4 icmp type destination-unreachable accept"),
+        filter(
+            "filter-icmp", .problem, hook: "output",
+            rule: "icmpv6 type { packet-too-big, echo-request } reject # handle 4",
+            fact: "rule \"icmpv6 type { packet-too-big, echo-request } reject\" of chain inet t c",
+            command: "nft insert rule inet t c handle 4 icmpv6 type packet-too-big accept"),
+        filter(
+            "filter-mark", .warning, hook: "prerouting", rule: "meta mark set ct mark # handle 4",
+            fact: "rule \"meta mark set ct mark\"",
+            command: "nft insert rule inet t c handle 4 iifname shuck0 return"),
+        filter(
+            "filter-tunnel", .warning, hook: "input", rule: "ip protocol 4 drop # handle 4",
+            fact: "rule \"ip protocol 4 drop\"", command: "nft delete rule inet t c handle 4",
+            configuration: "tunnels: [{name: lvs, otherRemotes: pass}]"),
+    ]
+}
+
+extension HostFacts {
+    /// The device that the kernel's ipip brings.
+    fileprivate mutating func addTunnel() {
+        links.append(Link(index: 9, name: "tunl0", mtu: 1480, isUp: true, hardwareType: 768))
+    }
 }

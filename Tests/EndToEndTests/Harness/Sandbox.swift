@@ -3,8 +3,8 @@
 import Foundation
 import Testing
 
-/// A host with an uplink `eth0`, a pod's veth `cali1` and a device `shuck0`. Its /etc/sysctl.d, /run/sysctl.d,
-/// /usr/lib/sysctl.d and /etc/shuck are empty and its own.
+/// A host with an uplink `eth0`, a pod's veth `cali1` and a device `shuck0`. Its /etc/sysctl.d,
+/// /run/sysctl.d, /usr/lib/sysctl.d and /etc/shuck are empty and its own.
 final class Sandbox {
     private let directory: String
     private let holder: RunningCommand
@@ -27,7 +27,7 @@ final class Sandbox {
             mount -t tmpfs tmpfs $folder
         done
         ip link set lo up
-        ip link add eth0 numrxqueues 2 numtxqueues 2 type veth peer name balancer
+        ip link add eth0 numrxqueues 2 numtxqueues 2 type veth peer name balancer mtu 1460
         ip link add cali1 mtu 1460 type veth peer name pod mtu 1460
         ip tuntap add shuck0 mode tun
         for link in eth0 balancer cali1 pod shuck0; do ip link set $link up; done

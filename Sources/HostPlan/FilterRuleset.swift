@@ -1,0 +1,156 @@
+// The rules of nftables as nft(8) lists them, as far as doctor asks about them.
+
+/// One rule. Its text is what nft prints; the questions look at words, and take what they do not know for
+/// a further condition of the rule.
+struct FilterRule: Sendable {
+    let text: String
+    /// 0 where the list has none.
+    let handle: Int
+    private let words: [String]
+
+    init(_ line: Substring) {
+        let parts = line.split(separator: " # handle ")
+        handle = parts.count > 1 ? Int(parts[1]) ?? 0 : 0
+        text = String(parts.first ?? "")
+        // A comment holds any words.
+        var words: [String] = []
+        var isQuoted = false
+        for word in text.split(separator: " ") {
+            if words.last == "comment", word.first == "\"" { isQuoted = true }
+            if isQuoted {
+                isQuoted = word.last != "\""
+            } else {
+                words.append(String(word.filter { $0 != "\"" }))
+            }
+        }
+        self.words = words
+    }
+
+    var refuses: Bool { words.contains("drop") || words.contains("reject") }
+    var accepts: Bool { words.contains("accept") }
+    /// The chain ends for the packet, without a refusal.
+    var leaves: Bool { accepts || words.contains("return") }
+
+    /// The chain that the rule leads to.
+    var target: String? {
+        words.firstIndex { ["jump", "goto"].contains($0) }.flatMap { at in
+            at + 1 < words.count ? words[at + 1] : nil
+        }
+    }
+
+    func contains(_ sequence: [String]) -> Bool { end(of: sequence) != nil }
+
+    /// What stands behind the last word of a sequence.
+    private func end(of sequence: [String]) -> Int? {
+        words.indices.first { words[$0...].starts(with: sequence) }.map { $0 + sequence.count }
+    }
+
+    /// What a selector such as `icmp type` is compared with; nil: the rule has no such selector.
+    func values(_ selector: String) -> (isInverted: Bool, values: Set<String>)? {
+        guard var place = end(of: selector.split(separator: " ").map(String.init)), place < words.count else {
+            return nil
+        }
+        let isInverted = words[place] == "!="
+        if isInverted || words[place] == "==" { place += 1 }
+        guard place < words.count else { return nil }
+        guard words[place] == "{" else {
+            return (isInverted, Set(words[place].split(separator: ",").map(String.init)))
+        }
+        let set = words[(place + 1)...].prefix { $0 != "}" }
+        return (isInverted, Set(set.map { String($0.filter { $0 != "," }) }))
+    }
+
+    /// Whether the selector lets one of the values through.
+    func matches(_ selector: String, _ wanted: Set<String>) -> Bool? {
+        values(selector).map { $0.values.isDisjoint(with: wanted) == $0.isInverted }
+    }
+
+    /// Selectors of the device that packets come in by. The words behind `fib` are part of its key.
+    private var incoming: [String] { contains(["fib"]) ? ["iifname"] : ["iifname", "iif"] }
+
+    /// Whether packets that come in by the device may meet the rule.
+    func concerns(_ device: String) -> Bool {
+        for selector in incoming {
+            guard let (isInverted, names) = values(selector) else { continue }
+            let isNamed = names.contains { name in
+                name.hasSuffix("*") ? device.hasPrefix(name.dropLast()) : name == device
+            }
+            if isNamed == isInverted { return false }
+        }
+        return true
+    }
+
+    /// Whether the rule names the device that packets come in by.
+    func names(_ device: String) -> Bool {
+        incoming.contains { values($0) != nil } && concerns(device)
+    }
+}
+
+/// A chain, of a table.
+struct FilterChain: Sendable {
+    let family: String
+    let table: String
+    let name: String
+    /// nil: other chains lead here.
+    var hook: String?
+    var dropsByPolicy = false
+    var rules: [FilterRule] = []
+
+    var place: String { "\(family) \(table) \(name)" }
+}
+
+/// All chains of a network namespace.
+struct FilterRuleset: Sendable {
+    private(set) var chains: [FilterChain] = []
+
+    init(_ lines: [String]) {
+        var table: (family: String, name: String)?
+        var chain: FilterChain?
+        var depth = 0
+        for line in lines {
+            let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
+            guard let first = words.first, !first.hasPrefix("#") else { continue }
+            if first == "table", words.count >= 3, depth == 0 { table = (words[1], words[2]) }
+            if first == "chain", words.count >= 2, depth == 1, let table {
+                chain = FilterChain(family: table.family, table: table.name, name: words[1])
+            }
+            let isRule = depth == 2 && chain != nil && first != "}"
+            if isRule { Self.add(line.drop(while: \.isWhitespace), words, to: &chain) }
+            // Sets within a rule stand on its line, and close there.
+            depth += words.count { $0 == "{" } - words.count { $0 == "}" }
+            if depth == 1, first == "}", let ended = chain {
+                chains.append(ended)
+                chain = nil
+            }
+        }
+    }
+
+    private static func add(_ line: Substring, _ words: [String], to chain: inout FilterChain?) {
+        guard words[0] == "type", let hook = words.firstIndex(of: "hook"), hook + 1 < words.count else {
+            chain?.rules.append(FilterRule(line))
+            return
+        }
+        chain?.hook = words[hook + 1]
+        chain?.dropsByPolicy = words.contains("drop;")
+    }
+
+    /// Chains that a packet which comes in by the device may go through at these hooks.
+    func chains(at hooks: [String], from device: String) -> [FilterChain] {
+        var found = chains.filter { chain in chain.hook.map { hooks.contains($0) } ?? false }
+        var next = 0
+        while next < found.count {
+            let chain = found[next]
+            next += 1
+            for target in chain.rules.filter({ $0.concerns(device) }).compactMap(\.target) {
+                let isKnown = found.contains {
+                    $0.name == target && $0.table == chain.table && $0.family == chain.family
+                }
+                guard !isKnown else { continue }
+                found += chains.filter {
+                    $0.name == target && $0.table == chain.table && $0.family == chain.family
+                }
+            }
+        }
+        return found
+    }
+}
