@@ -52,11 +52,15 @@ let package = Package(
         .target(name: "IP", swiftSettings: tested),
         .target(name: "Routing", dependencies: ["IP"], swiftSettings: tested),
         .target(name: "Forwarding", dependencies: ["IP", "Routing"], swiftSettings: tested),
+        // Probes through the encapsulation, as values.
+        .target(name: "Probing", dependencies: ["Forwarding", "IP"], swiftSettings: strict),
         .target(name: "LinuxIO", dependencies: ["CLinux", "IP", "Routing"], swiftSettings: tested),
         .target(name: "Captures", dependencies: ["CPcap", "IP"], swiftSettings: tested),
         .target(
             name: "Settings",
-            dependencies: ["Forwarding", "IP", "Routing", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "Forwarding", "IP", "Probing", "Routing", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: tested),
         .target(
             name: "HostPlan", dependencies: ["Forwarding", "IP", "Routing", "Settings"],
@@ -74,7 +78,8 @@ let package = Package(
         .executableTarget(
             name: "shuck",
             dependencies: [
-                "Daemon", "Captures", "Forwarding", "HostPlan", "IP", "LinuxIO", "Routing", "Settings",
+                "Daemon", "Captures", "Forwarding", "HostPlan", "IP", "LinuxIO", "Probing", "Routing",
+                "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -110,8 +115,12 @@ let package = Package(
                 "Captures", "Forwarding", "IP", "LinuxIO", "Model", "Routing", "Settings", "SlowJudge",
             ],
             path: "Tests/Fuzz/Targets", swiftSettings: strict),
+        .testTarget(
+            name: "ProbingTests", dependencies: ["Forwarding", "IP", "Probing", "TestPackets"],
+            swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
-        .testTarget(name: "SettingsTests", dependencies: ["IP", "Settings"], swiftSettings: strict),
+        .testTarget(
+            name: "SettingsTests", dependencies: ["IP", "Probing", "Settings"], swiftSettings: strict),
         .testTarget(name: "HostPlanTests", dependencies: ["HostPlan", "IP"], swiftSettings: strict),
         .testTarget(
             name: "DaemonTests",
@@ -124,7 +133,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "CommandTests", dependencies: ["shuck", "Forwarding", "TestPackets"],
+            name: "CommandTests", dependencies: ["shuck", "Captures", "Forwarding", "TestPackets"],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests", dependencies: ["LinuxIO", "Settings", "TestPackets"],

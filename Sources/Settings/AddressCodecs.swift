@@ -65,6 +65,20 @@ extension Codec<Address> {
     }
 }
 
+extension Codec<Address> {
+    /// An address of either family.
+    static var anyAddress: Codec {
+        let remedy = "write an IPv4 or IPv6 address"
+        return Codec(
+            shape: .text("address", pattern: "^[0-9a-fA-F.:]+$"),
+            read: { field in
+                guard let text = field.addressText(remedy) else { return nil }
+                return Address(text) ?? field.wrong("is not an address; \(remedy)")
+            },
+            item: { .scalar(Item.quoted($0.text)) })
+    }
+}
+
 // MARK: - Source rewriting
 
 extension Codec<Prefix> {

@@ -20,6 +20,9 @@ final class Loader {
     /// The mappings of the tunnels and of the rewrite rules, in the order of the configuration.
     private(set) var tunnels: [Section] = []
     var rewrites: [Section] = []
+    /// The mappings of a file of targets.
+    var realservers: [Section] = []
+    var services: [Section] = []
     /// Where each destination of the tunnel stands that is being read; its device and MSS do not count.
     var destinations: [Configuration.Destination: Position] = [:]
 

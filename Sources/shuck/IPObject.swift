@@ -1,7 +1,6 @@
 // An object of the JSON that `ip -j` prints: its values by key.
 
 import Foundation
-import LinuxIO
 
 struct IPObject {
     private let values: [String: Any]
@@ -11,10 +10,7 @@ struct IPObject {
     ///   - path: a file, or a pipe such as the shell's `<(ip -j route)`.
     ///   - command: prints such files.
     static func read(_ path: String, command: String) throws(Failure) -> [IPObject] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        defer { close(descriptor) }
-        let (bytes, error) = descriptor < 0 ? ([], errno) : readWhole(descriptor)
-        if let error { throw Failure(message: "\(path) cannot be read: \(systemMessage(error))") }
+        let bytes = try TextFile.bytes(path)
         let list = try? JSONSerialization.jsonObject(with: Data(bytes))
         guard let objects = list as? [[String: Any]] else {
             throw Failure(message: "\(path) is not what `\(command)` prints: a JSON list of objects")

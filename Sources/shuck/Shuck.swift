@@ -17,7 +17,7 @@ struct Shuck: ParsableCommand {
         version: Build.version,
         subcommands: [
             RunCommand.self, CheckCommand.self, ReloadCommand.self, StatusCommand.self,
-            DoctorCommand.self, ReplayCommand.self, UpgradeCommand.self,
+            DoctorCommand.self, ProbeCommand.self, ReplayCommand.self, UpgradeCommand.self,
         ])
 
     static func main() {

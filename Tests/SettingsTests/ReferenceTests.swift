@@ -1,5 +1,5 @@
-// The reference of the keys in docs/configuration.md and the JSON schema for editors, as the table of
-// keys has them. `SHUCK_WRITE=1 swift test --filter ReferenceTests` writes both.
+// The reference of the keys in docs/configuration.md and docs/probe.md, and the JSON schema for editors, as
+// the tables of keys have them. `SHUCK_WRITE=1 swift test --filter ReferenceTests` writes all three.
 
 import Foundation
 import Testing
@@ -66,6 +66,13 @@ private var tables: [(name: String, text: String)] {
         ("inner.rewriteSources[]", table(Configuration.RewriteSource.keys.map(\.description), depth: 0)))
     return tables
 }
+
+/// Of docs/probe.md.
+private let targetTables = [
+    (name: "targets", text: table(ProbeTargets.keys.map(\.description), depth: 0)),
+    (name: "realservers[]", text: table(ProbeTargets.Realserver.keys.map(\.description), depth: 0)),
+    (name: "services[]", text: table(ProbeTargets.Service.keys.map(\.description), depth: 0)),
+]
 
 // MARK: - JSON schema
 
@@ -188,14 +195,16 @@ private func refusals(_ value: Value, _ schema: [String: Any], _ path: String = 
     }
 
     @Test func theTablesOfKeysAreThoseOfTheReference() throws {
-        var text = try Repository.text(of: "docs/configuration.md")
-        for (name, table) in tables {
-            let (start, end) = ("<!-- keys: \(name) -->\n", "<!-- end of keys -->")
-            let first = try #require(text.range(of: start), "no marker \(start)")
-            let last = try #require(text.range(of: end, range: first.upperBound..<text.endIndex))
-            text.replaceSubrange(first.upperBound..<last.lowerBound, with: table)
+        for (path, tables) in [("docs/configuration.md", tables), ("docs/probe.md", targetTables)] {
+            var text = try Repository.text(of: path)
+            for (name, table) in tables {
+                let (start, end) = ("<!-- keys: \(name) -->\n", "<!-- end of keys -->")
+                let first = try #require(text.range(of: start), "no marker \(start)")
+                let last = try #require(text.range(of: end, range: first.upperBound..<text.endIndex))
+                text.replaceSubrange(first.upperBound..<last.lowerBound, with: table)
+            }
+            try Repository.check(path, text)
         }
-        try Repository.check("docs/configuration.md", text)
     }
 
     @Test func theSchemaIsThatOfTheKeys() throws {

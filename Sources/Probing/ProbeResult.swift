@@ -1,0 +1,43 @@
+// ProbeResult, what became of a flow's probes.
+
+/// What became of a flow's probes, in its last try.
+public struct ProbeResult: Sendable {
+    public let flow: ProbeFlow
+    /// Tries so far.
+    public private(set) var tries = 0
+    public private(set) var sent = 0
+    public private(set) var answered = 0
+    /// The service said that it is not there: a RST, or port unreachable.
+    public internal(set) var refused = 0
+    public internal(set) var unanswered = 0
+    public private(set) var roundTrips = RoundTrips()
+    /// The largest MSS of all answers: that of the service which fits least.
+    public private(set) var mss: Int?
+    /// Of all tries, each once.
+    public internal(set) var errors: [ICMPReport] = []
+    /// errno of a probe that this host could not send.
+    public internal(set) var sendError: Int32?
+
+    public init(flow: ProbeFlow) { self.flow = flow }
+
+    public var isAnswered: Bool { sent > 0 && answered == sent }
+
+    /// Notes that a probe of this flow is sent; the first of a try begins the try.
+    mutating func begin(_ plan: ProbePlan) {
+        if tries == 0 || isOver(plan) {
+            tries += 1
+            (sent, answered, refused, unanswered) = (0, 0, 0, 0)
+            roundTrips = RoundTrips()
+        }
+        sent += 1
+    }
+
+    /// Whether every probe of the try has its end.
+    func isOver(_ plan: ProbePlan) -> Bool { answered + refused + unanswered == plan.count }
+
+    mutating func answer(after time: UInt64, mss: UInt16?) {
+        answered += 1
+        roundTrips.add(time)
+        if let mss { self.mss = max(self.mss ?? 0, Int(mss)) }
+    }
+}

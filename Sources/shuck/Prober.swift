@@ -1,0 +1,101 @@
+// Drives probes with the host's clock and sockets.
+
+import Captures
+import Foundation
+import IP
+import LinuxIO
+import Probing
+import Settings
+
+struct Prober {
+    private let sockets: ProbeSockets
+
+    /// Opens the sockets that these flows need.
+    init(for flows: [ProbeFlow]) throws {
+        let hosts = Set(flows.flatMap { [$0.innerSource.text, $0.outerSource.text] })
+        let filter = hosts.sorted().map { "dst host \($0)" }.joined(separator: " or ")
+        do {
+            sockets = try ProbeSockets(
+                sendsIPv4: flows.contains { $0.outerSource.isIPv4 },
+                sendsIPv6: flows.contains { !$0.outerSource.isIPv4 },
+                filter: try CaptureFilter.compile(filter, .raw))
+        } catch let error as SystemError {
+            let isHere = !error.isPermission && error.errno != EAFNOSUPPORT
+            throw Failure(code: isHere ? .badAnswer : .notHere, message: "\(error)")
+        }
+    }
+
+    /// The MTU of the link to the node; nil without a route.
+    static func linkMTU(of flow: ProbeFlow) -> Int? { Host.pathMTU(to: flow.outerDestination.bytes) }
+
+    /// Sends probes and waits for their answers.
+    /// - Parameter finished: called once per flow, with its index and result, as soon as it is decided.
+    func ask(_ flows: [ProbeFlow], _ plan: ProbePlan, finished: (Int, ProbeResult) -> Void) {
+        var run = ProbeRun(flows, plan) { UInt32.random(in: .min ... .max) }
+        var told = 0
+        while true {
+            let step = run.step(at: Host.monotonicNanoseconds())
+            for index in run.finished[told...] { finished(index, run.results[index]) }
+            told = run.finished.count
+            switch step {
+            case .send(let probe):
+                let error = sockets.send(probe.bytes, to: probe.flow.outerDestination.bytes)
+                if error != 0 { run.refuse(probe, errno: error) }
+            case .wait(let time): sockets.wait(until: time)
+            case .done: return
+            }
+            sockets.receive { memory in
+                guard let base = memory.baseAddress,
+                    let answer = ProbeAnswer.read(Bytes(base, count: memory.count)),
+                    let reset = run.receive(answer, at: Host.monotonicNanoseconds()),
+                    let target = run.target(of: answer)
+                else { return }
+                // A lost one leaves a half-open connection, which the service gives up by itself.
+                _ = sockets.send(reset, to: target.bytes)
+            }
+        }
+    }
+
+    // MARK: Path MTU
+
+    /// Packets that one size may lose.
+    private static let tries = 3
+    /// A size counts as too big after this time without an answer, or ten round trips.
+    private static let patience: UInt64 = 300_000_000
+
+    /// The largest inner packet that is answered.
+    /// - Parameter result: of smaller probes of the flow.
+    func pathMTU(after result: ProbeResult, _ plan: ProbePlan) -> PathMTU {
+        let flow = result.flow
+        let largest = min((Self.linkMTU(of: flow) ?? 1500) - flow.outerHeaderBytes, 65_535)
+        var search = PathMTUSearch(passing: flow.smallestPacket, largest: largest)
+        var found = PathMTU()
+        let timeout = min(plan.timeout, max(Self.patience, 10 * (result.roundTrips.largest ?? 0)))
+        while let size = search.size {
+            let sized = ProbePlan(count: 1, interval: ProbePlan.intervalMin, timeout: timeout, length: size)
+            var isPassed = false
+            var report: ICMPReport?
+            for _ in 0..<Self.tries where !isPassed && report == nil {
+                ask([flow], sized) { _, asked in
+                    isPassed = asked.answered + asked.refused > 0
+                    report = asked.errors.first(where: \.isTooBig)
+                }
+            }
+            if isPassed {
+                search.pass(size)
+            } else {
+                search.fail(size, told: report.flatMap { $0.innerMTU(of: flow) })
+                found.refusals.append(PathMTU.Refusal(size: size, report: report))
+            }
+        }
+        found.innerBytes = search.passing
+        return found
+    }
+}
+
+extension ICMPReport {
+    /// The largest inner packet that passes, as the error tells it.
+    fileprivate func innerMTU(of flow: ProbeFlow) -> Int? {
+        mtu.map { $0 - (isAboutOuter ? flow.outerHeaderBytes : 0) }
+    }
+}
