@@ -4,7 +4,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <linux/ethtool.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -57,6 +59,13 @@ void clinux_name_self(const char *name) { pthread_setname_np(pthread_self(), nam
 int clinux_bpf(int command, union bpf_attr *attributes, unsigned size) {
     long result = syscall(SYS_bpf, command, attributes, size);
     return result < 0 ? -errno : (int)result;
+}
+
+int clinux_ethtool(int socket_fd, const char *interface, uint32_t command) {
+    struct ethtool_value value = {.cmd = command};
+    struct ifreq request = {.ifr_data = (void *)&value};
+    strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+    return ioctl(socket_fd, SIOCETHTOOL, &request) < 0 ? -errno : (int)(value.data & 0x7fffffff);
 }
 
 int clinux_capabilities(uint64_t *effective) {

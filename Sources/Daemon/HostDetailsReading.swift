@@ -54,7 +54,52 @@ extension HostDetails {
         details.readAddresses(
             links.filter { link in configuration.devices.contains { $0.name == link.name } })
         details.readRuleset()
+        details.rules = details.gaps.take(["rules", "rule-cost"]) { () throws(SystemError) in
+            try NetlinkSocket().rules()
+        }
+        for name in configuration.interfaces {
+            guard let link = links.first(where: { $0.name == name }) else { continue }
+            details.readInterface(link)
+        }
+        for device in configuration.devices { details.readDevice(device) }
+        details.readEngine()
         return details
+    }
+
+    private mutating func readInterface(_ link: Link) {
+        var interface = Interface()
+        interface.gro = Entrance.hasGRO(link.name)
+        interface.lro = Entrance.hasLRO(link.name)
+        interface.queues = InterfaceHardware.read(link.name).receiveQueues
+        let folder = "/sys/class/net/\(link.name)/queues"
+        interface.steers = Host.entries(folder).contains { queue in
+            Host.read("\(folder)/\(queue)/rps_cpus")?.contains { $0 != "0" && $0 != "," } ?? false
+        }
+        let found = gaps.take(["programs"]) { () throws(SystemError) in
+            try EntranceProgram.read(index: link.index)
+        }
+        interface.programs = found ?? []
+        interfaces[link.name] = interface
+    }
+
+    private mutating func readDevice(_ device: Configuration.Device) {
+        // An absent namespace is a fact of its own.
+        if let path = device.netns, NetworkNamespace.identity(at: path) == nil { return }
+        let found = gaps.take(["devices"]) { () throws(SystemError) in
+            let namespace = try device.netns.map { path throws(SystemError) in try NetworkNamespace(path) }
+            return try DeviceFacts.read(device.name, address: device.address, in: namespace)
+        }
+        devices[HostDetails.key(device)] = found ?? nil
+    }
+
+    private mutating func readEngine() {
+        ringRefusal = SubmissionRing.refusal()
+        isFiltered = Host.read("/proc/self/status")?.contains("\nSeccomp:\t2") ?? false
+        lockedBytesMax = Host.lockedBytesLimit()
+        let folder = "/sys/devices/system/clocksource/clocksource0"
+        clockSource = Host.read(folder + "/current_clocksource")
+        let sources = Host.read(folder + "/available_clocksource") ?? ""
+        clockSources = sources.split(separator: " ").map(String.init)
     }
 
     private mutating func readRuleset() {
@@ -76,7 +121,10 @@ extension HostDetails {
     }
 
     private mutating func readSysctls(_ links: [Link]) {
-        var paths = ["net/ipv4/ip_forward"]
+        var paths = [
+            "net/ipv4/ip_forward", "net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max",
+            "kernel/io_uring_disabled",
+        ]
         for name in ["all", "default"] + links.map(\.name) {
             paths += ["rp_filter", "forwarding"].map { "net/ipv4/conf/\(name)/\($0)" }
             paths += ["forwarding", "disable_ipv6"].map { "net/ipv6/conf/\(name)/\($0)" }
@@ -99,6 +147,18 @@ extension HostDetails {
                 Address(bytes: address.bytes).map { "\($0.text)/\(address.length)" }
             }
         }
+    }
+}
+
+extension EntranceProgram {
+    fileprivate static func read(index: Int32) throws(SystemError) -> [EntranceProgram] {
+        let modes: [UInt8: Hook] = [1: .xdp, 2: .xdpgeneric, 3: .xdpoffload]
+        let early = try Entrance.xdp(index: index).map {
+            EntranceProgram(hook: modes[$0.mode] ?? .xdp, name: $0.name)
+        }
+        return (early.map { [$0] } ?? [])
+            + (try Entrance.tcx(index: index)).map { EntranceProgram(hook: .tcx, name: $0) }
+            + (try Entrance.filters(index: index)).map { EntranceProgram(hook: .clsact, name: $0) }
     }
 }
 

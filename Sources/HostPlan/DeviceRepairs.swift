@@ -3,18 +3,6 @@
 import Routing
 import Settings
 
-/// Something of a device that is not as shuck set it.
-public struct DeviceDeviation: Hashable, Sendable {
-    /// What is told apart in counting how often something was changed.
-    public enum Aspect: Sendable { case state, mtu, reversePath, address, forwarding, ipv6 }
-
-    public let aspect: Aspect
-    public let text: String
-
-    /// Packets are lost by it. A TUN takes packets of any size from shuck.
-    var isBlocking: Bool { aspect != .mtu }
-}
-
 /// How often each aspect of one device was set right. Three times it is done at once; what still changes it
 /// is not fought with, as two owners of one setting would do for ever.
 public struct DeviceRepairs: Sendable, Equatable {

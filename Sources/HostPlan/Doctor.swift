@@ -3,8 +3,10 @@
 public enum Doctor {
     /// In the order in which a packet meets what they judge.
     public static let conditions: [Condition] =
-        Condition.interfaces + Condition.sizes + Condition.kernelTunnels + Condition.reversePaths
-        + Condition.forwarding + Condition.filters
+        Condition.interfaces + Condition.entrance + Condition.sizes + Condition.kernelTunnels
+        + Condition.devices + Condition.reversePaths + Condition.forwarding + Condition.filters
+        + Condition.rules
+        + Condition.engine
 
     public static func diagnoses(_ examination: Examination) -> [Diagnosis] {
         conditions.flatMap { $0.diagnoses(examination) }

@@ -2,13 +2,17 @@
 
 /// One program at the entrance of an interface.
 public struct EntranceProgram: Sendable, Equatable, Codable {
-    /// In the order in which a frame meets them. Packet sockets stand between `xdp` and `tcx`.
+    /// In the order in which a frame meets them. Packet sockets stand before `tcx`.
     public enum Hook: String, Sendable, Codable, CaseIterable {
-        case xdp
+        // As iproute2 calls XDP in the NIC, in its driver and behind it.
+        case xdpoffload, xdp, xdpgeneric
         case tcx
         /// A filter of traffic control at the ingress of clsact or ingress.
         case clsact
     }
+
+    /// The kernel's name of shuck's own program at tcx.
+    public static let claim = "shuck_claim"
 
     public let hook: Hook
     /// As its owner called it; its number where it has no name.

@@ -1,6 +1,7 @@
 // What only `shuck doctor` reads of a host.
 
 import Routing
+import Settings
 
 /// Facts that no plan needs. A saved document of them lets another host judge this one.
 public struct HostDetails: Sendable, Equatable, Codable {
@@ -50,6 +51,8 @@ public struct HostDetails: Sendable, Equatable, Codable {
     public var ruleset: [String]?
     /// By name, those that the configuration lists.
     public var interfaces: [String: Interface] = [:]
+    /// shuck's devices that are there, by `HostDetails.key`.
+    public var devices: [String: DeviceFacts] = [:]
     /// Whether a seccomp profile filters this process's system calls.
     public var isFiltered = false
     /// Why io_uring cannot be used; nil: it can.
@@ -58,7 +61,14 @@ public struct HostDetails: Sendable, Equatable, Codable {
     public var lockedBytesMax: Int?
     /// Source of CLOCK_MONOTONIC, as sysfs names it.
     public var clockSource: String?
+    /// Those that this host could use.
+    public var clockSources: [String] = []
     public var gaps: [Gap] = []
 
     public init() {}
+
+    /// Tells devices of one name in several namespaces apart.
+    public static func key(_ device: Configuration.Device) -> String {
+        (device.netns.map { "\($0) " } ?? "") + device.name
+    }
 }

@@ -53,7 +53,7 @@ extension FilterProgram {
             words[reference.at] |= UInt64(UInt32(bitPattern: map.number)) << 32
         }
         defer { withExtendedLifetime(descriptors) {} }
-        return try BPF.load(words, type: BPF_PROG_TYPE_SCHED_CLS, object: object)
+        return try BPF.load(words, type: BPF_PROG_TYPE_SCHED_CLS, object: object, name: "shuck_claim")
     }
 }
 
@@ -79,13 +79,15 @@ enum BPF {
     }
 
     /// Loads instructions as a program of a type.
+    /// - Parameter name: by which bpftool and doctor know it.
     static func load(
-        _ words: [UInt64], type: bpf_prog_type, object: String
+        _ words: [UInt64], type: bpf_prog_type, object: String, name: String = ""
     ) throws(SystemError) -> Descriptor {
         var attributes = bpf_attr()
         let license: StaticString = "Apache-2.0"
         return try words.withUnsafeBufferPointer { (instructions) throws(SystemError) in
             attributes.prog_type = UInt32(type.rawValue)
+            withUnsafeMutableBytes(of: &attributes.prog_name) { copy(name, to: $0) }
             attributes.insn_cnt = UInt32(instructions.count)
             attributes.insns = UInt64(UInt(bitPattern: instructions.baseAddress))
             attributes.license = UInt64(UInt(bitPattern: license.utf8Start))

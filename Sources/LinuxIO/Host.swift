@@ -130,6 +130,13 @@ extension Host {
         return Int(clamping: limit.rlim_cur)
     }
 
+    /// Bytes that this process may lock in memory (RLIMIT_MEMLOCK); nil: any number.
+    public static func lockedBytesLimit() -> Int? {
+        var limit = rlimit()
+        let isKnown = getrlimit(__rlimit_resource_t(CLINUX_RLIMIT_MEMLOCK), &limit) == 0
+        return isKnown && limit.rlim_cur != ~0 ? Int(clamping: limit.rlim_cur) : nil
+    }
+
     /// Raises RLIMIT_NOFILE to its hard limit. The usual soft limit of 1024 is there for select(2),
     /// which nothing here calls.
     public static func raiseDescriptorLimit() {

@@ -159,6 +159,30 @@ package enum NetlinkParser {
         return facts
     }
 
+    /// Of a link: how its XDP program is attached, and its number; nil: it has none.
+    package static func xdp(_ message: UnsafeRawBufferPointer) -> (mode: UInt8, program: UInt32)? {
+        var (mode, program) = (UInt8(0), UInt32(0))
+        let nests = attributes(of: message, after: ifinfomsg.self).filter { $0.type == Int(IFLA_XDP) }
+        for (type, value) in nests.flatMap({ attributes($0.value) }) {
+            if type == Int(IFLA_XDP_ATTACHED) { mode = value.first ?? 0 }
+            if type == Int(IFLA_XDP_PROG_ID) { program = word(value) }
+        }
+        return mode == 0 ? nil : (mode, program)
+    }
+
+    /// The name of a filter of traffic control; nil: the message describes no filter, but its place.
+    package static func filter(_ message: UnsafeRawBufferPointer) -> String? {
+        guard let header = payload(of: message, as: tcmsg.self), header.tcm_handle != 0 else { return nil }
+        var (kind, name) = ("", "")
+        for (type, value) in attributes(of: message, after: tcmsg.self) {
+            if type == Int(TCA_KIND) { kind = text(value) }
+            guard type == Int(TCA_OPTIONS), kind == "bpf" else { continue }
+            name = attributes(value).first { $0.type == Int(TCA_BPF_NAME) }.map { text($0.value) } ?? ""
+        }
+        let preference = header.tcm_info >> 16
+        return name.isEmpty ? "\(kind) at preference \(preference)" : name
+    }
+
     private static func word(_ bytes: UnsafeRawBufferPointer, _ number: some BinaryInteger) -> Int? {
         let offset = Int(number) * 4
         guard offset + 4 <= bytes.count else { return nil }

@@ -185,6 +185,16 @@ public final class NetlinkSocket {
         ) { NetlinkParser.address($0, of: index) }
     }
 
+    /// Names of the filters of traffic control at a link's ingress, in order.
+    func ingressFilters(of index: Int32) throws(SystemError) -> [String] {
+        try list(
+            Int(RTM_GETTFILTER), tcmsg.self,
+            fill: {
+                $0.tcm_ifindex = index
+                $0.tcm_parent = CLINUX_TC_H_MIN_INGRESS_PARENT
+            }, NetlinkParser.filter)
+    }
+
     /// Dumps routes of all tables and both families, without the kernel's cached clones. `begin`
     /// comes first, and again whenever a dump was interrupted and starts again.
     public func routes(

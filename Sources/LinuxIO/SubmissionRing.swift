@@ -50,6 +50,16 @@ public final class SubmissionRing {
         try rehearse()
     }
 
+    /// Why a worker could have no ring here; nil: it could.
+    public static func refusal() -> String? {
+        do throws(SystemError) {
+            _ = try SubmissionRing(entries: 8, files: 1)
+            return nil
+        } catch {
+            return String(cString: strerror(error.errno))
+        }
+    }
+
     /// Plain system calls instead of a ring: one per write, one per sleep.
     /// - Parameter files: as for a ring.
     public init(plainFiles files: Int) {

@@ -1,6 +1,6 @@
 // What the kernel holds of a TUN device, and of the namespace that it stands in: anyone may change it.
 
-public struct DeviceFacts: Sendable, Equatable {
+public struct DeviceFacts: Sendable, Equatable, Codable {
     public var isUp: Bool
     public var mtu: Int
     /// Its own `rp_filter`; nil: it has no IPv4.

@@ -109,9 +109,54 @@ extension EndToEnd {
                     """, after: "rm -r /etc/shuck/shuck.d"),
         ]
 
+        /// A device of the configuration in a pod's namespace, all right but for its filter.
+        private static let pod = """
+            mkdir /etc/shuck/shuck.d
+            cat >/etc/shuck/shuck.d/pod.yaml <<END
+            devices: [{name: pod1, netns: /run/netns/pod}]
+            tunnels: [{name: lvs, destinations: [{prefix: 203.0.113.11/32, device: pod1}]}]
+            END
+            ip netns add pod
+            ip -n pod tuntap add pod1 mode tun
+            ip -n pod link set pod1 up
+            ip -n pod address add 127.0.0.42/32 scope host dev pod1
+            ip netns exec pod sysctl -qw net.ipv4.conf.pod1.rp_filter=1
+            """
+
         private static let breaks =
             [
                 Break(condition: "interfaces", fact: "eth0 is down", script: "ip link set eth0 down"),
+                Break(
+                    condition: "programs", fact: "at xdpgeneric of eth0 sees frames before shuck",
+                    script: """
+                        ip link set dev eth0 xdpgeneric obj \(Tools.lab.dropLast(3))decap.bpf.o sec xdp.frags
+                        """),
+                Break(
+                    condition: "offloads", fact: "generic-receive-offload of eth0 is off",
+                    script: "ethtool -K eth0 gro off"),
+                Break(
+                    condition: "queues", fact: "eth0 has 1 receive queue for 2 workers",
+                    script: """
+                        ethtool -L eth0 rx 1 tx 1 && mkdir /etc/shuck/shuck.d
+                        echo 'workers: {cpus: "0-1"}' >/etc/shuck/shuck.d/cpus.yaml
+                        """, after: "rm -r /etc/shuck/shuck.d"),
+                Break(condition: "devices", fact: "shuck0: it is down", script: "ip link set shuck0 down"),
+                Break(
+                    condition: "devices", fact: "shuck0: its mtu is 1400",
+                    script: "ip link set shuck0 mtu 1400"),
+                Break(
+                    condition: "devices", fact: "pod1 in /run/netns/pod: its rp_filter is 1", script: pod,
+                    after: "ip netns delete pod; rm -r /etc/shuck/shuck.d"),
+                Break(
+                    condition: "rules", fact: "holds for eth0, not for shuck0",
+                    script: "ip rule add priority 100 from 192.0.2.0/24 iif eth0 lookup main"),
+                Break(
+                    condition: "rules", fact: "prohibit\" refuses packets",
+                    script: "ip -6 rule add priority 90 to 2001:db8:f::/48 prohibit"),
+                Break(
+                    condition: "rule-cost", fact: "ipproto 6",
+                    script: "ip rule add priority 80 ipproto tcp lookup main"
+                ),
                 Break(
                     condition: "sizes", fact: "pods behind cali1 have MTU 1500",
                     script: "ip link set cali1 mtu 1500",

@@ -1,5 +1,6 @@
 // A host on which nothing is wrong, and one thing after the other that breaks on it.
 
+import IP
 import Routing
 import Settings
 
@@ -67,6 +68,18 @@ enum DoctorHost {
         }
         details.sysctls["net/ipv4/conf/shuck0/rp_filter"] = "2"
         details.ruleset = []
+        details.rules = RuleEntry.kernelDefaults
+        var interface = HostDetails.Interface()
+        (interface.gro, interface.lro, interface.queues) = (true, false, 2)
+        interface.programs = [EntranceProgram(hook: .tcx, name: EntranceProgram.claim)]
+        details.interfaces["eth0"] = interface
+        var device = DeviceFacts(isUp: true, mtu: 1500)
+        device.reversePath = 2
+        (device.forwardsIPv4, device.hasIPv6, device.hasAddress) = (true, true, true)
+        details.devices["shuck0"] = device
+        details.clockSource = "tsc"
+        details.set("net/netfilter/nf_conntrack_count", 10)
+        details.set("net/netfilter/nf_conntrack_max", 1000)
         details.addresses = ["shuck0": ["127.0.0.42/32"]]
         return details
     }
@@ -108,7 +121,9 @@ extension HostDetails {
 
 extension DoctorCase {
     static let all =
-        ofInterfaces + ofSizes + ofTunnels + ofReversePaths + ofForwarding + ofFilters
+        ofInterfaces + ofEntrances + ofSizes + ofTunnels + ofDevices + ofReversePaths + ofForwarding
+        + ofFilters
+        + ofRules + ofEngine
 
     private static let ofInterfaces = [
         DoctorCase("interfaces", .problem, "there is no interface eth0", command: nil) { facts, _ in
@@ -199,6 +214,140 @@ extension DoctorCase {
         ) { _, details in
             details.addFile("/etc/sysctl.d/99-zz-zz.conf", "net/ipv6/conf/all/disable_ipv6 = 1")
         },
+    ]
+
+    private static let ofEntrances = [
+        DoctorCase(
+            "programs", .warning, "ddos at xdp of eth0 sees frames before shuck",
+            command: "ip link set dev eth0 xdp off"
+        ) { _, details in
+            details.interfaces["eth0"]?.programs.insert(EntranceProgram(hook: .xdp, name: "ddos"), at: 0)
+        },
+        DoctorCase(
+            "programs", .warning, "cil_from_netdev stands before shuck's claim at tcx of eth0",
+            command: "systemctl restart shuck"
+        ) { _, details in
+            let program = EntranceProgram(hook: .tcx, name: "cil_from_netdev")
+            details.interfaces["eth0"]?.programs.insert(program, at: 0)
+        },
+        DoctorCase(
+            "offloads", .warning, "generic-receive-offload of eth0 is off", command: "ethtool -K eth0 gro on"
+        ) { _, details in details.interfaces["eth0"]?.gro = false },
+        DoctorCase(
+            "offloads", .warning, "large-receive-offload of eth0 is on", command: "ethtool -K eth0 lro off"
+        ) { _, details in details.interfaces["eth0"]?.lro = true },
+        DoctorCase(
+            "queues", .warning, "eth0 has 1 receive queue for 2 workers",
+            command: "for q in /sys/class/net/eth0/queues/rx-*; do echo 00000003 >$q/rps_cpus; done"
+        ) { _, details in details.interfaces["eth0"]?.queues = 1 },
+    ]
+
+    private static let ofDevices = [
+        DoctorCase("devices", .problem, "shuck0: it is down", command: "ip link set dev shuck0 up") {
+            _, details in
+            details.devices["shuck0"]?.isUp = false
+        },
+        DoctorCase(
+            "devices", .warning, "shuck0: its mtu is 1400 instead of 1500",
+            command: "ip link set dev shuck0 mtu 1500"
+        ) { _, details in details.devices["shuck0"]?.mtu = 1400 },
+        DoctorCase(
+            "devices", .problem, "pod1 in /run/netns/pod: its rp_filter is 1 instead of 2",
+            command: "nsenter --net=/run/netns/pod sysctl -w net.ipv4.conf.pod1.rp_filter=2",
+            configuration: pod
+        ) { _, details in
+            var device = details.devices["shuck0"]
+            device?.reversePath = 1
+            details.devices["/run/netns/pod pod1"] = device
+        },
+        DoctorCase(
+            "devices", .warning, "there is no network namespace /run/netns/pod: no such file", command: nil,
+            configuration: pod
+        ) { facts, _ in facts.namespaces["/run/netns/pod"] = .absent("no such file") },
+    ]
+
+    /// The first device stands in a pod.
+    private static let pod = """
+        devices: [{name: pod1, netns: /run/netns/pod}]
+        tunnels: [{name: lvs, destinations: [{prefix: 203.0.113.11/32, device: pod1}]}]
+
+        """
+
+    private static let ofRules = [
+        DoctorCase(
+            "rules", .warning, "rule \"100: from all iif eth0 lookup 5\" holds for eth0, not for shuck0",
+            command: "ip rule add priority 100 from all iif shuck0 lookup 5"
+        ) { _, details in
+            var rule = RuleEntry(isIPv4: true, priority: 100, action: .lookup(5))
+            rule.inputInterface = "eth0"
+            details.rules?.append(rule)
+        },
+        DoctorCase(
+            "rules", .warning, "rule \"90: from all to 203.0.113.0/24 prohibit\" refuses packets",
+            command: "ip rule delete priority 90 from all to 203.0.113.0/24 prohibit"
+        ) { _, details in
+            var rule = RuleEntry(isIPv4: true, priority: 90, action: .refuse(.prohibit))
+            rule.to = Prefix("203.0.113.0/24")
+            details.rules?.append(rule)
+        },
+        DoctorCase(
+            "rule-cost", .warning,
+            "rules of IPv6 ask for more than addresses: \"80: from all ipproto 6 lookup main\"",
+            command: "ip -6 rule delete priority 80 from all ipproto 6 lookup main"
+        ) { _, details in
+            var rule = RuleEntry(isIPv4: false, priority: 80, action: .lookup(RouteEntry.tableMain))
+            rule.protocolNumber = 6
+            details.rules?.append(rule)
+        },
+    ]
+
+    private static let ofEngine = [
+        DoctorCase(
+            "io-uring", .warning, "kernel.io_uring_disabled is 2",
+            command: "sysctl -w kernel.io_uring_disabled=0"
+        ) { _, details in
+            details.ringRefusal = "Operation not permitted"
+            details.set("kernel/io_uring_disabled", 2)
+        },
+        DoctorCase("io-uring", .warning, "io_uring is refused: Operation not permitted", command: nil) {
+            _, details in
+            details.ringRefusal = "Operation not permitted"
+            details.isFiltered = true
+        },
+        DoctorCase(
+            "locked-memory", .warning, "RLIMIT_MEMLOCK is 65536 bytes", command: "ulimit -l unlimited"
+        ) { _, details in
+            details.kernel = "5.10.0-28-amd64"
+            details.lockedBytesMax = 65536
+        },
+        DoctorCase(
+            "placement", .warning, "interrupt 30 (eth0-rx) of eth0 is handled on CPU 1",
+            command: "for i in 30; do echo 2-3 >/proc/irq/$i/smp_affinity_list; done"
+        ) { facts, _ in
+            var interrupt = InterfaceHardware.Interrupt(30)
+            (interrupt.name, interrupt.count, interrupt.cpus) = ("eth0-rx", 9, [1])
+            var hardware = InterfaceHardware("eth0")
+            hardware.interrupts = [interrupt]
+            var placement = PlacementFacts()
+            placement.interfaces = [hardware]
+            placement.nodes = [0: [0, 1, 2, 3]]
+            facts.placement = placement
+        },
+        DoctorCase(
+            "clock", .warning, "the clock source is hpet",
+            command: "echo tsc >/sys/devices/system/clocksource/clocksource0/current_clocksource"
+        ) { _, details in
+            details.clockSource = "hpet"
+            details.clockSources = ["hpet", "tsc"]
+        },
+        DoctorCase(
+            "conntrack", .problem, "connection tracking holds 1000 of at most 1000 entries",
+            command: "sysctl -w net.netfilter.nf_conntrack_max=2000"
+        ) { _, details in details.set("net/netfilter/nf_conntrack_count", 1000) },
+        DoctorCase(
+            "conntrack", .warning, "connection tracking holds 800 of at most 1000 entries",
+            command: "sysctl -w net.netfilter.nf_conntrack_max=2000"
+        ) { _, details in details.set("net/netfilter/nf_conntrack_count", 800) },
     ]
 
     private static let ofSizes = [

@@ -26,6 +26,7 @@
 
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/ethtool.h>
 #include <linux/fib_rules.h>
 #include <linux/filter.h>
 #include <linux/if_addr.h>
@@ -58,6 +59,7 @@ enum {
     CLINUX_BPF_TCX_INGRESS = 46,
     CLINUX_IOSQE_FIXED_FILE = 1 << IOSQE_FIXED_FILE_BIT,
     CLINUX_SO_BINDTOIFINDEX = 62,
+    CLINUX_RLIMIT_MEMLOCK = 8,
     CLINUX_CLONE_NEWNET = 0x40000000,
     CLINUX_O_PATH = 010000000,
     CLINUX_IPV4_DEVCONF_FORWARDING = 1,
@@ -87,6 +89,8 @@ int clinux_allowed_cpus(int *cpus, int capacity);
 int clinux_allow_cpus(const int *cpus, int count);
 int clinux_memfd(const char *name);
 void clinux_name_self(const char *name);
+// A word of ethtool(8), such as ETHTOOL_GGRO.
+int clinux_ethtool(int socket_fd, const char *interface, uint32_t command);
 int clinux_bpf(int command, union bpf_attr *attributes, unsigned size);
 int clinux_capabilities(uint64_t *effective);
 int clinux_namespace_kind(int namespace_fd);

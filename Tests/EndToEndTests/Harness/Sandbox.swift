@@ -22,7 +22,7 @@ final class Sandbox {
     private static let setup = """
         set -e
         mount -t sysfs sysfs /sys
-        for folder in /etc/sysctl.d /run/sysctl.d /usr/lib/sysctl.d /etc/shuck; do
+        for folder in /etc/sysctl.d /run/sysctl.d /usr/lib/sysctl.d /etc/shuck /run/netns; do
             mkdir -p $folder
             mount -t tmpfs tmpfs $folder
         done
