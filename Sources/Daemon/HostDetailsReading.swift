@@ -97,6 +97,8 @@ extension HostDetails {
         isFiltered = Host.read("/proc/self/status")?.contains("\nSeccomp:\t2") ?? false
         lockedBytesMax = Host.lockedBytesLimit()
         let folder = "/sys/devices/system/clocksource/clocksource0"
+        hasTun = Host.status(of: "/dev/net/tun") != nil
+        hasTunDriver = Host.read("/proc/misc").map { $0.hasSuffix(" tun") || $0.contains(" tun\n") }
         clockSource = Host.read(folder + "/current_clocksource")
         let sources = Host.read(folder + "/available_clocksource") ?? ""
         clockSources = sources.split(separator: " ").map(String.init)
@@ -105,6 +107,7 @@ extension HostDetails {
     private mutating func readRuleset() {
         let needing = Doctor.conditions.map(\.name).filter { $0.hasPrefix("filter-") }
         ruleset = gaps.take(needing) { () throws(SystemError) in try FilterContext.ruleset() }
+        let needingAll = ["filter-policy", "filter-icmp", "filter-invalid"]
         // The older iptables has tables of its own, which no list of nftables shows.
         let old = ["ip", "ip6"].flatMap { family in
             (Host.read("/proc/net/\(family)_tables_names") ?? "").split(separator: "\n").map {
@@ -112,11 +115,20 @@ extension HostDetails {
             }
         }
         if !old.isEmpty {
-            gaps.append(
-                Gap(
-                    conditions: ["filter-policy", "filter-icmp", "filter-invalid"],
-                    text: "rules of iptables-legacy are not judged (\(old.joined(separator: ", ")))",
-                    command: "iptables-legacy-save; ip6tables-legacy-save"))
+            let text = """
+                rules of iptables-legacy are not judged (\(old.joined(separator: ", "))): look at \
+                iptables-legacy-save and ip6tables-legacy-save
+                """
+            gaps.append(Gap(conditions: needingAll, text: text))
+        }
+        // nft(8) built without xtables does not translate them.
+        let opaque = (ruleset ?? []).count { $0.contains("xt match") || $0.contains("xt target") }
+        if opaque > 0 {
+            let text = """
+                \(opaque) rules have matches of iptables that nft does not show: look at iptables-save and \
+                ip6tables-save
+                """
+            gaps.append(Gap(conditions: needingAll, text: text))
         }
     }
 

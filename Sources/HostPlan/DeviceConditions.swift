@@ -6,6 +6,22 @@ import Settings
 extension Condition {
     static let devices = [
         Condition(
+            "tun",
+            """
+            shuck makes its devices through `/dev/net/tun`. A container needs that file as a device.
+            """
+        ) { examination in
+            guard examination.details.hasTun == false else { return [.ok("/dev/net/tun is there")] }
+            let isMissing = examination.details.hasTunDriver == false
+            return [
+                .problem(
+                    "/dev/net/tun is missing" + (isMissing ? ", and so is its driver" : ""),
+                    effect: "shuck does not start. A container gets it by --device /dev/net/tun.",
+                    command: isMissing
+                        ? "modprobe tun" : "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200")
+            ]
+        },
+        Condition(
             "devices",
             """
             shuck makes its TUN devices, sets them up, and restores what others change of them. Doctor \
@@ -22,7 +38,7 @@ extension Condition {
             return [
                 .ok(names.isEmpty ? "shuck's devices do not exist yet" : "\(list(names)): as shuck sets them")
             ]
-        }
+        },
     ]
 
     private static func list(_ names: [String]) -> String { names.joined(separator: ", ") }

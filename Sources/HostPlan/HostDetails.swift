@@ -59,6 +59,10 @@ public struct HostDetails: Sendable, Equatable, Codable {
     public var ringRefusal: String?
     /// RLIMIT_MEMLOCK in bytes; nil: no limit, or none that counts for this process.
     public var lockedBytesMax: Int?
+    /// Whether there is /dev/net/tun; nil: not looked at.
+    public var hasTun: Bool?
+    /// Whether the kernel has the driver now; nil: it does not tell.
+    public var hasTunDriver: Bool?
     /// Source of CLOCK_MONOTONIC, as sysfs names it.
     public var clockSource: String?
     /// Those that this host could use.

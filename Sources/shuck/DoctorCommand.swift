@@ -16,7 +16,7 @@ struct DoctorCommand: ParsableCommand {
             command that mends it. It changes nothing and needs no running daemon. Without a \
             configuration file it assumes every tunnel, on the interfaces of the default routes. \
             Exit codes: 0 no problem, 1 a problem (or a bad configuration), 2 wrong usage, 3 no problem \
-            was found, but something could not be read.
+            was found, but something could not be read that the printed command makes readable.
             """)
 
     @Option(
@@ -61,7 +61,9 @@ struct DoctorCommand: ParsableCommand {
             try show(report)
         }
         if report.problems > 0 { throw ExitCode(1) }
-        if report.unread > 0 { throw ExitCode(Failure.Code.notHere.rawValue) }
+        // What no command makes readable is said, and is no failure.
+        let isRefused = diagnoses.contains { $0.level == .unread && $0.command != nil }
+        if isRefused { throw ExitCode(Failure.Code.notHere.rawValue) }
     }
 
     // MARK: Facts
@@ -130,21 +132,32 @@ struct DoctorCommand: ParsableCommand {
 
     private func show(_ report: Report) throws {
         let painter = Painter.standardOutput
-        let width = report.diagnoses.map(\.condition.count).max() ?? 0
-        let indent = String(repeating: " ", count: 9 + width + 2)
-        for diagnosis in report.diagnoses {
+        let judged = report.diagnoses.filter { $0.level != .unread }
+        let width = judged.map(\.condition.count).max() ?? 0
+        for diagnosis in judged {
             let name = diagnosis.condition.padding(toLength: width, withPad: " ", startingAt: 0)
-            let level = diagnosis.level.rawValue.padding(toLength: 7, withPad: " ", startingAt: 0)
-            try Output.print("\(painter.paint(level, diagnosis.level.style))  \(name)  \(diagnosis.fact)")
-            if let effect = diagnosis.effect { try Output.print(indent + effect) }
-            if let command = diagnosis.command {
-                try Output.print(indent + "> " + painter.paint(command, .bold))
-            }
+            try show(diagnosis, "\(name)  \(diagnosis.fact)", painter, indent: 11 + width)
+        }
+        // Several conditions may need what could not be read.
+        var shown: Set<String> = []
+        for diagnosis in report.diagnoses where diagnosis.level == .unread {
+            guard shown.insert(diagnosis.fact).inserted else { continue }
+            let all = report.diagnoses.filter { $0.level == .unread && $0.fact == diagnosis.fact }
+            let names = all.map(\.condition).joined(separator: ", ")
+            try show(diagnosis, "\(names): \(diagnosis.fact)", painter, indent: 9)
         }
         let problems = report.problems == 1 ? "1 problem" : "\(report.problems) problems"
         let warnings = report.warnings == 1 ? "1 warning" : "\(report.warnings) warnings"
         let unread = report.unread == 0 ? "" : ", \(report.unread) unread"
         try Output.print("\(problems), \(warnings)\(unread)")
+    }
+
+    private func show(_ diagnosis: Diagnosis, _ text: String, _ painter: Painter, indent: Int) throws {
+        let level = diagnosis.level.rawValue.padding(toLength: 7, withPad: " ", startingAt: 0)
+        try Output.print("\(painter.paint(level, diagnosis.level.style))  \(text)")
+        let space = String(repeating: " ", count: indent)
+        if let effect = diagnosis.effect { try Output.print(space + effect) }
+        if let command = diagnosis.command { try Output.print(space + "> " + painter.paint(command, .bold)) }
     }
 }
 

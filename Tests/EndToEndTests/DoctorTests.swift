@@ -69,6 +69,30 @@ extension EndToEnd {
             }
         }
 
+        @Test func aRunningShuckLeavesNothingToMend() throws {
+            try Sandbox.with { sandbox in
+                let more = "mss: {replies: nft}\nadmin: {socket: /etc/shuck/shuck.sock}"
+                try sandbox.run("cat >/etc/shuck/shuck.yaml <<'END'\n\(Self.configuration)\n\(more)\nEND")
+                try sandbox.run("ip link delete shuck0")
+                let status = "$SHUCK status --socket /etc/shuck/shuck.sock >/dev/null"
+                try sandbox.run(
+                    """
+                    $SHUCK run & echo $! >/etc/shuck/pid
+                    for i in $(seq 200); do \(status) && exit 0; sleep 0.05; done; exit 1
+                    """)
+                let report = try diagnose(sandbox).report
+                #expect(report.diagnoses.allSatisfy { $0.level == "ok" }, "\(report)")
+                #expect(report.diagnoses.contains { $0.fact == "shuck0: as shuck sets them" })
+                #expect(report.diagnoses.contains { $0.fact.contains("shuck_claim (tcx)") })
+                // A user without privileges is told what could not be read.
+                let user = try sandbox.attempt(
+                    "setpriv --reuid 65534 --clear-groups --inh-caps=-all $SHUCK doctor")
+                #expect(user.status == 3 || user.status == 126, "\(user)")
+                try sandbox.run(
+                    "pid=$(cat /etc/shuck/pid); kill $pid; while kill -0 $pid; do sleep 0.02; done")
+            }
+        }
+
         /// A rule in a chain of its own; the printed commands change others' tables.
         private static func filter(
             _ condition: String, _ fact: String, hook: String, policy: String = "accept",
@@ -140,6 +164,10 @@ extension EndToEnd {
                         ethtool -L eth0 rx 1 tx 1 && mkdir /etc/shuck/shuck.d
                         echo 'workers: {cpus: "0-1"}' >/etc/shuck/shuck.d/cpus.yaml
                         """, after: "rm -r /etc/shuck/shuck.d"),
+                Break(
+                    condition: "tun", fact: "/dev/net/tun is missing",
+                    script: "mount -t tmpfs tmpfs /dev/net",
+                    after: "umount /dev/net"),
                 Break(condition: "devices", fact: "shuck0: it is down", script: "ip link set shuck0 down"),
                 Break(
                     condition: "devices", fact: "shuck0: its mtu is 1400",

@@ -243,6 +243,13 @@ extension DoctorCase {
     ]
 
     private static let ofDevices = [
+        DoctorCase(
+            "tun", .problem, "/dev/net/tun is missing",
+            command: "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200"
+        ) { _, details in (details.hasTun, details.hasTunDriver) = (false, true) },
+        DoctorCase(
+            "tun", .problem, "/dev/net/tun is missing, and so is its driver", command: "modprobe tun"
+        ) { _, details in (details.hasTun, details.hasTunDriver) = (false, false) },
         DoctorCase("devices", .problem, "shuck0: it is down", command: "ip link set dev shuck0 up") {
             _, details in
             details.devices["shuck0"]?.isUp = false
