@@ -133,7 +133,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "CommandTests", dependencies: ["shuck", "Captures", "Forwarding", "TestPackets"],
+            name: "CommandTests", dependencies: ["shuck", "CPcap", "Forwarding", "TestPackets"],
             swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests", dependencies: ["LinuxIO", "Settings", "TestPackets"],

@@ -22,7 +22,7 @@ extension MSSClamp {
     }
 }
 
-enum ValueSyntax {
+package enum ValueSyntax {
     /// The booleans of YAML 1.1 (yaml.org/type/bool.html), without its `y` and `n`.
     static func boolean(_ text: String) -> Bool? {
         let lower = text.lowercased()
@@ -138,7 +138,7 @@ enum ValueSyntax {
     // MARK: Likely meanings
 
     /// The candidate that is likely meant by `word`: similar, or begun by it.
-    static func nearest(_ word: String, among candidates: [String]) -> String? {
+    package static func nearest(_ word: String, among candidates: [String]) -> String? {
         let bound = min(3, max(1, word.count / 3))
         let near = candidates.map { ($0, distance(word.lowercased(), $0.lowercased())) }
             .filter { $0.1 <= bound }.min { $0.1 < $1.1 }?.0
