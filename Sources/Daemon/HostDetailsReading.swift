@@ -62,6 +62,7 @@ extension HostDetails {
             details.readInterface(link)
         }
         for device in configuration.devices { details.readDevice(device) }
+        details.readPodRoutes(configuration.podServices, links)
         details.readEngine()
         return details
     }
@@ -90,6 +91,29 @@ extension HostDetails {
             return try DeviceFacts.read(device.name, address: device.address, in: namespace)
         }
         devices[HostDetails.key(device)] = found ?? nil
+    }
+
+    private mutating func readPodRoutes(_ services: [Prefix], _ links: [Link]) {
+        guard !services.isEmpty else { return }
+        let names = Dictionary(links.map { ($0.index, $0.name) }, uniquingKeysWith: { first, _ in first })
+        let found = gaps.take(["pod-route"]) { () throws(SystemError) in
+            // A host may have a million routes: few of them are kept.
+            var found: [RouteEntry] = []
+            try NetlinkSocket().routes(begin: { found = [] }) { route in
+                let entry = route.entry
+                let isAsked = entry.table == RouteEntry.tableMain || entry.table == RouteEntry.tableLocal
+                guard isAsked, entry.prefix.length > 0, services.contains(where: entry.prefix.covers) else {
+                    return
+                }
+                found.append(entry)
+            }
+            return found
+        }
+        podRoutes = (found ?? []).map { entry in
+            PodRoute(
+                destination: entry.prefix.text, links: entry.interfaces.compactMap { names[$0] },
+                isLocal: entry.kind == .local)
+        }
     }
 
     private mutating func readEngine() {

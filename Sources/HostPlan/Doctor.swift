@@ -5,7 +5,7 @@ public enum Doctor {
     public static let conditions: [Condition] =
         Condition.interfaces + Condition.entrance + Condition.sizes + Condition.kernelTunnels
         + Condition.devices + Condition.reversePaths + Condition.forwarding + Condition.filters
-        + Condition.rules
+        + Condition.rules + Condition.pods
         + Condition.engine
 
     public static func diagnoses(_ examination: Examination) -> [Diagnosis] {

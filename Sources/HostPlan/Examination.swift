@@ -1,5 +1,6 @@
 // A configuration and the facts of a host, with the questions that several conditions ask.
 
+import IP
 import Routing
 import Settings
 
@@ -19,6 +20,17 @@ public struct Examination: Sendable {
 
     /// Devices whose packets the kernel of this namespace routes on.
     var hostDevices: [Configuration.Device] { configuration.devices.filter { $0.netns == nil } }
+
+    /// Destinations that are served through devices in pods.
+    var podServices: [Prefix] { configuration.podServices }
+
+    /// Host ends of pods' links.
+    var podLinks: [String] {
+        let own = configuration.interfaces + configuration.devices.map(\.name)
+        return facts.links.filter {
+            ["veth", "netkit"].contains($0.kind) && $0.isUp && !own.contains($0.name)
+        }.map(\.name)
+    }
 
     /// Interfaces of the configuration that are there.
     var interfaces: [Link] { configuration.interfaces.compactMap(facts.link) }
@@ -40,4 +52,13 @@ public struct Examination: Sendable {
     }
 
     static func set(_ path: String, _ value: Int) -> String { "sysctl -w \(name(path))=\(value)" }
+}
+
+extension Configuration {
+    /// Destinations that are served through devices in pods.
+    public var podServices: [Prefix] {
+        let pods = Set(devices.filter { $0.netns != nil }.map(\.name))
+        let all = tunnels.flatMap(\.destinations).filter { pods.contains($0.device ?? devices[0].name) }
+        return Set(all.map(\.prefix)).sorted()
+    }
 }

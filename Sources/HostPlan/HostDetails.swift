@@ -47,6 +47,8 @@ public struct HostDetails: Sendable, Equatable, Codable {
     public var addresses: [String: [String]] = [:]
     /// Policy rules; nil: unread.
     public var rules: [RuleEntry]?
+    /// Routes that cover a service whose pod has a device.
+    public var podRoutes: [PodRoute] = []
     /// Lines of `nft --handle --stateless --numeric-protocol list ruleset`; nil: unread.
     public var ruleset: [String]?
     /// By name, those that the configuration lists.

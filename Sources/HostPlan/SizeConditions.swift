@@ -89,11 +89,8 @@ extension Condition {
         guard examination.configuration.mss.replies == .off, let outer = modes.map(outerBytes).max() else {
             return []
         }
-        let own = examination.configuration.interfaces + examination.configuration.devices.map(\.name)
-        let pods = examination.facts.links.filter {
-            ["veth", "netkit"].contains($0.kind) && $0.isUp && !own.contains($0.name)
-                && $0.mtu + outer > link.mtu
-        }
+        let links = examination.podLinks
+        let pods = examination.facts.links.filter { links.contains($0.name) && $0.mtu + outer > link.mtu }
         guard let first = pods.first else { return [] }
         let names = pods.count == 1 ? first.name : "\(first.name) and \(pods.count - 1) more"
         let size = pods.map(\.mtu).max() ?? first.mtu

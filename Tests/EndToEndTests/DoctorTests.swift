@@ -176,6 +176,20 @@ extension EndToEnd {
                     condition: "devices", fact: "pod1 in /run/netns/pod: its rp_filter is 1", script: pod,
                     after: "ip netns delete pod; rm -r /etc/shuck/shuck.d"),
                 Break(
+                    condition: "pod-route", fact: "rp_filter of cali1 is strict, and 203.0.113.11/32",
+                    script: pod + "\nsysctl -qw net.ipv4.conf.cali1.rp_filter=1",
+                    after: """
+                        ip netns delete pod; rm -r /etc/shuck/shuck.d
+                        sysctl -qw net.ipv4.conf.cali1.rp_filter=0
+                        """),
+                Break(
+                    condition: "pod-invalid", fact: "drops answers from 203.0.113.11 that come in by",
+                    script: pod + "\n" + """
+                        nft add table inet t
+                        nft add chain inet t c '{ type filter hook forward priority 0; }'
+                        nft add rule inet t c iifname cali1 ct state invalid drop
+                        """, after: "ip netns delete pod; rm -r /etc/shuck/shuck.d; nft flush ruleset"),
+                Break(
                     condition: "rules", fact: "holds for eth0, not for shuck0",
                     script: "ip rule add priority 100 from 192.0.2.0/24 iif eth0 lookup main"),
                 Break(

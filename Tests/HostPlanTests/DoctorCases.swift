@@ -123,7 +123,7 @@ extension DoctorCase {
     static let all =
         ofInterfaces + ofEntrances + ofSizes + ofTunnels + ofDevices + ofReversePaths + ofForwarding
         + ofFilters
-        + ofRules + ofEngine
+        + ofRules + ofPods + ofEngine
 
     private static let ofInterfaces = [
         DoctorCase("interfaces", .problem, "there is no interface eth0", command: nil) { facts, _ in
@@ -305,6 +305,34 @@ extension DoctorCase {
             var rule = RuleEntry(isIPv4: false, priority: 80, action: .lookup(RouteEntry.tableMain))
             rule.protocolNumber = 6
             details.rules?.append(rule)
+        },
+    ]
+
+    private static let ofPods = [
+        DoctorCase(
+            "pod-route", .problem, "rp_filter of cali1 is strict, and 203.0.113.11/32 is routed elsewhere",
+            command: "ip route add 203.0.113.11/32 dev cali1", configuration: pod
+        ) { _, details in
+            details.set("net/ipv4/conf/cali1/rp_filter", 1)
+            details.podRoutes = [PodRoute(destination: "203.0.113.0/24", links: ["eth0"], isLocal: false)]
+        },
+        DoctorCase(
+            "pod-route", .problem, "203.0.113.11/32 is an address of this node", command: nil,
+            configuration: pod
+        ) { _, details in
+            details.podRoutes = [PodRoute(destination: "203.0.113.11/32", links: ["lo"], isLocal: true)]
+        },
+        DoctorCase(
+            "pod-invalid", .problem, "rule \"ct state invalid drop\" drops answers from 203.0.113.11",
+            command: "nft add table inet shuck_pods && nft add chain inet shuck_pods answers "
+                + "'{ type filter hook prerouting priority raw; }' && nft add rule inet shuck_pods answers "
+                + "iifname cali1 ip saddr 203.0.113.11 notrack", configuration: pod
+        ) { _, details in
+            details.ruleset = [
+                "table inet t { # handle 1", "\tchain c { # handle 1",
+                "\t\ttype filter hook forward priority filter; policy accept;",
+                "\t\tct state invalid drop # handle 3", "\t}", "}",
+            ]
         },
     ]
 
