@@ -111,7 +111,7 @@ private struct FilterQuestions {
 
     var invalids: [Condition.Line] {
         find(["prerouting", "forward", "postrouting"]) { rule in
-            rule.refuses && rule.matches("ct state", ["invalid"]) == true
+            rule.refuses("ct state", ["invalid"])
         } line: { fact, spare in
             .warning(
                 fact,
@@ -142,10 +142,7 @@ private struct FilterQuestions {
         // Outer packets do not come in by shuck's device.
         return find(["prerouting", "input", "output"], from: configuration.interfaces.first ?? "") { rule in
             let numbers: Set = ["4", "41"]
-            return rule.refuses
-                && ["meta l4proto", "ip protocol", "ip6 nexthdr"].contains {
-                    rule.matches($0, numbers) == true
-                }
+            return ["meta l4proto", "ip protocol", "ip6 nexthdr"].contains { rule.refuses($0, numbers) }
         } line: { fact, spare in
             .warning(
                 fact, effect: "An overlay between nodes, or decapsulation by the kernel, loses its packets.",
@@ -157,7 +154,7 @@ private struct FilterQuestions {
         [true, false].flatMap { isIPv4 -> [Condition.Line] in
             let error = isIPv4 ? "icmp type destination-unreachable" : "icmpv6 type packet-too-big"
             return find(["prerouting", "forward", "output", "postrouting"], sparing: error) { rule in
-                rule.refuses && Self.isOfError(rule, isIPv4: isIPv4)
+                Self.refusesError(rule, isIPv4: isIPv4)
             } line: { fact, spare in
                 .problem(
                     fact,
@@ -169,14 +166,14 @@ private struct FilterQuestions {
         }
     }
 
-    /// Whether a rule about ICMP holds for the error of path MTU discovery.
-    private static func isOfError(_ rule: FilterRule, isIPv4: Bool) -> Bool {
+    /// Whether a rule about ICMP refuses the error of path MTU discovery.
+    private static func refusesError(_ rule: FilterRule, isIPv4: Bool) -> Bool {
         let types: Set = isIPv4 ? ["destination-unreachable", "3"] : ["packet-too-big", "2"]
-        if let matches = rule.matches(isIPv4 ? "icmp type" : "icmpv6 type", types) { return matches }
+        if rule.refuses(isIPv4 ? "icmp type" : "icmpv6 type", types) { return true }
         // Of the other family, or of queries.
         if rule.contains(["icmp", "type"]) || rule.contains(["icmpv6", "type"]) { return false }
         let numbers: Set = isIPv4 ? ["1", "icmp"] : ["58", "icmpv6", "ipv6-icmp"]
-        return ["meta l4proto", "ip protocol", "ip6 nexthdr"].contains { rule.matches($0, numbers) == true }
+        return ["meta l4proto", "ip protocol", "ip6 nexthdr"].contains { rule.refuses($0, numbers) }
     }
 
     // MARK: Rules
@@ -207,8 +204,12 @@ private struct FilterQuestions {
 
     /// Whether an earlier rule takes what concerns us before it meets a rule.
     private func isSpared(by earlier: FilterRule, _ rule: FilterRule, _ selector: String?) -> Bool {
+        // An ICMP error is related to the connection that it is about.
+        if let selector {
+            return earlier.accepts && earlier.text.hasPrefix(selector)
+                || earlier.accepts("ct state", ["related"])
+        }
         guard earlier.leaves else { return false }
-        if let selector { return earlier.text.hasPrefix(selector) }
         let rest = earlier.text.split(separator: " ").map(String.init)
         // The device alone, or the device and the rule's own state.
         let isShort = rest.count == 3 || earlier.matches("ct state", ["invalid"]) == true

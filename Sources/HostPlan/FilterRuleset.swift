@@ -31,10 +31,10 @@ struct FilterRule: Sendable {
     /// The chain ends for the packet, without a refusal.
     var leaves: Bool { accepts || words.contains("return") }
 
-    /// The chain that the rule leads to.
-    var target: String? {
-        words.firstIndex { ["jump", "goto"].contains($0) }.flatMap { at in
-            at + 1 < words.count ? words[at + 1] : nil
+    /// Chains that the rule leads to.
+    var targets: [String] {
+        words.indices.dropLast().filter { ["jump", "goto"].contains(words[$0]) }.map { at in
+            String(words[at + 1].filter { $0 != "," })
         }
     }
 
@@ -52,7 +52,8 @@ struct FilterRule: Sendable {
         }
         let isInverted = words[place] == "!="
         if isInverted || words[place] == "==" { place += 1 }
-        guard place < words.count else { return nil }
+        // A map of verdicts compares with several values, each with a verdict of its own.
+        guard place < words.count, words[place] != "vmap" else { return nil }
         guard words[place] == "{" else {
             return (isInverted, Set(words[place].split(separator: ",").map(String.init)))
         }
@@ -67,6 +68,24 @@ struct FilterRule: Sendable {
 
     /// Selectors of the device that packets come in by. The words behind `fib` are part of its key.
     private var incoming: [String] { contains(["fib"]) ? ["iifname"] : ["iifname", "iif"] }
+
+    /// Whether the rule refuses packets of which a selector has one of these values.
+    func refuses(_ selector: String, _ wanted: Set<String>) -> Bool {
+        (refuses && matches(selector, wanted) == true) || verdicts(selector, wanted).contains("drop")
+    }
+
+    func accepts(_ selector: String, _ wanted: Set<String>) -> Bool {
+        (accepts && matches(selector, wanted) == true) || verdicts(selector, wanted).contains("accept")
+    }
+
+    /// What a map of verdicts has for values: `ct state vmap { invalid : drop, related : accept }`.
+    private func verdicts(_ selector: String, _ wanted: Set<String>) -> [String] {
+        let map = selector.split(separator: " ").map(String.init) + ["vmap", "{"]
+        guard let start = end(of: map) else { return [] }
+        let entries = words[start...].prefix { $0 != "}" }
+        return entries.indices.dropLast(2).filter { wanted.contains(entries[$0]) && entries[$0 + 1] == ":" }
+            .map { at in String(entries[at + 2].filter { $0 != "," }) }
+    }
 
     /// Whether packets that come in by the device may meet the rule.
     func concerns(_ device: String) -> Bool {
@@ -141,7 +160,7 @@ struct FilterRuleset: Sendable {
         while next < found.count {
             let chain = found[next]
             next += 1
-            for target in chain.rules.filter({ $0.concerns(device) }).compactMap(\.target) {
+            for target in chain.rules.filter({ $0.concerns(device) }).flatMap(\.targets) {
                 let isKnown = found.contains {
                     $0.name == target && $0.table == chain.table && $0.family == chain.family
                 }

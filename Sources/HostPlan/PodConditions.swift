@@ -98,7 +98,7 @@ extension Condition {
     /// The text of a rule that drops invalid packets from a link.
     private static func dropping(_ ruleset: FilterRuleset, _ link: String) -> String? {
         ruleset.chains(at: ["prerouting", "forward"], from: link).flatMap(\.rules).first { rule in
-            rule.refuses && rule.concerns(link) && rule.matches("ct state", ["invalid"]) == true
+            rule.concerns(link) && rule.refuses("ct state", ["invalid"])
         }?.text
     }
 }

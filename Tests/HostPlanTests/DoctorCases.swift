@@ -429,7 +429,7 @@ extension DoctorCase {
             details.ruleset = [
                 "table inet t { # handle 1", "\tchain c { # handle 1",
                 "\t\ttype filter hook \(hook) priority filter; policy \(policy);",
-                "\t\tct state established,related accept # handle 3", "\t\t\(rule)", "\t}", "}",
+                "\t\tct state established accept # handle 3", "\t\t\(rule)", "\t}", "}",
             ]
         }
     }
@@ -447,6 +447,10 @@ extension DoctorCase {
         filter(
             "filter-invalid", .warning, rule: "ct state invalid drop # handle 4",
             fact: "rule \"ct state invalid drop\" of chain inet t c",
+            command: "nft insert rule inet t c handle 4 iifname shuck0 ct state invalid accept"),
+        filter(
+            "filter-invalid", .warning, rule: "ct state vmap { related : accept, invalid : drop } # handle 4",
+            fact: "rule \"ct state vmap {",
             command: "nft insert rule inet t c handle 4 iifname shuck0 ct state invalid accept"),
         filter(
             "filter-icmp", .problem, rule: "meta l4proto { 1, 58 } drop comment \"no accept\" # handle 4",

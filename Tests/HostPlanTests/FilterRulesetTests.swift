@@ -66,6 +66,32 @@ import Testing
         #expect(state.matches("ct state", ["invalid"]) == true && state.handle == 0)
     }
 
+    @Test func aMapOfVerdictsAnswersPerValue() {
+        let rule = FilterRule("ct state vmap { invalid : drop, related : accept, new : jump others }")
+        #expect(rule.refuses("ct state", ["invalid"]) && !rule.refuses("ct state", ["related"]))
+        #expect(rule.accepts("ct state", ["related"]) && !rule.accepts("ct state", ["new"]))
+        #expect(rule.targets == ["others"] && rule.values("ct state") == nil)
+        let named = FilterRule("iifname vmap { \"eth0\" : jump a, \"shuck0\" : goto b }")
+        #expect(named.concerns("shuck0") && named.targets == ["a", "b"])
+        #expect(!FilterRule("ct state vmap {").refuses("ct state", ["invalid"]))
+    }
+
+    @Test(
+        "an ICMP error that connection tracking knows passes a later rule against ICMP",
+        arguments: [
+            ("ct state established,related accept", 0), ("ct state vmap { related : accept }", 0),
+            ("ct state established accept", 1), ("ct state related counter", 1),
+        ])
+    func relatedErrorsPass(earlier: String, count: Int) throws {
+        let lines = [
+            "table inet t {", "chain c {", "type filter hook forward priority 0; policy accept;", earlier,
+            "ip protocol 1 drop # handle 4", "}", "}",
+        ]
+        let examination = try DoctorHost.examination { _, details in details.ruleset = lines }
+        let found = Doctor.diagnoses(examination).filter { $0.condition == "filter-icmp" && $0.level != .ok }
+        #expect(found.count == count)
+    }
+
     @Test func aRuleConcernsTheDevicesThatItDoesNotExclude() {
         #expect(FilterRule("iifname \"shuck*\" accept").names("shuck0"))
         #expect(!FilterRule("iifname { \"eth0\", \"eth1\" } drop").concerns("shuck0"))
