@@ -96,7 +96,7 @@ extension Condition {
         let folder = "/sys/devices/system/clocksource/clocksource0"
         return [
             .warning(
-                "the clock source is \(source)", effect: "Each batch costs a slow system call more.",
+                "the clock source is \(source)", effect: "Each batch costs one more slow system call.",
                 command: better.map { "echo \($0) >\(folder)/current_clocksource" })
         ]
     }

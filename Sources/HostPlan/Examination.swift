@@ -36,7 +36,8 @@ public struct Examination: Sendable {
     var interfaces: [Link] { configuration.interfaces.compactMap(facts.link) }
 
     /// - Parameter path: below /proc/sys.
-    func number(_ path: String) -> Int? { details.sysctls[path].flatMap { Int($0) } }
+    /// - Returns: no more than 32 bits, as the kernel's settings have.
+    func number(_ path: String) -> Int? { details.sysctls[path].flatMap { Int32($0) }.map(Int.init) }
 
     /// A setting of IPv4 that the kernel takes as the larger of `all` and the device.
     func reversePath(_ device: String) -> (own: Int, all: Int)? {

@@ -61,13 +61,14 @@ extension Condition {
         let routes = examination.details.podRoutes.filter { !$0.isLocal && $0.covers(service) }
         let longest = routes.max { $0.length < $1.length }
         guard Set(longest?.links ?? []).isDisjoint(with: examination.podLinks) else { return nil }
+        let command = "ip route add \(service.text) dev "
         // With several pods only the operator knows whose service it is.
-        let link = strict.count == 1 ? first : "LINK"
+        let isOne = strict.count == 1
+        let links = strict.joined(separator: ", ")
         return .problem(
-            "rp_filter of \(strict.joined(separator: ", ")) is strict, and \(service.text) is "
-                + "routed elsewhere",
-            effect: "The kernel drops the pod's answers.",
-            command: "ip route add \(service.text) dev \(link)")
+            "rp_filter of \(links) is strict, and \(service.text) is routed elsewhere",
+            effect: "The kernel drops the pod's answers." + (isOne ? "" : " Type \(command)LINK of the pod."),
+            command: isOne ? command + first : nil)
     }
 
     private static func invalid(

@@ -74,8 +74,7 @@ extension Condition {
         return .warning(
             "rules of \(isIPv4 ? "IPv4" : "IPv6") ask for more than addresses: "
                 + (dear.map { "\"\($0.text)\"" } ?? "a table with routes per type of service"),
-            effect:
-                "The reverse-path check of each packet walks \(cost.steps) rules, instead of once per flow.",
+            effect: "The reverse-path check walks \(cost.steps) rules for each packet, not once per flow.",
             command: dear.map { $0.addition.replacing("rule add", with: "rule delete") })
     }
 }

@@ -111,6 +111,9 @@ struct DoctorCommand: ParsableCommand {
         } catch {
             throw Failure(message: "\(path) holds no facts of shuck doctor --save-facts: \(error)")
         }
+        guard document.isPlausible else {
+            throw Failure(message: "\(path) holds numbers that no host has")
+        }
         if let config { return Examination(try load(config), document.facts, dropIns: dropIns) }
         let loaded = Configuration.load(files: [("\(path): configuration", document.configuration)])
         guard let configuration = loaded.configuration else {

@@ -317,6 +317,15 @@ extension DoctorCase {
             details.podRoutes = [PodRoute(destination: "203.0.113.0/24", links: ["eth0"], isLocal: false)]
         },
         DoctorCase(
+            "pod-route", .problem, "rp_filter of cali1, cali2 is strict, and 203.0.113.11/32", command: nil,
+            configuration: pod
+        ) { facts, details in
+            facts.links.append(DoctorHost.link(5, "cali2", mtu: 1460))
+            facts.links[3].kind = "veth"
+            details.set("net/ipv4/conf/all/rp_filter", 1)
+            details.set("net/ipv4/conf/cali2/rp_filter", 0)
+        },
+        DoctorCase(
             "pod-route", .problem, "203.0.113.11/32 is an address of this node", command: nil,
             configuration: pod
         ) { _, details in

@@ -53,6 +53,33 @@ import Testing
         }
     }
 
+    /// Nobody vouches for a file of facts.
+    @Test func anyNumberInSavedFactsIsRefusedOrJudged() throws {
+        let examination = try DoctorHost.examination { facts, details in
+            for one in DoctorCase.all where one.condition == "rules" || one.condition == "placement" {
+                one.spoil(&facts, &details)
+            }
+        }
+        let document = FactsDocument(
+            shuck: "1", configuration: examination.configuration.yaml, facts: examination.facts)
+        let text = String(decoding: try JSONEncoder().encode(document), as: UTF8.self)
+        let number = /:(-?[0-9]+)|\[(-?[0-9]+)/
+        let ranges = text.ranges(of: number)
+        #expect(ranges.count > 50)
+        var judged = 0
+        for range in ranges {
+            for extreme in ["-1", "0", "129", "65536", "4294967295", "9223372036854775807"] {
+                let changed = text.replacingCharacters(in: range, with: text[range].prefix(1) + extreme)
+                guard let read = try? JSONDecoder().decode(FactsDocument.self, from: Data(changed.utf8)),
+                    read.isPlausible
+                else { continue }
+                _ = Doctor.diagnoses(Examination(examination.configuration, read.facts, dropIns: ""))
+                judged += 1
+            }
+        }
+        #expect(judged > 50)
+    }
+
     // MARK: sysctl.d(5)
 
     @Test func theFirstSeparatorOfASettingSeparates() {
