@@ -1,4 +1,5 @@
-// Sockets that send whole IP packets by the kernel's routes, and hear what comes in on any interface.
+// Sockets that send whole IP packets by the kernel's routes and hear what comes in; or the same on a node
+// itself, where packets come in and answers go out.
 
 import CLinux
 import Glibc
@@ -7,6 +8,7 @@ public final class ProbeSockets {
     private let sender4: Descriptor?
     private let sender6: Descriptor?
     private let receiver: Descriptor
+    private let frames: LiveFrames?
     private var buffer = [UInt8](repeating: 0, count: 65_536)
 
     /// - Parameters:
@@ -15,19 +17,32 @@ public final class ProbeSockets {
     public init(sendsIPv4: Bool, sendsIPv6: Bool, filter: [UInt64]) throws(SystemError) {
         sender4 = sendsIPv4 ? try Self.open(AF_INET) : nil
         sender6 = sendsIPv6 ? try Self.open(AF_INET6) : nil
-        // Before the filter is there, nothing: protocol 0.
-        receiver = Descriptor(
-            try check("socket(AF_PACKET)", "probes", grant: Self.grant) {
-                Sockets.open(AF_PACKET, .datagram, isNonBlocking: true)
-            })
+        frames = nil
+        receiver = try Self.listen(filter)
         try receiver.setOption(
             SOL_PACKET, PACKET_IGNORE_OUTGOING, Int32(1), "setsockopt(PACKET_IGNORE_OUTGOING)", "probes")
+    }
+
+    /// Packets come in as frames of an interface, and those are heard that leave this host.
+    public init(through frames: LiveFrames, filter: [UInt64]) throws(SystemError) {
+        (sender4, sender6) = (nil, nil)
+        self.frames = frames
+        receiver = try Self.listen(filter)
+    }
+
+    private static func listen(_ filter: [UInt64]) throws(SystemError) -> Descriptor {
+        // Before the filter is there, nothing: protocol 0.
+        let receiver = Descriptor(
+            try check("socket(AF_PACKET)", "probes", grant: grant) {
+                Sockets.open(AF_PACKET, .datagram, isNonBlocking: true)
+            })
         try SocketFilter.attach(filter, to: receiver, "probes")
         var address = sockaddr_ll()
         address.sll_family = sa_family_t(AF_PACKET)
         // All protocols: others are heard only behind programs at ingress, which may drop.
         address.sll_protocol = UInt16(ETH_P_ALL).bigEndian
         try check("bind", "probes") { Sockets.withAddress(address) { bind(receiver.number, $0, $1) } }
+        return receiver
     }
 
     private static let grant =
@@ -45,6 +60,7 @@ public final class ProbeSockets {
     /// - Parameter destination: 4 or 16 bytes, network order.
     /// - Returns: 0, or an errno.
     public func send(_ packet: [UInt8], to destination: [UInt8]) -> Int32 {
+        if let frames { return frames.receive(packet, isIPv4: destination.count == 4) }
         guard let sender = destination.count == 4 ? sender4 : sender6 else { return EAFNOSUPPORT }
         let sent = Sockets.withAddress(ip: destination) {
             sendto(sender.number, packet, packet.count, 0, $0, $1)
@@ -55,12 +71,23 @@ public final class ProbeSockets {
     /// Calls `body` with each packet that has come, from its IP header on. Never waits.
     public func receive(_ body: (UnsafeRawBufferPointer) -> Void) {
         while true {
-            let count = recv(receiver.number, &buffer, buffer.count, 0)
+            var address = sockaddr_ll()
+            let count = receive(from: &address)
             if count < 0 && errno == EINTR { continue }
             // An interface that goes down is told once, as an error of the socket.
             if count < 0 && errno == ENETDOWN { continue }
             guard count > 0 else { return }
+            if frames != nil && address.sll_pkttype != UInt8(PACKET_OUTGOING) { continue }
             buffer.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+        }
+    }
+
+    private func receive(from address: inout sockaddr_ll) -> Int {
+        var length = socklen_t(MemoryLayout<sockaddr_ll>.size)
+        return withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                recvfrom(receiver.number, &buffer, buffer.count, 0, $0, &length)
+            }
         }
     }
 

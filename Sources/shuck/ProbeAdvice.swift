@@ -6,7 +6,8 @@ import Settings
 
 enum ProbeAdvice {
     /// Lines for standard error; none when all is well.
-    static func lines(_ result: ProbeResult, _ report: ProbeReport) -> [String] {
+    /// - Parameter interface: where the probes came in, on the node itself.
+    static func lines(_ result: ProbeResult, _ report: ProbeReport, through interface: String?) -> [String] {
         var lines: [String] = []
         if let mss = report.mss, let fits = mss.fits, mss.answered > fits, let mtu = report.linkMTU {
             let inner = mtu - result.flow.outerHeaderBytes
@@ -26,7 +27,7 @@ enum ProbeAdvice {
         } else if result.refused > 0 {
             lines.append("shuck: the packets arrive, but nobody listens: look at the service and its pods")
         } else if result.sendError == nil, result.errors.isEmpty {
-            if !Host.owns(result.flow.innerSource.bytes) {
+            if interface == nil, !Host.owns(result.flow.innerSource.bytes) {
                 lines.append(
                     """
                     shuck: \(result.flow.innerSource.text) is no address of this host: answers are seen only \

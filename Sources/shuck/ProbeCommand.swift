@@ -1,6 +1,7 @@
 // shuck probe: asks a service through the encapsulation, as a balancer does.
 
 import ArgumentParser
+import Foundation
 import Forwarding
 import IP
 import Probing
@@ -47,6 +48,14 @@ struct ProbeCommand: ParsableCommand {
     @Flag(help: "Also find the largest inner packet that passes, and the ICMP errors about larger ones.")
     var pathMtu = false
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            On the node itself: probes come in by this interface as if its wire had brought them, and \
+            answers are heard as they leave. --inner-src is then a client's address, none of this host.
+            """, valueName: "interface"))
+    var through: String?
+
     @Option(help: ArgumentHelp("Ask the services × realservers that this file lists.", valueName: "file"))
     var targets: String?
     @Option(
@@ -69,6 +78,7 @@ struct ProbeCommand: ParsableCommand {
         if targets != nil {
             let given = addresses.first { $0.1 != nil }?.0 ?? (port == nil ? nil : "--port")
             if let given { throw ValidationError("\(given) comes from the file of --targets") }
+            if through != nil { throw ValidationError("--through asks one tuple: without --targets") }
             if pathMtu { throw ValidationError("--path-mtu asks one tuple: without --targets") }
         } else {
             if retries != nil || resume != nil {
@@ -116,17 +126,22 @@ struct ProbeCommand: ParsableCommand {
             retries: isTable ? retries ?? 2 : 0)
         if let targets { return try ask(targets, plan) }
         guard let flow else { throw ValidationError("the addresses are missing") }
-        let prober = try Prober(for: [flow])
+        let prober = try Prober(for: [flow], through: through)
         var result: ProbeResult?
         prober.ask([flow], plan) { _, asked in result = asked }
         guard let result else { throw ExitCode(1) }
+        if through != nil, result.sendError == EINVAL {
+            throw Failure(
+                code: .notHere,
+                message: "this kernel makes no live frames, which --through needs: Linux 5.18 or later")
+        }
         let pathMTU = pathMtu && result.answered > 0 ? prober.pathMTU(after: result, plan) : nil
-        let report = ProbeReport(result, linkMTU: Prober.linkMTU(of: flow), pathMTU: pathMTU)
+        let report = ProbeReport(result, linkMTU: prober.linkMTU(of: flow), pathMTU: pathMTU)
         if format.json {
             try Output.json(report)
         } else {
             try Output.print(report.text(timeout: timeout))
-            for line in ProbeAdvice.lines(result, report) { Output.error(line) }
+            for line in ProbeAdvice.lines(result, report, through: through) { Output.error(line) }
         }
         if !result.isAnswered { throw ExitCode(1) }
     }

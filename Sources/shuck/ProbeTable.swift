@@ -1,5 +1,6 @@
 // What the probes of a file of targets found, as a table with the tuples that failed.
 
+import LinuxIO
 import Probing
 import Settings
 
@@ -61,7 +62,8 @@ struct ProbeTable {
                 Report.Row(
                     service: tuple.service, realserver: tuple.realserver, tries: result.tries,
                     result: Self.outcome(result),
-                    probe: ProbeReport(result, linkMTU: Prober.linkMTU(of: tuple.flow), pathMTU: nil))
+                    probe: ProbeReport(
+                        result, linkMTU: Host.pathMTU(to: tuple.flow.outerDestination.bytes), pathMTU: nil))
             })
     }
 

@@ -5,28 +5,48 @@ import Foundation
 import IP
 import LinuxIO
 import Probing
+import Routing
 import Settings
 
 struct Prober {
     private let sockets: ProbeSockets
+    /// Where probes come in, on the node itself; nil: they leave this host by its routes.
+    private let entrance: Link?
 
     /// Opens the sockets that these flows need.
-    init(for flows: [ProbeFlow]) throws {
+    /// - Parameter interface: where probes come in, on the node itself.
+    init(for flows: [ProbeFlow], through interface: String? = nil) throws {
         let hosts = Set(flows.flatMap { [$0.innerSource.text, $0.outerSource.text] })
-        let filter = hosts.sorted().map { "dst host \($0)" }.joined(separator: " or ")
+        let text = hosts.sorted().map { "dst host \($0)" }.joined(separator: " or ")
         do {
-            sockets = try ProbeSockets(
-                sendsIPv4: flows.contains { $0.outerSource.isIPv4 },
-                sendsIPv6: flows.contains { !$0.outerSource.isIPv4 },
-                filter: try CaptureFilter.compile(filter, .raw))
+            let filter = try CaptureFilter.compile(text, .raw)
+            entrance = try interface.map(Self.link)
+            if let entrance {
+                let frames = try LiveFrames(interface: entrance.name, index: entrance.index)
+                sockets = try ProbeSockets(through: frames, filter: filter)
+            } else {
+                sockets = try ProbeSockets(
+                    sendsIPv4: flows.contains { $0.outerSource.isIPv4 },
+                    sendsIPv6: flows.contains { !$0.outerSource.isIPv4 }, filter: filter)
+            }
         } catch let error as SystemError {
-            let isHere = !error.isPermission && error.errno != EAFNOSUPPORT
+            let isHere = !error.isPermission && ![EAFNOSUPPORT, ENOSYS].contains(error.errno)
             throw Failure(code: isHere ? .badAnswer : .notHere, message: "\(error)")
         }
     }
 
+    private static func link(_ name: String) throws -> Link {
+        let links = try NetlinkSocket().links()
+        guard let link = links.first(where: { $0.name == name || $0.otherNames.contains(name) }) else {
+            throw Failure(message: "this host has no interface \(name): `ip link` lists them")
+        }
+        return link
+    }
+
     /// The MTU of the link to the node; nil without a route.
-    static func linkMTU(of flow: ProbeFlow) -> Int? { Host.pathMTU(to: flow.outerDestination.bytes) }
+    func linkMTU(of flow: ProbeFlow) -> Int? {
+        entrance?.mtu ?? Host.pathMTU(to: flow.outerDestination.bytes)
+    }
 
     /// Sends probes and waits for their answers.
     /// - Parameter finished: called once per flow, with its index and result, as soon as it is decided.
@@ -67,7 +87,8 @@ struct Prober {
     /// - Parameter result: of smaller probes of the flow.
     func pathMTU(after result: ProbeResult, _ plan: ProbePlan) -> PathMTU {
         let flow = result.flow
-        let largest = min((Self.linkMTU(of: flow) ?? 1500) - flow.outerHeaderBytes, 65_535)
+        let link = min(linkMTU(of: flow) ?? 1500, entrance == nil ? 65_535 : LiveFrames.packetBytesMax)
+        let largest = link - flow.outerHeaderBytes
         var search = PathMTUSearch(passing: flow.smallestPacket, largest: largest)
         var found = PathMTU()
         let timeout = min(plan.timeout, max(Self.patience, 10 * (result.roundTrips.largest ?? 0)))

@@ -26,6 +26,7 @@ import Testing
         ("--targets t.yaml --outer-src 192.0.2.1", "--outer-src comes from the file"),
         ("--targets t.yaml --port 80", "--port comes from the file"),
         ("--targets t.yaml --path-mtu", "--path-mtu asks one tuple"),
+        ("--targets t.yaml --through eth0", "--through asks one tuple"),
         ("--targets t.yaml --retries 101", "--retries takes 0 to 100"),
     ]
 

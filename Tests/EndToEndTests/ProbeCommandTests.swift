@@ -217,6 +217,54 @@ extension EndToEnd {
             }
         }
 
+        // MARK: On the node itself
+
+        /// Frames come in by eth0 as from the wire, and answers are heard as they leave: all in the node.
+        @Test func onTheNodeItselfProbesPassThroughShuck() throws {
+            try Self.with { rig, daemon in
+                var asked = 0
+                for mode in Mode.allCases {
+                    for service in Self.services {
+                        let options =
+                            service + ["--through", "eth0", "--count", "2", "--interval", "0.01", "--json"]
+                        let result = try rig.attempt(.node, Self.command(mode, options))
+                        #expect(result.status == 0, "\(mode) \(service): \(result.errors)\(result.output)")
+                        let report = try JSONDecoder().decode(Report.self, from: Data(result.output.utf8))
+                        #expect((report.sent, report.answered) == (2, 2))
+                        #expect(report.mss?.fits == (service[0] == "--port" ? mode.clampedMSS : nil))
+                        // Each SYN-ACK is answered by a RST.
+                        asked += service[0] == "--port" ? 4 : 2
+                    }
+                }
+                try daemon.wait(received: asked)
+                let packets = try daemon.status().packets
+                // More came from the balancer, whose address it is: refusals of what it did not ask for.
+                #expect(packets["injected"] == packets["received"], "\(packets)")
+                #expect(packets["mssClamped"] == 8, "\(packets)")
+                try Self.expectNothingHalfOpen(rig)
+                let sized = try rig.attempt(
+                    .node, Self.command(.ipip, ["--port", "80", "--through", "eth0", "--path-mtu", "--json"]))
+                let report = try JSONDecoder().decode(Report.self, from: Data(sized.output.utf8))
+                #expect(report.pathMTU == 1460)
+                #expect(report.icmpErrors.allSatisfy { $0.mtu == 1460 } && !report.icmpErrors.isEmpty)
+                // As shuck refuses it from the wire.
+                var own = Self.command(.ipip, ["--port", "80", "--through", "eth0", "--count", "1"])
+                own[7] = Rig.node4
+                #expect(try rig.attempt(.node, own + ["--timeout", "0.5"]).status == 1)
+                #expect(try daemon.metrics().drops == ["ip_local_source": 1])
+                try daemon.expectConservation()
+            }
+        }
+
+        @Test func anInterfaceThatIsNotThereIsNamed() throws {
+            try Rig.with { rig in
+                let options = ["--port", "80", "--count", "1", "--through", "none0"]
+                let result = try rig.attempt(.node, Self.command(.ipip, options))
+                #expect(result.status == 1)
+                #expect(result.errors == "shuck: this host has no interface none0: `ip link` lists them\n")
+            }
+        }
+
         // MARK: Files of targets
 
         private static let targets = """
