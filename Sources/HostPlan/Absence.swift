@@ -1,6 +1,6 @@
-// What could not be opened, why, and when it is tried again: each part by itself.
+// Why a part could not be opened, and when shuck tries again.
 
-/// Why a host is planned for; it decides what becomes of a part that cannot be opened.
+/// What caused a plan. It decides what a failure to open a part means.
 public enum Occasion: Sendable {
     case start, reload
     /// The host changed.
@@ -10,17 +10,17 @@ public enum Occasion: Sendable {
 /// Why a part is not there.
 public struct Absence: Sendable, Equatable {
     public let reason: String
-    /// ifindex that stood under the name when it was tried; another one is tried at once.
+    /// The ifindex of the name at the last attempt. Under another index shuck tries again at once.
     public private(set) var index: Int32 = 0
-    /// Attempts in a row that failed. 0: not tried, for what it needs is awaited.
+    /// Failed attempts in a row. 0: not tried, because shuck waits for something that the part needs.
     public private(set) var failures = 0
-    /// CLOCK_MONOTONIC; `max`: not before something changes.
+    /// CLOCK_MONOTONIC in ns; `max`: not before something changes.
     public private(set) var notBeforeNanoseconds: UInt64 = 0
     public private(set) var isPermission = false
 
     public var isAwaited: Bool { failures == 0 }
 
-    /// Of something that comes with a notice: a namespace.
+    /// The part waits for something that a notice announces, such as a namespace.
     public init(awaiting reason: String) { self.reason = reason }
 
     /// - Parameter isFinal: only another configuration can change it.
@@ -49,7 +49,7 @@ extension Part {
         // A retry does not bring a missing permission; other causes may pass.
         case (.start, .interface): isPermission || isTaken
         case (.start, .device), (.start, .answers): isPermission
-        // Whoever asks for these is to hear of it before anything runs.
+        // The operator asked for these: a failure ends the start, before anything runs.
         case (.start, .claims), (.start, .replyTable), (.start, .errors): true
         }
     }

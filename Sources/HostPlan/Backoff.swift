@@ -1,9 +1,9 @@
-// How long what failed or is contested is left alone.
+// How long shuck waits before it tries again what failed.
 
 public enum Backoff {
-    /// The first pause, in ns; each failure in a row doubles it: what fails for a moment is back soon.
+    /// The first pause, in ns; each failure in a row doubles it. A short fault is over soon.
     private static let first: UInt64 = 100_000_000
-    /// The longest pause, in ns: an operator who mended the cause waits no longer.
+    /// The longest pause, in ns: how long an operator waits at most after the cause is removed.
     private static let longest: UInt64 = 10_000_000_000
 
     /// Doubles with each failure in a row: 100 ms to 10 s.

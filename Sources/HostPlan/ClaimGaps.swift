@@ -1,4 +1,4 @@
-// What raw sockets are to claim and cannot.
+// Frames that raw sockets should claim and cannot.
 
 import Forwarding
 import IP

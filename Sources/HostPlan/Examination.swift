@@ -10,12 +10,15 @@ public struct Examination: Sendable {
     /// Directory of files that are merged over the configuration.
     public let dropIns: String
     let details: HostDetails
+    /// nil: unread.
+    let ruleset: FilterRuleset?
 
     public init(_ configuration: Configuration, _ facts: HostFacts, dropIns: String) {
         self.configuration = configuration
         self.facts = facts
         self.dropIns = dropIns
         details = facts.details ?? HostDetails()
+        ruleset = details.ruleset.map(FilterRuleset.init)
     }
 
     /// Devices whose packets the kernel of this namespace routes on.

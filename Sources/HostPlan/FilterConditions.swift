@@ -71,7 +71,7 @@ extension Condition {
     private static func filter(
         _ examination: Examination, _ good: String, _ judge: (FilterQuestions) -> [Line]
     ) -> [Line] {
-        guard let ruleset = examination.details.ruleset.map(FilterRuleset.init) else { return [] }
+        guard let ruleset = examination.ruleset else { return [] }
         let lines = examination.hostDevices.flatMap { device in
             judge(
                 FilterQuestions(

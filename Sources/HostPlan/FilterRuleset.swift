@@ -121,6 +121,8 @@ struct FilterChain: Sendable {
 /// All chains of a network namespace.
 struct FilterRuleset: Sendable {
     private(set) var chains: [FilterChain] = []
+    /// Indices into `chains`, by place.
+    private var places: [String: Int] = [:]
 
     init(_ lines: [String]) {
         var table: (family: String, name: String)?
@@ -138,6 +140,7 @@ struct FilterRuleset: Sendable {
             // Sets within a rule stand on its line, and close there.
             depth += words.count { $0 == "{" } - words.count { $0 == "}" }
             if depth == 1, first == "}", let ended = chain {
+                places[ended.place] = chains.count
                 chains.append(ended)
                 chain = nil
             }
@@ -153,20 +156,20 @@ struct FilterRuleset: Sendable {
         chain?.dropsByPolicy = words.contains("drop;")
     }
 
-    /// Chains that a packet which comes in by the device may go through at these hooks.
+    /// Chains that a packet which comes in by the device may go through at these hooks. kube-proxy makes ten
+    /// thousand chains: each is looked at once.
     func chains(at hooks: [String], from device: String) -> [FilterChain] {
         var found = chains.filter { chain in chain.hook.map { hooks.contains($0) } ?? false }
+        var known = Set(found.map(\.place))
         var next = 0
         while next < found.count {
             let chain = found[next]
             next += 1
-            for target in chain.rules.filter({ $0.concerns(device) }).flatMap(\.targets) {
-                let isKnown = found.contains {
-                    $0.name == target && $0.table == chain.table && $0.family == chain.family
-                }
-                guard !isKnown else { continue }
-                found += chains.filter {
-                    $0.name == target && $0.table == chain.table && $0.family == chain.family
+            for rule in chain.rules where rule.concerns(device) {
+                for target in rule.targets {
+                    let place = "\(chain.family) \(chain.table) \(target)"
+                    guard known.insert(place).inserted, let index = places[place] else { continue }
+                    found.append(chains[index])
                 }
             }
         }

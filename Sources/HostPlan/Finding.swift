@@ -1,5 +1,5 @@
-// What falls short of what a configuration asks for: one list for a start, a reload, `check`, status, log,
-// metric and readiness.
+// Something that an operator should know: one list for a start, a reload, `check`, status, log, metric and
+// readiness.
 
 /// Something of this host, or of the running daemon, that an operator should know.
 public struct Finding: Sendable, Hashable, CustomStringConvertible {

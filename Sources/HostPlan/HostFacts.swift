@@ -1,16 +1,16 @@
-// A host as it was found at one moment: all that a plan is made of beside the configuration.
+// The state of a host at one moment: with the configuration, all that a plan depends on.
 
 import Routing
 
 public struct HostFacts: Sendable, Codable {
-    /// What stands at the path of a network namespace.
+    /// Whether there is a network namespace at a path.
     public enum Namespace: Sendable, Equatable, Codable {
         case present(NamespaceIdentity)
-        /// With why there is none.
+        /// Holds the reason.
         case absent(String)
     }
 
-    /// What this process may do and have. `check` asks nothing of it: another process will run.
+    /// Rights and limits of this process. `check` does not ask for them, because another process will run.
     public struct Permissions: Sendable, Codable {
         /// CAP_* by name.
         public var missingCapabilities: [String] = []
@@ -28,7 +28,7 @@ public struct HostFacts: Sendable, Codable {
     /// By path, for each device that has one.
     public var namespaces: [String: Namespace] = [:]
     public var permissions: Permissions?
-    /// What slows the workers where they stand.
+    /// Interrupts, NUMA nodes and governors that concern the workers.
     public var placement: PlacementFacts?
     /// What only `shuck doctor` asks for.
     public var details: HostDetails?

@@ -1,4 +1,4 @@
-// What must hold on a host for a configuration, and what would surprise there: each with its remedy.
+// What a configuration demands of a host, and what would surprise an operator, each with its remedy.
 
 import Routing
 import Settings
@@ -18,7 +18,7 @@ extension Configuration {
         return all.filter { $0.severity == .refusal } + all.filter { $0.severity != .refusal }
     }
 
-    /// What this process may not do, or has too little of.
+    /// Missing capabilities, and too few open files.
     private func lacks(_ permissions: HostFacts.Permissions) -> [Finding] {
         let missing = permissions.missingCapabilities
         let (devices, interfaces, workers) = (devices.count, interfaces.count, permissions.workers)
@@ -50,7 +50,7 @@ extension Configuration {
         workers * (devices + interfaces + 8) + interfaces * 8 + 256
     }
 
-    /// What the host must do for all devices, and does not: never shuck's to switch on.
+    /// Settings that the host must have for all devices. They belong to the host, so shuck never writes them.
     public func lacks(_ host: NamespaceFacts) -> [Finding] {
         // A shadow injects nothing.
         guard mode == .active else { return [] }

@@ -1,7 +1,7 @@
 // The devices below an interface: their NUMA nodes and their interrupts.
 
-/// What an interface stands on: its own device, or those below a bond, a bridge or a VLAN. A
-/// virtual interface such as a veth stands on none.
+/// The hardware of an interface: its own device, or those below a bond, a bridge or a VLAN. A virtual
+/// interface such as a veth has none.
 public struct InterfaceHardware: Equatable, Sendable, Codable {
     public struct Interrupt: Equatable, Sendable, Codable {
         public let number: Int
@@ -25,8 +25,8 @@ public struct InterfaceHardware: Equatable, Sendable, Codable {
 
     public init(_ name: String) { self.name = name }
 
-    /// Those that make a hundredth of the interface's interrupts or more: a device has others
-    /// for its own affairs. Where the kernel does not count for us, all.
+    /// Interrupts with at least a hundredth of the interface's count: the others signal events of the
+    /// device, not frames. All of them when the kernel gives no counts.
     public var busyInterrupts: [Interrupt] {
         let all = interrupts.reduce(UInt64(0)) { $0 &+ ($1.count ?? 0) }
         return interrupts.filter { interrupt in

@@ -1,4 +1,4 @@
-// A part of what a configuration needs.
+// Parts of a plan that are there or absent as a whole.
 
 /// What is there or absent as a whole.
 public enum Part: Sendable, Hashable {
@@ -7,7 +7,7 @@ public enum Part: Sendable, Hashable {
     case errors
     case answers
     case claims
-    /// The program of one interface, where raw sockets stand in for it.
+    /// The claim program of one interface; raw sockets replace it while it is absent.
     case claim(String)
     case replyTable
 }

@@ -1,4 +1,4 @@
-// What makes a worker slower than its CPU could be: interrupts, nodes and governors, and the remedy.
+// Interrupts, NUMA nodes and governors that slow a worker, and the remedy.
 
 import Routing
 

@@ -27,7 +27,7 @@ extension Condition {
             drop them, unless a rule at priority `raw` says `notrack`.
             """
         ) { examination in
-            guard let ruleset = examination.details.ruleset.map(FilterRuleset.init) else { return [] }
+            guard let ruleset = examination.ruleset else { return [] }
             return judge(examination, "no rule drops the answers of pods with a device as invalid") {
                 service in
                 invalid(service, ruleset, examination)

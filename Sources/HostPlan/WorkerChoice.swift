@@ -1,8 +1,8 @@
-// Which CPUs workers run on where nobody names them.
+// Which CPUs workers run on when the configuration names none.
 
-/// Near the interface, and few enough to leave a node to its pods.
+/// Chooses CPUs near the interface, and few of them, because a node belongs to its pods.
 public enum WorkerChoice {
-    /// Workers that are started at most where nobody says how many.
+    /// The most workers that `auto` starts.
     public static let automaticWorkersMax = 4
 
     /// The allowed CPUs of the nodes of the devices that the interface stands on; all allowed

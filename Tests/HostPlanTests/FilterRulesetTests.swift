@@ -109,6 +109,18 @@ import Testing
         #expect(ruleset.chains(at: ["input"], from: "shuck0").isEmpty)
     }
 
+    @Test func tenThousandChainsAreWalkedOnce() throws {
+        var lines = [
+            "table ip nat {", "chain first {", "type filter hook forward priority 0; policy accept;",
+        ]
+        lines += (0..<10_000).map { "ip daddr 10.0.\($0 / 256).\($0 % 256) jump service\($0)" } + ["}"]
+        for number in 0..<10_000 {
+            lines += ["chain service\(number) {", "jump service\((number + 1) % 10_000)", "}"]
+        }
+        let ruleset = FilterRuleset(lines + ["}"])
+        #expect(ruleset.chains(at: ["forward"], from: "shuck0").count == 10_001)
+    }
+
     @Test func anythingIsReadWithoutAFault() {
         let fragments = [
             "table", "table inet t {", "chain c {", "{", "}", "type filter hook", "jump", "ct state", "#",
