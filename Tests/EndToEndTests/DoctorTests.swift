@@ -69,27 +69,84 @@ extension EndToEnd {
             }
         }
 
+        /// Starts shuck in a sandbox, and waits until it answers.
+        private static let start = """
+            $SHUCK run & echo $! >/etc/shuck/pid
+            for i in $(seq 200); do
+                $SHUCK status --socket /etc/shuck/shuck.sock >/dev/null && break; sleep 0.05
+            done
+
+            """
+        private static let stop =
+            "pid=$(cat /etc/shuck/pid); kill $pid; while kill -0 $pid; do sleep 0.02; done\n"
+
+        private func runningShuck(_ sandbox: Sandbox) throws {
+            let more = "mss: {replies: nft}\nadmin: {socket: /etc/shuck/shuck.sock}"
+            try sandbox.run("cat >/etc/shuck/shuck.yaml <<'END'\n\(Self.configuration)\n\(more)\nEND")
+            try sandbox.run("ip link delete shuck0\n" + Self.start)
+        }
+
         @Test func aRunningShuckLeavesNothingToMend() throws {
             try Sandbox.with { sandbox in
-                let more = "mss: {replies: nft}\nadmin: {socket: /etc/shuck/shuck.sock}"
-                try sandbox.run("cat >/etc/shuck/shuck.yaml <<'END'\n\(Self.configuration)\n\(more)\nEND")
-                try sandbox.run("ip link delete shuck0")
-                let status = "$SHUCK status --socket /etc/shuck/shuck.sock >/dev/null"
-                try sandbox.run(
-                    """
-                    $SHUCK run & echo $! >/etc/shuck/pid
-                    for i in $(seq 200); do \(status) && exit 0; sleep 0.05; done; exit 1
-                    """)
+                try runningShuck(sandbox)
                 let report = try diagnose(sandbox).report
                 #expect(report.diagnoses.allSatisfy { $0.level == "ok" }, "\(report)")
                 #expect(report.diagnoses.contains { $0.fact == "shuck0: as shuck sets them" })
                 #expect(report.diagnoses.contains { $0.fact.contains("shuck_claim (tcx)") })
-                // A user without privileges is told what could not be read.
+                // A user without privileges is told what could not be read; 126: may not run the executable.
                 let user = try sandbox.attempt(
                     "setpriv --reuid 65534 --clear-groups --inh-caps=-all $SHUCK doctor")
                 #expect(user.status == 3 || user.status == 126, "\(user)")
+                try sandbox.run(Self.stop)
+            }
+        }
+
+        /// A program that passes every frame on, before all others at tcx, for as long as it runs.
+        private static let rival = """
+            #include <linux/bpf.h>
+            #include <net/if.h>
+            #include <string.h>
+            #include <sys/syscall.h>
+            #include <unistd.h>
+
+            int main(void)
+            {
+                struct bpf_insn code[] = {{ .code = 0xb7, .imm = -1 }, { .code = 0x95 }};
+                union bpf_attr program = { .prog_type = BPF_PROG_TYPE_SCHED_CLS, .insn_cnt = 2,
+                    .insns = (unsigned long)code, .license = (unsigned long)"GPL", .prog_name = "rival" };
+                int number = syscall(SYS_bpf, BPF_PROG_LOAD, &program, sizeof program);
+                // BPF_TCX_INGRESS, BPF_F_BEFORE
+                union bpf_attr link = { .link_create = { .prog_fd = number, .attach_type = 46,
+                    .target_ifindex = if_nametoindex("eth0"), .flags = 1 << 3 } };
+                if (syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof link) < 0) return 1;
+                return pause();
+            }
+            """
+
+        @Test func aProgramBeforeTheClaimIsFoundAndARestartMendsIt() throws {
+            try Sandbox.with { sandbox in
+                try runningShuck(sandbox)
+                // Swift brings a C compiler with it; it need not be in the path.
                 try sandbox.run(
-                    "pid=$(cat /etc/shuck/pid); kill $pid; while kill -0 $pid; do sleep 0.02; done")
+                    """
+                    cat >/etc/shuck/rival.c <<'END'
+                    \(Self.rival)
+                    END
+                    PATH=$(dirname "$(readlink -f "$(command -v swift)")"):$PATH
+                    clang -o /etc/shuck/rival /etc/shuck/rival.c
+                    /etc/shuck/rival & echo $! >/etc/shuck/rival.pid
+                    """)
+                let fact = "rival stands before shuck's claim at tcx of eth0"
+                var command: String?
+                try eventually("the rival") {
+                    command = try diagnose(sandbox).report.diagnoses.first { $0.fact == fact }?.command
+                    return command != nil
+                }
+                try sandbox.run("systemctl() {\n\(Self.stop)\(Self.start)}\n\(command ?? "")")
+                let report = try diagnose(sandbox).report
+                #expect(!report.diagnoses.contains { $0.fact == fact })
+                #expect(report.diagnoses.contains { $0.fact.contains("shuck_claim (tcx), rival (tcx)") })
+                try sandbox.run("kill $(cat /etc/shuck/rival.pid)\n" + Self.stop)
             }
         }
 

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// A host with an uplink `eth0`, a pod's veth `cali1` and a device `shuck0`. Its /etc/sysctl.d,
-/// /run/sysctl.d, /usr/lib/sysctl.d and /etc/shuck are empty and its own.
+/// /run/sysctl.d, /usr/lib/sysctl.d and /etc/shuck are empty and its own. Its processes end with it.
 final class Sandbox {
     private let directory: String
     private let holder: RunningCommand
@@ -38,7 +38,8 @@ final class Sandbox {
         for link in eth0 balancer cali1 pod; do sysctl -qw net.ipv4.conf.$link.rp_filter=0; done
         sysctl -qw net.ipv4.conf.shuck0.rp_filter=2
         touch "$0"
-        exec sleep infinity
+        # Process 1 takes in the children of processes that ended.
+        while sleep 60; do :; done
         """
 
     private init() throws {
@@ -46,7 +47,10 @@ final class Sandbox {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let ready = directory + "/ready"
         holder = try RunningCommand(
-            ["unshare", "--net", "--mount", "sh", "-c", Self.setup, ready], directory: directory + "/holder")
+            [
+                "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
+                Self.setup, ready,
+            ], directory: directory + "/holder")
         let holder = holder
         try eventually("the sandbox") {
             guard holder.isRunning else { throw Failure("the sandbox: \(holder.errors)") }
@@ -58,7 +62,8 @@ final class Sandbox {
     func attempt(_ script: String) throws -> CommandResult {
         commands += 1
         let arguments = [
-            "nsenter", "--target", "\(holder.processID)", "--net", "--mount", "env", "SHUCK=\(Tools.shuck)",
+            "nsenter", "--target", "\(holder.processID)", "--net", "--mount",
+            "--pid=/proc/\(holder.processID)/ns/pid_for_children", "env", "SHUCK=\(Tools.shuck)",
             "sh",
             "-c", script,
         ]
