@@ -8,8 +8,6 @@ public struct RoundTrips: Sendable, Equatable {
         for time in times { add(time) }
     }
 
-    public var count: Int { times.count }
-
     public mutating func add(_ time: UInt64) {
         let place = times.firstIndex { $0 > time } ?? times.endIndex
         times.insert(time, at: place)
@@ -22,6 +20,5 @@ public struct RoundTrips: Sendable, Equatable {
         return times[min(max(rank, 1), times.count) - 1]
     }
 
-    public var smallest: UInt64? { times.first }
     public var largest: UInt64? { times.last }
 }

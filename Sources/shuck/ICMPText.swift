@@ -1,16 +1,9 @@
 // What an ICMP error says, in the words of RFC 792 and RFC 4443.
 
 import Probing
-import Settings
 
 extension ICMPReport {
-    /// `fragmentation needed, MTU 1460, from 192.0.2.2`
-    var text: String {
-        let about = isAboutOuter ? ", about the outer packet" : ""
-        return "\(what)\(mtu.map { ", MTU \($0)" } ?? ""), from \(sender.text)\(about)"
-    }
-
-    /// The kind of error alone.
+    /// The kind of error: `fragmentation needed`.
     var what: String {
         (sender.isIPv4 ? Self.ipv4 : Self.ipv6)[[type, code]]
             ?? (sender.isIPv4 ? Self.ipv4 : Self.ipv6)[[type]] ?? "ICMP type \(type) code \(code)"

@@ -34,7 +34,7 @@ struct ProbeCommand: ParsableCommand {
     var innerDst: String?
     @Option(help: "Destination port of TCP or UDP.")
     var port: UInt16?
-    @Option(name: .customLong("protocol"), help: "tcp, udp or icmp.")
+    @Option(name: .customLong("protocol"), help: "What to send.")
     var probeProtocol = ProbeProtocol.tcp
 
     @Option(help: ArgumentHelp("Probes (default: 5; with --targets 1 per tuple).", valueName: "n"))
@@ -168,9 +168,9 @@ struct ProbeCommand: ParsableCommand {
         let all = targets.tuples
         let tuples = all.filter { progress?.names.contains($0.name) != true }
         var table = ProbeTable(tuples, answeredBefore: all.count - tuples.count)
+        var failure: Failure?
         if !tuples.isEmpty {
             let flows = tuples.map(\.flow)
-            var failure: Failure?
             try Prober(for: flows).ask(flows, plan) { index, result in
                 table.results[index] = result
                 guard result.isAnswered else { return }
@@ -178,9 +178,9 @@ struct ProbeCommand: ParsableCommand {
                     failure = failure ?? error
                 }
             }
-            if let failure { throw failure }
         }
         try format.json ? Output.json(table.report) : Output.print(table.text(.standardOutput))
+        if let failure { throw failure }
         if !table.isAnswered { throw ExitCode(1) }
     }
 }

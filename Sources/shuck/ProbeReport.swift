@@ -35,6 +35,12 @@ struct ProbeReport: Encodable {
             mtu = report.mtu
             aboutOuter = report.isAboutOuter
         }
+
+        /// `fragmentation needed, MTU 1460, from 192.0.2.2`
+        var text: String {
+            "\(what)\(mtu.map { ", MTU \($0)" } ?? ""), from \(from)"
+                + (aboutOuter ? ", about the outer packet" : "")
+        }
     }
 
     let mode: String
@@ -124,11 +130,11 @@ extension ProbeReport {
                 ))
         }
         if let mss { rows.append(("MSS", text(mss))) }
-        for error in icmpErrors where error.size == nil { rows.append(("ICMP error", Self.text(error))) }
+        for error in icmpErrors where error.size == nil { rows.append(("ICMP error", error.text)) }
         if let pathMTU {
             rows.append(("path MTU", "\(pathMTU) bytes of inner packet"))
             for error in icmpErrors {
-                if let size = error.size { rows.append(("", "\(size) bytes: \(Self.text(error))")) }
+                if let size = error.size { rows.append(("", "\(size) bytes: \(error.text)")) }
             }
             for size in lostSizes { rows.append(("", "\(size) bytes: no answer and no ICMP error")) }
         }
@@ -139,11 +145,6 @@ extension ProbeReport {
     private func text(_ mss: SegmentSize) -> String {
         guard let fits = mss.fits, let linkMTU else { return "\(mss.answered) answered" }
         return "\(mss.answered) answered, \(fits) fits the link of \(linkMTU) bytes"
-    }
-
-    private static func text(_ message: Message) -> String {
-        "\(message.what)\(message.mtu.map { ", MTU \($0)" } ?? ""), from \(message.from)"
-            + (message.aboutOuter ? ", about the outer packet" : "")
     }
 
     private static func short(_ number: Double) -> String {

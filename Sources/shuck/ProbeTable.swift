@@ -92,7 +92,7 @@ struct ProbeTable {
     private static func outcome(_ result: ProbeResult) -> String {
         if result.isAnswered { return "answered" }
         if let error = result.sendError { return "not sent: \(systemMessage(error))" }
-        if let error = result.errors.first { return error.text }
+        if let error = result.errors.first { return ProbeReport.Message(error).text }
         if result.refused > 0 { return "refused" }
         return result.answered > 0 ? "\(result.answered) of \(result.sent)" : "no answer"
     }
