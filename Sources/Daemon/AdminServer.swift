@@ -24,21 +24,11 @@ final class AdminServer {
 
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private(set) var channels: [Channel] = []
-    private let file: AdminSocket
 
-    /// The unix socket, for the process that takes over.
-    let listening: Descriptor
-
-    /// - Parameter inherited: the unix socket of the process that handed over; nil: it is made.
+    /// - Parameter socket: stays open when this stops.
     init(
-        _ admin: Configuration.Admin, state: AdminState, inherited: Descriptor? = nil,
-        bounds: Bounds = Bounds()
+        _ admin: Configuration.Admin, state: AdminState, socket: AdminSocket, bounds: Bounds = Bounds()
     ) throws {
-        file =
-            if let inherited { try AdminSocket(adopting: inherited, admin) } else { try AdminSocket(admin) }
-        // The event loop closes its own.
-        listening = Descriptor(dup(file.descriptor))
-        _ = fcntl(listening.number, F_SETFD, FD_CLOEXEC)
         // Accepting backs off for a second when there are no descriptors (NIO's AcceptBackoffHandler).
         func bootstrap(_ access: AdminAccess) -> ServerBootstrap {
             let connections = Connections(limit: bounds.connections)
@@ -55,7 +45,10 @@ final class AdminServer {
                 }
         }
         let local = AdminAccess(listen: nil, showsStatus: true)
-        channels.append(try bootstrap(local).withBoundSocket(file.descriptor).wait())
+        // The event loop closes its own.
+        let listening = fcntl(socket.descriptor.number, F_DUPFD_CLOEXEC, 0)
+        guard listening >= 0 else { throw SystemError("dup", admin.socket, errno: errno) }
+        channels.append(try bootstrap(local).withBoundSocket(listening).wait())
         guard let listen = admin.listen else { return }
         let remote = AdminAccess(listen: listen, showsStatus: admin.listenStatus)
         do {
@@ -84,11 +77,9 @@ final class AdminServer {
         }
     }
 
-    /// - Parameter isHandedOver: another process goes on with the unix socket.
-    func stop(isHandedOver: Bool = false) {
+    func stop() {
         for channel in channels { try? channel.close().wait() }
         try? group.syncShutdownGracefully()
-        if !isHandedOver { file.remove() }
     }
 }
 

@@ -7,7 +7,7 @@ import Settings
 
 final class AdminSocket {
     /// Bound and listening.
-    let descriptor: Int32
+    let descriptor: Descriptor
     private let path: String
     private let device: UInt64
     private let inode: UInt64
@@ -42,15 +42,13 @@ final class AdminSocket {
             throw Self.problem(path, failure)
         }
         (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
-        descriptor = number
+        descriptor = Descriptor(number)
     }
 
     /// A socket that another process made and handed over: connections that wait there are this one's.
-    init(adopting descriptor: Descriptor, _ admin: Configuration.Admin) throws {
+    init(adopting descriptor: Descriptor, _ admin: Configuration.Admin) {
         path = admin.socket
-        self.descriptor = dup(descriptor.number)
-        guard self.descriptor >= 0 else { throw Self.problem(path, errno) }
-        _ = fcntl(self.descriptor, F_SETFD, FD_CLOEXEC)
+        self.descriptor = descriptor
         let status = Host.status(of: path) ?? stat()
         (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
     }

@@ -114,10 +114,10 @@ extension CounterBlock {
         let devices: Int
         let destinations: Int
 
-        init(_ tables: PolicyTables) {
-            tunnels = tables.policy.tunnels.count
-            devices = tables.policy.devices.count
-            destinations = tables.destinationCount
+        init(_ policy: Policy) {
+            tunnels = policy.tunnels.count
+            devices = policy.devices.count
+            destinations = policy.tunnels.reduce(0) { $0 + $1.destinations.count }
         }
 
         private static let single = Single.allCases.count

@@ -1,5 +1,6 @@
-// Part of Control (Supervisor.swift): what it makes of a host that changes. Links and routes come by the
-// kernel's notices; namespaces of pods and what could not be opened are looked for again.
+// Part of Control (Supervisor.swift): what it makes of a host that changes. Links come by the kernel's
+// notices; namespaces of pods and what could not be opened are looked for again. Routes are the engine's
+// (RouteFollowing.swift).
 
 import Glibc
 import HostPlan
@@ -8,26 +9,12 @@ import Routing
 import Settings
 
 extension Control {
-    /// Reads all links again after any notice; applies route changes one by one.
-    func followKernel() {
+    /// Looks at all links again after any notice.
+    func followHost() {
         Host.pause(milliseconds: Timing.noticesMilliseconds)
-        // In a storm this is when workers have taken what was published last.
-        letGo()
-        var told = notices.takeNotices()
-        // A dump of routes takes notices itself; a link that changed meanwhile is told of only once.
-        told.addWhatConcernsLinks(of: routes.takeUnseen())
+        let told = notices.takeNotices()
         host.note(told)
-        guard !told.isEmpty || routes.due != nil else { return }
-        follow(told, reopening: false)
-    }
-
-    /// What failed before and is due.
-    func retry() {
-        let now = Host.monotonicNanoseconds()
-        if let refollow, refollow.dueNanoseconds <= now {
-            follow(KernelNotices(), reopening: true)
-        }
-        if let republish, republish.dueNanoseconds <= now { noteRefusals() }
+        if told.concernsLinks { follow(reopening: false) }
     }
 
     /// Opens again what is absent and due, and devices whose pod's namespace went or came.
@@ -43,78 +30,49 @@ extension Control {
         let isExpecting = Host.monotonicNanoseconds() < expectedUntil
         // A directory may come late, too.
         if looks || isTold {
-            for directory in snapshot.configuration.namespaceDirectories { watch.watch(directory) }
+            for directory in configuration.namespaceDirectories { watch.watch(directory) }
         }
-        if snapshot.plumbing.isDue(
-            snapshot.configuration, looksAtNamespaces: looks || isTold || isExpecting)
-        {
-            follow(KernelNotices(), reopening: true)
+        if plumbing.isDue(configuration, looksAtNamespaces: looks || isTold || isExpecting) {
+            follow(reopening: true)
         }
     }
 
     /// Sets right what others changed and shuck had set, and names what it may not.
     func watchHost() {
         guard Host.monotonicNanoseconds() >= host.dueNanoseconds else { return }
-        let found = host.look(snapshot.configuration, snapshot.plumbing, log)
-        guard found != snapshot.host else { return }
-        snapshot.host = found
-        share()
-        announce()
+        plumbing.restoreRoutes()
+        let found = host.look(configuration, plumbing, log)
+        guard found != report.host else { return }
+        report.host = found
+        tell()
     }
 
-    private func follow(_ told: KernelNotices, reopening: Bool) {
+    /// Opens what came, again where it was made again, and lets go of what went.
+    /// - Parameter reopening: also what nobody told of.
+    func follow(reopening: Bool) {
         do {
-            if !reopening && !told.concernsLinks {
-                // Routes alone: what receives and injects stays as it is.
-                if told.routes.contains(where: { !$0.isNew }) {
-                    snapshot.plumbing.restoreRoutes()
-                }
-                if try routes.follow(told, netlink, notices, links: snapshot.links) {
-                    publish(routes.generation)
-                }
-                share()
-            } else {
-                try followLinks(told, reopening: reopening)
+            let links = try netlink.links()
+            if reopening || Self.changesPlumbing(from: reachedLinks, to: links, configuration) {
+                let old = plumbing
+                let facts = HostFacts.read(for: configuration, cpus: cpus, links: links)
+                var next = plumbing
+                _ = try next.reach(configuration, facts, .follow)
+                (plumbing, reachedLinks) = (next, links)
+                superseded.append(Superseded(generation: .max, plumbing: old))
+                try engine.follow(provision)
+                settle()
+                logArrivals(unlike: old)
+                keepStored()
             }
-            if refollow != nil { log.notice("the host's links and routes are followed again") }
+            plumbing.restoreRoutes()
+            if refollow != nil { log.notice("the host's links are followed again") }
             refollow = nil
         } catch {
             if refollow == nil {
-                log.error("the host's links or routes changed and could not be followed: \(error)")
+                log.error("the host's links changed and could not be followed: \(error)")
             }
-            // What was told is lost.
-            routes.ask(.lost)
             refollow = Backoff.Retry(after: refollow, now: Host.monotonicNanoseconds())
         }
-    }
-
-    private func followLinks(_ told: KernelNotices, reopening: Bool) throws {
-        let links = try netlink.links()
-        let old = snapshot.plumbing
-        let isChanged =
-            reopening
-            || Self.changesPlumbing(from: reachedLinks, to: links, snapshot.configuration)
-        var plumbing = old
-        if isChanged {
-            let facts = HostFacts.read(for: snapshot.configuration, cpus: cpus, links: links)
-            _ = try plumbing.reach(snapshot.configuration, facts, .follow)
-            reachedLinks = links
-        }
-        plumbing.restoreRoutes()
-        snapshot.links = try netlink.links()
-        snapshot.plumbing = plumbing
-        var failure: SystemError?
-        do throws(SystemError) {
-            _ = try routes.follow(told, netlink, notices, links: snapshot.links)
-        } catch {
-            failure = error
-        }
-        // What was opened is handed out even when routes could not be read.
-        publish(routes.generation, replacing: isChanged ? old : nil)
-        logArrivals(unlike: old)
-        share()
-        announce()
-        if let failure { throw failure }
     }
 
     /// Whether a configured interface or a device came, went, or was made again, or the MTU of an interface

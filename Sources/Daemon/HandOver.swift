@@ -8,7 +8,7 @@ import LinuxIO
 struct HandOver: Codable {
     /// Of messages, documents, the order of descriptors, and memory that outlives a process (`CounterBlock`,
     /// `RingPlace`, `FrameCopies`): raised when any of them changes.
-    static let format = 1
+    static let format = 2
 
     struct File: Codable, Equatable {
         var name: String
@@ -40,29 +40,9 @@ struct HandOver: Codable {
     /// What is to be removed from the host and could not be yet.
     var surplus: [Piece]
 
-    /// What workers change until they stop.
+    /// What changes until workers stop.
     struct Rest: Codable {
-        struct Count: Codable {
-            var metric: String
-            var labels: [String]
-            var value: UInt64
-        }
-        var totals: [Count]
-        /// By worker.
-        var ringDrops: [Int: UInt64]
-        var cpuNanoseconds: [Int: UInt64]
-        var routeChanges: UInt64
-        /// By `ResyncCause`.
-        var routeResyncs: [String: UInt64]
-        var configurations: UInt64
-        var handOvers: UInt64
-        var repeated: UInt64
-        var skipped: UInt64
-        var startedNanoseconds: UInt64
-        var startedUnix: Double
-        var lastReloadSuccessful: Bool
-        var lastReloadProblems: [String]
-        var lastAppliedUnix: Double
-        var lastReloadUnix: Double
+        var count: EngineCount
+        var report: SupervisorReport
     }
 }

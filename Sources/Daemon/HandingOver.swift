@@ -55,8 +55,8 @@ extension Control {
                 try socket.say(.refuse(reason))
                 dropSuccessor(reason)
             case .ready:
-                guard let offered = successor?.offered, offered.isSame(as: snapshot.plumbing),
-                    successor?.files == files, replaced.isEmpty
+                guard let offered = successor?.offered, offered.isSame(as: plumbing),
+                    successor?.files == files, superseded.isEmpty
                 else {
                     try offer(to: socket)
                     return nil
@@ -84,18 +84,18 @@ extension Control {
         guard let (document, descriptors) = description() else { return }
         try socket.say(.offer(descriptors: descriptors.count), document: document)
         try socket.say(descriptors: descriptors.map(\.number))
-        successor?.offered = snapshot.plumbing
+        successor?.offered = plumbing
         successor?.files = files
     }
 
     /// What is held, as values, and its descriptors in their order.
     func description() -> (document: HandOver, descriptors: [Descriptor])? {
-        guard let server, let handOverListener else { return nil }
-        let (held, surplus, descriptors) = snapshot.plumbing.pieces
+        guard let adminSocket, let handOverListener else { return nil }
+        let (held, surplus, descriptors) = plumbing.pieces
         let document = HandOver(
             processID: getpid(), version: Build.version, files: files, held: held, surplus: surplus)
         return (
-            document, [lock.descriptor, server.listening, handOverListener.descriptor] + descriptors
+            document, [lock.descriptor, adminSocket.descriptor, handOverListener.descriptor] + descriptors
         )
     }
 
@@ -104,7 +104,7 @@ extension Control {
     /// Ends the workers at their next batch border and says where they stopped.
     /// - Returns: the exit code once the other one forwards; nil: it does not, and workers run here again.
     private func handOver(to socket: HandOverSocket) throws -> Int32? {
-        if let worker = snapshot.workers.first(where: \.isStill) {
+        if let worker = engine.snapshot.workers.first(where: \.isStill) {
             let reason = "worker \(worker.number) on CPU \(worker.cpu) stands still"
             try socket.say(.refuse(reason))
             dropSuccessor(reason)
@@ -112,14 +112,16 @@ extension Control {
         }
         let request = successor?.upgrade
         request?.succeed()
-        server?.stop(isHandedOver: true)
-        let rest = endWorkers()
+        engine.stopServing()
+        let (rest, hasEnded) = endWorkers()
         do {
-            guard let rest else { throw HostProblem(description: "a worker stands still and did not end") }
+            guard hasEnded else {
+                throw HostProblem(description: "a worker stands still and did not end")
+            }
             try socket.say(.go, document: rest)
             try hearThatItForwards(socket)
         } catch {
-            try resume()
+            try resume(behind: rest.count)
             throw error
         }
         log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
@@ -138,54 +140,27 @@ extension Control {
         throw HostProblem(description: "it ended before it forwarded")
     }
 
-    /// - Returns: nil when a worker did not end.
-    func endWorkers() -> HandOver.Rest? {
-        let cpuNanoseconds = Dictionary(
-            uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.nanoseconds($0)) })
-        snapshot.generation += 1
-        for worker in snapshot.workers {
-            worker.mailbox.post(
-                assignment(worker.number, worker.counters, worker.examples, ending: .handedOver))
-        }
-        return joinWorkers().isEmpty ? rest(cpuNanoseconds) : nil
+    /// Ends the workers where they are.
+    /// - Returns: what there is to tell of them, and whether all have ended.
+    func endWorkers() -> (rest: HandOver.Rest, hasEnded: Bool) {
+        let cpuNanoseconds = engine.cpuNanoseconds
+        let left = engine.end(.handedOver)
+        return (HandOver.Rest(count: engine.count(cpuNanoseconds), report: report), left.isEmpty)
     }
 
     /// The other process has failed after workers had ended here. How far it came nobody knows, so rings are
     /// opened anew: what waited in the old ones is lost.
-    private func resume() throws {
-        let numbers = snapshot.workers.map(\.number)
-        let drops = Dictionary(uniqueKeysWithValues: numbers.map { ($0, snapshot.ringDrops($0)) })
-        (snapshot.retired, snapshot.retiredRingDrops) = (snapshot.counts().totals, drops)
-        (snapshot.replacedCounters, snapshot.workers, replaced) = ([], [], [])
-        snapshot.plumbing.forgetRings()
-        let facts = HostFacts.read(for: snapshot.configuration, cpus: cpus, links: snapshot.links)
-        _ = try snapshot.plumbing.reach(snapshot.configuration, facts, .follow)
-        try startWorkers()
-        server = try AdminServer(
-            snapshot.configuration.admin, state: admin, inherited: server?.listening)
-        share()
+    private func resume(behind count: EngineCount) throws {
+        plumbing.forgetRings()
+        let facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
+        _ = try plumbing.reach(configuration, facts, .follow)
+        memories = try makeMemories(configuration)
+        engine.release()
+        engine = try Engine(provision, cpus: cpus)
+        engine.goOn(from: count)
+        try engine.start(provision)
+        if let adminSocket { try engine.serve(configuration.admin, on: adminSocket) }
+        tell()
         log.warning("workers run here again, on new rings")
-    }
-
-    private func rest(_ cpuNanoseconds: [Int: UInt64]) -> HandOver.Rest {
-        rest(cpuNanoseconds, snapshot.counts().totals)
-    }
-
-    func rest(_ cpuNanoseconds: [Int: UInt64], _ totals: Totals) -> HandOver.Rest {
-        return HandOver.Rest(
-            totals: totals.map {
-                HandOver.Rest.Count(metric: $0.key.metric, labels: $0.key.labels, value: $0.value)
-            },
-            ringDrops: Dictionary(
-                uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.ringDrops($0.number)) }),
-            cpuNanoseconds: cpuNanoseconds, routeChanges: routes.changes,
-            routeResyncs: Dictionary(
-                uniqueKeysWithValues: routes.resyncs.map { ($0.key.rawValue, $0.value) }),
-            configurations: snapshot.configurations, handOvers: snapshot.handOvers + 1,
-            repeated: snapshot.repeated, skipped: snapshot.skipped,
-            startedNanoseconds: snapshot.startedNanoseconds, startedUnix: snapshot.startedUnix,
-            lastReloadSuccessful: snapshot.lastReloadSuccessful,
-            lastReloadProblems: snapshot.lastReloadProblems, lastAppliedUnix: snapshot.lastAppliedUnix,
-            lastReloadUnix: snapshot.lastReloadUnix)
     }
 }

@@ -92,8 +92,6 @@ struct Plumbing {
     var surplus: [Held] = []
     /// nil: no limit.
     private(set) var limits: InjectionLimits?
-    /// What raw sockets cannot claim, by the routes of now.
-    var claimGaps: [Finding] = []
 
     /// What a plan compares with what is wanted.
     var present: [Resource.Key: Resource] { held.mapValues(\.resource) }
@@ -120,6 +118,13 @@ struct Plumbing {
             guard case .device(let device) = one.resource, device.namespace != nil else { return nil }
             return (one.handle as? TunDevice)?.queues[0].number
         }
+    }
+
+    /// Without what only who opens and removes needs.
+    var forEngine: Plumbing {
+        var plumbing = self
+        (plumbing.surplus, plumbing.filters) = ([], nil)
+        return plumbing
     }
 
     /// Removes claims that do not end with their descriptors.
@@ -325,7 +330,7 @@ extension Plumbing {
 
 /// A plan that was not reached. All that was done for it is taken back but what is left.
 struct PlanFailure: Error, CustomStringConvertible {
-    let cause: SystemError
+    let cause: any Error
     let left: Plumbing.Leftovers
 
     var description: String { "\(cause)" }

@@ -15,7 +15,7 @@ extension Plumbing {
             }
         }
             + interfaces.compactMap(\.shortQueue)
-            + socketFallbacks(configuration) + lostAnswers(configuration) + claimGaps
+            + socketFallbacks(configuration) + lostAnswers(configuration)
     }
 
     private func socketFallbacks(_ configuration: Configuration) -> [Finding] {

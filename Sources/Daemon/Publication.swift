@@ -1,5 +1,5 @@
-// Part of Control (Supervisor.swift): how workers come to run on what it has made, and when that which it
-// replaced goes. It waits for workers at a start and at a reload alone, for a bounded time.
+// Part of Engine (Engine.swift): how workers come to run on what it was provided with, and when that which
+// this replaced goes. It waits for workers at a start and at a reload alone, for a bounded time.
 
 import Forwarding
 import HostPlan
@@ -18,16 +18,15 @@ struct Replaced {
     let rings: [(worker: Int, ring: PacketRing, counted: UInt64)]
 }
 
-extension Control {
+extension Engine {
     // MARK: workers
 
-    func startWorkers() throws {
+    /// - Parameter memories: one of each.
+    func startWorkers(_ memories: [WorkerMemory]) throws {
         for (number, cpu) in cpus.enumerated() {
             let mailbox = try Mailbox()
-            let shape = CounterBlock.Shape(snapshot.world.policy)
             let memory = try Worker.makeMemory(worker: number, cpu: cpu)
-            let copies = try Worker.makeCopies(cpu: cpu)
-            let counters = try CounterBlock(shape: shape, cpu: cpu)
+            let (counters, copies) = (memories[number].counters, memories[number].copies)
             let examples = try DropExamples(cpu: cpu)
             mailbox.post(assignment(number, counters, examples))
             let usesRing = snapshot.ringRefusal == nil
@@ -38,7 +37,7 @@ extension Control {
             snapshot.workers.append(
                 Snapshot.WorkerState(
                     number: number, cpu: cpu, thread: thread, mailbox: mailbox, memory: memory,
-                    copies: copies, counters: counters, examples: examples))
+                    counters: counters, examples: examples))
         }
         let outcome = awaitWorkers(nanoseconds: Timing.startNanoseconds)
         if let failure = snapshot.endedWorkers().first ?? outcome.refusals.first {
@@ -111,8 +110,7 @@ extension Control {
     }
 
     func findClaimGaps() {
-        snapshot.plumbing.claimGaps = snapshot.world.claimGaps(
-            socketInterfaces: snapshot.plumbing.socketInterfaces)
+        snapshot.claimGaps = snapshot.world.claimGaps(socketInterfaces: snapshot.plumbing.socketInterfaces)
     }
 
     /// Keeps what closing rings have lost, so that the counter never goes back.
@@ -131,6 +129,11 @@ extension Control {
         return closing
     }
 
+    /// What workers all run on, at least.
+    var oldestGeneration: UInt64 {
+        snapshot.workers.map { $0.mailbox.taken.load(ordering: .acquiring) }.min() ?? snapshot.generation
+    }
+
     /// Closes and counts what no worker runs on any more.
     func letGo() {
         guard !replaced.isEmpty || isUnreclaimed || !snapshot.replacedCounters.isEmpty else { return }
@@ -141,8 +144,6 @@ extension Control {
             for (worker, ring, counted) in old.rings {
                 snapshot.retiredRingDrops[worker, default: 0] += ring.droppedByKernel() - counted
             }
-            let later = replaced.filter { $0.generation > old.generation }.map(\.plumbing)
-            snapshot.plumbing.removeSurplus(of: old.plumbing, beside: later)
             isChanged = true
         }
         replaced.removeAll { $0.generation <= oldest }
@@ -157,9 +158,6 @@ extension Control {
         if oldest == snapshot.generation {
             if isUnreclaimed { routes.reclaim() }
             isUnreclaimed = false
-            if isUnsettled {
-                isUnsettled = !snapshot.plumbing.narrow(snapshot.configuration, links: snapshot.links)
-            }
         }
         if isChanged { share() }
     }

@@ -22,19 +22,18 @@ extension Control {
             } else {
                 ReloadOutcome.refused(errors)
             }
-        snapshot.lastReloadSuccessful = outcome.isApplied
-        snapshot.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
-        snapshot.lastReloadUnix = Host.unixSeconds()
+        report.lastReloadSuccessful = outcome.isApplied
+        report.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
+        report.lastReloadUnix = Host.unixSeconds()
         if outcome.isApplied {
             files = texts
-            snapshot.configurations += 1
-            snapshot.lastAppliedUnix = snapshot.lastReloadUnix
+            report.configurations += 1
+            report.lastAppliedUnix = report.lastReloadUnix
         } else {
             let reasons = outcome.lines.joined(separator: "; ")
             log.error("reload refused, the old configuration goes on: \(reasons)")
         }
-        share()
-        announce()
+        tell()
         return outcome
     }
 
@@ -43,7 +42,7 @@ extension Control {
     }
 
     private func apply(_ next: Configuration) -> ReloadOutcome {
-        let old = snapshot.configuration
+        let old = configuration
         let restarts = next.changesNeedingRestart(from: old)
         guard restarts.isEmpty else {
             return .refused(
@@ -53,96 +52,60 @@ extension Control {
         do {
             outcome = try takeUp(next)
         } catch {
-            if let failure = error as? PlanFailure { snapshot.plumbing.note(failure.left) }
-            return .refused((error as? HostProblem)?.lines ?? ["\(error)"])
+            let failure = error as? PlanFailure
+            if let failure { plumbing.note(failure.left) }
+            return .refused(((failure?.cause ?? error) as? HostProblem)?.lines ?? ["\(error)"])
         }
         guard outcome.isApplied else { return outcome }
         LogSettings.apply(next.log)
         for line in next.differences(from: old) { log.notice("reload: \(line)") }
-        log.notice("reload applied", metadata: ["generation": "\(snapshot.generation)"])
+        log.notice("reload applied", metadata: ["generation": "\(engine.snapshot.generation)"])
         for line in outcome.lines { log.warning("reload: \(line)") }
         return outcome
     }
 
     /// - Throws: when something cannot be had; then all is as it was.
     private func takeUp(_ next: Configuration) throws -> ReloadOutcome {
-        let before = snapshot
+        let (before, reportBefore) = (plumbing, report)
         let links = try netlink.links()
         var facts = HostFacts.read(for: next, cpus: cpus, links: links)
         facts.addPermissions()
         let advice = try next.checked(on: facts)
-        let (policy, worlds, states) = (next.policy, before.worlds, Self.states(next, links))
-        let nextWorlds = nodes.make { place in
-            ForwardingTables(policy: PolicyTables(policy), routes: worlds[place].routes, interfaces: states)
-        }
-        try next.refuseClaimGaps(nextWorlds[0])
-        let shape = CounterBlock.Shape(nextWorlds[0].policy)
-        let counters = try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
-        // An example names its interface by its place in the list.
-        let examples =
-            next.interfaces == before.configuration.interfaces
-            ? before.workers.map(\.examples) : try cpus.map { try DropExamples(cpu: $0) }
-        var plumbing = before.plumbing
-        let done = try plumbing.reach(next, facts, .reload, beside: before.configuration)
-        do throws(SystemError) {
-            // With the devices that were opened.
-            snapshot.links = try netlink.links()
+        let counters = try makeCounters(next)
+        var plumbing = before
+        let done = try plumbing.reach(next, facts, .reload, beside: configuration)
+        var provision = self.provision
+        (provision.configuration, provision.plumbing) = (next, plumbing.forEngine)
+        for (worker, new) in counters.enumerated() { provision.memories[worker].counters = new }
+        report.warnings = Self.notes(advice)
+        provision.report = report
+        let outcome: ReloadOutcome
+        do {
+            outcome = try engine.take(provision)
         } catch {
+            report = reportBefore
             throw PlanFailure(cause: error, left: plumbing.undo(done))
         }
+        guard outcome.isApplied else {
+            report = reportBefore
+            self.plumbing.note(plumbing.undo(done))
+            return outcome
+        }
+        (self.plumbing, configuration, memories) = (plumbing, next, provision.memories)
         reachedLinks = links
-        snapshot.configuration = next
-        snapshot.plumbing = plumbing
-        snapshot.worlds = nextWorlds
-        snapshot.warnings = Self.notes(advice)
-        findClaimGaps()
-        exchangeCounters(counters, examples, of: before.configuration)
         isUnsettled = true
-        publish(replacing: before.plumbing)
-        let outcome = awaitWorkers(nanoseconds: Timing.reloadNanoseconds)
-        guard outcome.refusals.isEmpty else {
-            goBack(to: before, from: done)
-            return .refused(outcome.refusals)
-        }
+        superseded.append(Superseded(generation: .max, plumbing: before))
+        settle()
         letGo()
-        logArrivals(unlike: before.plumbing)
-        return ReloadOutcome(
-            isApplied: true,
-            lines: outcome.late.map { "\($0) has not taken it yet: it stands still" })
+        logArrivals(unlike: before)
+        return outcome
     }
 
-    /// Gives each worker other counters. Those of the configuration before still count until the worker
-    /// has left them.
-    private func exchangeCounters(
-        _ counters: [CounterBlock], _ examples: [DropExamples], of configuration: Configuration
-    ) {
-        for (place, new) in counters.enumerated() {
-            let worker = snapshot.workers[place]
-            snapshot.replacedCounters.append(
-                Snapshot.ReplacedCounters(
-                    generation: snapshot.generation + 1, worker: worker.number,
-                    counters: worker.counters, configuration: configuration))
-            snapshot.workers[place].counters = new
-            snapshot.workers[place].examples = examples[place]
+    /// The engine has taken what replaces all before.
+    func settle() {
+        let generation = engine.snapshot.generation
+        for place in superseded.indices where superseded[place].generation == .max {
+            superseded[place].generation = generation
         }
-    }
-
-    /// A worker refused what others may have taken: all go back to what was before.
-    private func goBack(to before: Snapshot, from done: [Action]) {
-        let refused = snapshot
-        // What was to go stays, and has lost nothing that its own counters do not hold.
-        replaced.removeLast()
-        snapshot.retiredRingDrops = before.retiredRingDrops
-        snapshot.configuration = before.configuration
-        snapshot.plumbing = before.plumbing
-        snapshot.worlds = before.worlds
-        snapshot.warnings = before.warnings
-        snapshot.plumbing.note(refused.plumbing.undo(done))
-        let counters = before.workers.map(\.counters)
-        snapshot.replacedCounters.removeAll { old in counters.contains { $0 === old.counters } }
-        exchangeCounters(counters, before.workers.map(\.examples), of: refused.configuration)
-        publish(replacing: refused.plumbing)
-        _ = awaitWorkers(nanoseconds: Timing.reloadNanoseconds)
-        letGo()
     }
 }

@@ -1,4 +1,4 @@
-// The control thread's state as it publishes it, with handles of what else is read when somebody asks:
+// The engine's state as it publishes it, with handles of what else is read when somebody asks:
 // counters, rings, workers. The admin threads hold it; DaemonView.swift has what they read of it as values.
 
 import Forwarding
@@ -15,8 +15,6 @@ struct Snapshot: @unchecked Sendable {
         let thread: WorkerThread
         let mailbox: Mailbox
         let memory: NamedMemory
-        /// Of its `FrameCopies`.
-        let copies: NamedMemory
         var counters: CounterBlock
         var examples: DropExamples
 
@@ -46,6 +44,8 @@ struct Snapshot: @unchecked Sendable {
     var retiredRingDrops: [Int: UInt64] = [:]
     /// CPU time of the workers of processes before this one.
     var retiredNanoseconds: [Int: UInt64] = [:]
+    /// What raw sockets cannot claim, by the routes of now.
+    var claimGaps: [Finding] = []
 
     subscript<T>(dynamicMember member: WritableKeyPath<DaemonState, T>) -> T {
         get { state[keyPath: member] }
@@ -106,7 +106,8 @@ extension Snapshot {
             replies: StatusReport.Replies(
                 asked: configuration.mss.replies, active: table == nil ? .off : isStale ? .stale : .nft,
                 table: table?.name),
-            absences: plumbing.absences.mapValues(\.reason), otherFindings: plumbing.findings(configuration),
+            absences: plumbing.absences.mapValues(\.reason),
+            otherFindings: plumbing.findings(configuration) + claimGaps,
             uptime: Double(Host.monotonicNanoseconds() - state.startedNanoseconds) / 1e9,
             isControlStill: pulse.isStill, logFailure: LogSink.standardError.failure.map { "\($0)" },
             logLinesDropped: LogSink.standardError.droppedLines)

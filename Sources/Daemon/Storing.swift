@@ -10,23 +10,19 @@ import Settings
 extension Control {
     /// Puts what is held into the store, where that has changed.
     func keepStored() {
-        guard let store, snapshot.workers.count == cpus.count, let (document, descriptors) = description()
-        else { return }
-        let counters = snapshot.workers.map(\.counters)
+        guard let store, let (document, descriptors) = description() else { return }
+        let counters = memories.map(\.counters)
+        let earlier = engine.snapshot.retired
         let isKnown =
             stored.map {
-                $0.plumbing.isSame(as: snapshot.plumbing) && $0.retired == snapshot.retired
+                $0.plumbing.isSame(as: plumbing) && $0.earlier == earlier
                     && zip($0.counters, counters).allSatisfy { $0 === $1 }
             } ?? false
         if isKnown { return }
-        stored = (snapshot.plumbing, counters, snapshot.retired)
-        var totals = snapshot.retired
-        for old in snapshot.replacedCounters {
-            totals.add(old.counters.read(), worker: old.worker, configuration: old.configuration)
-        }
-        let rest = rest([:], totals)
-        let memories = counters.map(\.file) + snapshot.workers.map(\.copies.file)
-        store.put(descriptors + memories) { names in
+        stored = (plumbing, counters, earlier)
+        let count = engine.count([:], engine.earlierTotals)
+        let rest = HandOver.Rest(count: count, report: report)
+        store.put(descriptors + counters.map(\.file) + memories.map(\.copies.file)) { names in
             StoredState(handOver: document, rest: rest, names: names, workers: counters.count)
         }
     }
@@ -37,12 +33,12 @@ extension Control {
     func leaveToStore() -> Int32? {
         guard store != nil else { return nil }
         ServiceNotifier.notify("STOPPING=1")
-        snapshot.isStopping = true
-        share()
-        guard endWorkers() != nil else { return nil }
-        server?.stop(isHandedOver: true)
+        report.isStopping = true
+        engine.note(provision)
+        guard endWorkers().hasEnded else { return nil }
+        engine.stopServing()
         // A filter on clsact would outlive its descriptors.
-        snapshot.plumbing.removeOwnerless()
+        plumbing.removeOwnerless()
         keepStored()
         log.notice("stopped; what was held is left to the service manager")
         return 0
@@ -85,14 +81,11 @@ extension Control {
         control.storedBefore = received.names
         let counters = try control.countersLeft(all.suffix(2 * state.workers).prefix(state.workers))
         let (repeated, skipped) = try control.resumeRings(copies: Array(all.suffix(state.workers)))
-        try control.begin(where: state.rest, offer) { snapshot in
-            for (worker, values) in counters.enumerated() {
-                snapshot.retired.add(
-                    values, worker: worker, configuration: snapshot.state.configuration)
-            }
-            snapshot.repeated += repeated
-            snapshot.skipped += skipped
-        }
+        var rest = state.rest
+        rest.count.add(counters, control.configuration)
+        rest.report.repeated += repeated
+        rest.report.skipped += skipped
+        try control.begin(where: rest, offer)
         if skipped > 0 {
             control.log.error("\(skipped) frames of a batch that has killed two processes were thrown away")
         }
@@ -109,7 +102,7 @@ extension Control {
         for (worker, file) in files.enumerated() {
             let memory = try NamedMemory(adopting: file, byteCount: FrameCopies.byteCount)
             let copies = FrameCopies(in: memory)
-            for interface in snapshot.plumbing.interfaces where worker < interface.rings.count {
+            for interface in plumbing.interfaces where worker < interface.rings.count {
                 interface.rings[worker].adopt(copies, batch: Limits.batch)
                 let resumption = interface.rings[worker].resume()
                 repeated += UInt64(resumption.repeated)
@@ -121,7 +114,18 @@ extension Control {
     }
 
     private func countersLeft(_ files: ArraySlice<Descriptor>) throws -> [CounterBlock.Values] {
-        let shape = CounterBlock.Shape(snapshot.world.policy)
+        let shape = CounterBlock.Shape(configuration.policy)
         return try files.map { try CounterBlock(adopting: $0, shape: shape).read().repaired }
+    }
+}
+
+extension EngineCount {
+    /// Adds what the workers' counters hold.
+    fileprivate mutating func add(_ counters: [CounterBlock.Values], _ configuration: Configuration) {
+        var sums: Totals = [:]
+        for (worker, values) in counters.enumerated() {
+            sums.add(values, worker: worker, configuration: configuration)
+        }
+        totals += sums.map { Value(metric: $0.key.metric, labels: $0.key.labels, value: $0.value) }
     }
 }

@@ -1,4 +1,5 @@
-// The daemon's life on the control thread: start, wait for what happens, say how it is, stop.
+// The daemon's life: the supervisor opens and closes, follows the host, and provides an engine with what
+// this runs on; start, wait for what happens, say how it is, stop.
 
 import Forwarding
 import Foundation
@@ -81,57 +82,60 @@ public enum Supervisor {
     }
 }
 
-/// The control thread's state. Everything that opens, closes or publishes happens here; it waits for no
-/// worker longer than `Timing` says.
+/// The supervisor's state. Everything that opens, closes or changes the host happens here.
 final class Control {
     let path: String
     let isStrict: Bool
     /// The texts of the configuration in force.
     var files: [HandOver.File]
+    var configuration: Configuration
     let log = Logger(label: "shuck")
     let lock: InstanceLock
     let cpus: [Int]
-    let nodes: WorkerNodes
     let netlink: NetlinkSocket
     let notices: NetlinkSocket
-    var routes: RouteFollower
     /// Tells of namespaces that come.
     let watch: DirectoryWatch
     /// Until then a namespace that was announced is looked for often: its name comes first.
     var expectedUntil: UInt64 = 0
-    let admin: AdminState
-    var server: AdminServer?
+    var adminSocket: AdminSocket?
     var handOverListener: HandOverListener?
     /// nil: the service manager has none, or this process stands in.
     var store: DescriptorStore?
     /// What was put there last.
-    var stored: (plumbing: Plumbing, counters: [CounterBlock], retired: Totals)?
+    var stored: (plumbing: Plumbing, counters: [CounterBlock], earlier: Totals)?
     /// Names of what processes before this one have put there.
     var storedBefore: [String] = []
     /// The process that wants to take over, while there is one.
     var successor: Successor?
-    var snapshot: Snapshot
-    /// Those that the plumbing was last made for. `snapshot.links` are read behind that, with the devices
-    /// that it opened: an interface that came in between would be in them, and never be taken up.
+    var plumbing: Plumbing
+    var memories: [WorkerMemory] = []
+    var report: SupervisorReport
+    var engine: Engine
+    /// Those that the plumbing was last made for: an interface that came since then is to be taken up.
     var reachedLinks: [Link] = []
-    /// What publications replaced and a worker may still run on, the oldest first.
-    var replaced: [Replaced] = []
-    /// The mirror's tries have left nodes that a worker may still read.
-    var isUnreclaimed = false
+    /// What the plumbing of now replaced and a worker may still run on, the oldest first.
+    var superseded: [Superseded] = []
     /// The last reload kept things wide that may be narrowed once every worker has taken it.
     var isUnsettled = false
-    /// Until then workers are looked at often, to let go of what they no longer run on.
-    var settleUntil: UInt64 = 0
-    /// Following the kernel failed: when it is tried again, and how often it failed in a row.
+    /// Following the host failed: when it is tried again, and how often it failed in a row.
     var refollow: Backoff.Retry?
-    /// A worker refused a generation: likewise.
-    var republish: Backoff.Retry?
     private var tickDue: UInt64 = 0
-    private var told = ToldFindings()
     var host = HostWatch()
-    /// Whether it forwards or what it waits for, as the log and as systemd were last told.
-    private var loggedStatus = ""
+    /// Whether it forwards or what it waits for, as systemd was last told.
     var notifiedStatus = ""
+
+    /// Held until no worker runs on it. Claims above all, for until then both hold.
+    struct Superseded {
+        /// The first generation that does without it; `max`: the engine has not heard of what replaces it.
+        var generation: UInt64
+        let plumbing: Plumbing
+    }
+
+    var provision: Provision {
+        Provision(
+            configuration: configuration, plumbing: plumbing.forEngine, memories: memories, report: report)
+    }
 
     /// Makes all that workers need, and starts none.
     /// - Parameter offer: of the process that this one takes over from; nil: all is opened anew.
@@ -139,11 +143,9 @@ final class Control {
         _ configuration: Configuration, _ files: [HandOver.File], path: String, isStrict: Bool,
         from offer: Predecessor.Offer? = nil
     ) throws {
-        self.path = path
-        self.isStrict = isStrict
-        self.files = files
+        (self.path, self.isStrict, self.files, self.configuration) = (path, isStrict, files, configuration)
         // Subscribed before the first look: nothing that changes in between is missed.
-        notices = try NetlinkSocket.notices()
+        notices = try NetlinkSocket.notices(of: .links)
         netlink = try NetlinkSocket()
         cpus = try configuration.workerCPUs()
         var facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
@@ -153,10 +155,8 @@ final class Control {
         for one in advice { log.warning("\(one)") }
         lock =
             if let offer { InstanceLock(adopting: offer.lock) } else { try InstanceLock(configuration.admin) }
-        nodes = try WorkerNodes(cpus: cpus)
         watch = try DirectoryWatch()
         for directory in configuration.namespaceDirectories { watch.watch(directory) }
-        admin = try AdminState()
         if offer == nil { try Self.awaitPredecessor(configuration, netlink) }
         facts.links = try netlink.links()
         var plumbing =
@@ -167,46 +167,52 @@ final class Control {
         // Frames come in when workers run.
         _ = try plumbing.reach(configuration, facts, .start, [.prepare, .share])
         try plumbing.refuseStartWithNothing()
-        facts.links = try netlink.links()
-        let links = facts.links
-        routes = try RouteFollower(netlink, notices, links)
-        let (policy, generation) = (configuration.policy, routes.generation)
-        let states = Self.states(configuration, links)
-        let worlds = nodes.make { _ in
-            ForwardingTables(policy: PolicyTables(policy), routes: generation, interfaces: states)
-        }
-        snapshot = Snapshot(
-            state: DaemonState(
-                configurationFile: path, configuration: configuration, links: links,
-                routes: routes.status, warnings: Self.notes(advice),
-                ringRefusal: Worker.ringRefusal()),
-            worlds: worlds, plumbing: plumbing)
-        try configuration.refuseClaimGaps(snapshot.world)
-        reachedLinks = facts.links
+        reachedLinks = try netlink.links()
+        self.plumbing = plumbing
+        report = SupervisorReport(configurationFile: path, warnings: Self.notes(advice))
+        engine = try Engine(
+            Provision(
+                configuration: configuration, plumbing: plumbing.forEngine, memories: [], report: report),
+            cpus: cpus)
     }
 
     /// Starts the workers; frames come in and the kernel is silent.
     /// - Parameters:
-    ///   - adminSocket: of the process that handed over; nil: it is made.
+    ///   - inherited: the admin socket of the process that handed over; nil: it is made.
     ///   - listener: likewise.
-    func begin(adminSocket: Descriptor? = nil, listener: Descriptor? = nil) throws {
-        try startWorkers()
-        let configuration = snapshot.configuration
-        let facts = HostFacts.read(for: configuration, cpus: cpus, links: snapshot.links)
-        _ = try snapshot.plumbing.reach(configuration, facts, .start)
-        findClaimGaps()
-        if isStrict { try refuseFallbacks() }
+    func begin(adminSocket inherited: Descriptor? = nil, listener: Descriptor? = nil) throws {
+        memories = try makeMemories(configuration)
+        try engine.start(provision)
+        let facts = HostFacts.read(for: configuration, cpus: cpus, links: reachedLinks)
+        _ = try plumbing.reach(configuration, facts, .start)
+        engine.note(provision)
+        if isStrict { try engine.refuseFallbacks() }
         logArrivals(unlike: Plumbing())
-        share()
-        server = try AdminServer(configuration.admin, state: admin, inherited: adminSocket)
-        let place = Self.handOverPath(configuration.admin.socket)
+        let admin = configuration.admin
+        let socket =
+            try inherited.map { AdminSocket(adopting: $0, admin) } ?? AdminSocket(admin)
+        adminSocket = socket
+        try engine.serve(admin, on: socket)
+        let place = Self.handOverPath(admin.socket)
         handOverListener =
             try listener.map { HandOverListener(adopting: $0, path: place) }
             ?? HandOverListener(path: place)
         store = DescriptorStore(replacing: storedBefore)
-        snapshot.host = host.look(configuration, snapshot.plumbing, log)
-        share()
-        announce()
+        report.host = host.look(configuration, plumbing, log)
+        tell()
+    }
+
+    /// One for each worker.
+    func makeMemories(_ configuration: Configuration) throws -> [WorkerMemory] {
+        let counters = try makeCounters(configuration)
+        return try zip(cpus, counters).map {
+            WorkerMemory(counters: $1, copies: try Worker.makeCopies(cpu: $0))
+        }
+    }
+
+    func makeCounters(_ configuration: Configuration) throws -> [CounterBlock] {
+        let shape = CounterBlock.Shape(configuration.policy)
+        return try cpus.map { try CounterBlock(shape: shape, cpu: $0) }
     }
 
     /// Waits a moment for devices of our names that a killed shuck has left; those of others stay.
@@ -225,29 +231,9 @@ final class Control {
         advice.filter { $0.what != .worker }.map(\.description)
     }
 
-    func refuseFallbacks() throws {
-        let fallbacks = snapshot.view().findings.filter(\.what.isFallback).map(\.description)
-        guard !fallbacks.isEmpty else { return }
-        throw HostProblem(
-            description: "--strict starts on no fallback: \(fallbacks.joined(separator: "; "))")
-    }
-
-    static func states(_ configuration: Configuration, _ links: [Link]) -> [InterfaceState] {
-        configuration.policy.interfaces.map { interface in
-            let link = links.first { $0.name == interface.name }
-            return InterfaceState(
-                index: link?.index ?? 0, mtu: Int32(clamping: link?.mtu ?? 0),
-                reversePath: interface.reversePath,
-                vrf: link.flatMap { slave in links.first { $0.index == slave.master } }?.vrfTable
-                    ?? 0)
-        }
-    }
-
-    /// Shows the admin threads the new state.
-    func share() {
-        snapshot.routes = routes.status
-        let snapshot = snapshot
-        admin.snapshot.withLock { $0 = snapshot }
+    /// Tells the engine what it only reports, and keeps what is held.
+    func tell() {
+        engine.note(provision)
         keepStored()
     }
 
@@ -255,40 +241,40 @@ final class Control {
 
     func loop(_ signals: SignalQueue) -> Int32 {
         while true {
-            let elsewhere = snapshot.plumbing.queuesElsewhere
+            let elsewhere = plumbing.queuesElsewhere
             // poll(2) passes over -1.
             let ready = Host.waitReadable(
                 [
-                    signals.descriptor.number, notices.descriptor,
-                    admin.wakeup.descriptor.number, watch.descriptor,
+                    signals.descriptor.number, notices.descriptor, watch.descriptor,
                     handOverListener?.descriptor.number ?? -1, successor?.socket.descriptor.number ?? -1,
+                    engine.notices.descriptor, engine.admin.wakeup.descriptor.number,
                 ], failing: elsewhere, milliseconds: patience)
-            snapshot.pulse.beat()
-            if let failure = snapshot.endedWorkers().first {
+            if let failure = engine.snapshot.endedWorkers().first {
                 log.critical("\(failure); stopping")
                 stop()
                 return 1
             }
+            let requests = engine.turn(isTold: ready[5], isAsked: ready[6])
             letGo()
             let isTick = Host.monotonicNanoseconds() >= tickDue
             if isTick { tick() }
-            if ready[1] || routes.patience == 0 { followKernel() }
-            retry()
+            if ready[1] { followHost() }
+            if let refollow, refollow.dueNanoseconds <= Host.monotonicNanoseconds() {
+                follow(reopening: true)
+            }
             let hasEnded = ready.suffix(elsewhere.count).contains(true)
-            followNamespaces(isTold: ready[3], looks: isTick || hasEnded)
+            followNamespaces(isTold: ready[2], looks: isTick || hasEnded)
             watchHost()
-            if ready[2] {
-                admin.wakeup.clear()
-                for request in admin.takeRequests() {
-                    switch request {
-                    case .reload(let promise): promise.succeed(reload())
-                    case .why(let inquiry, let promise): promise.succeed(why(inquiry))
-                    case .upgrade(let promise): upgrade(UpgradeRequest(promise))
-                    }
+            for request in requests {
+                switch request {
+                case .reload(let promise): promise.succeed(reload())
+                case .upgrade(let promise): upgrade(UpgradeRequest(promise))
+                case .why: break
                 }
             }
-            if ready[4] { acceptSuccessor() }
-            if ready[5], let end = serveSuccessor() { return end }
+            if ready[3] { acceptSuccessor() }
+            if ready[4], let end = serveSuccessor() { return end }
+            notify()
             guard ready[0] else { continue }
             switch signals.next() {
             case SIGHUP: _ = reload()
@@ -298,75 +284,56 @@ final class Control {
         }
     }
 
-    private func why(_ inquiry: RouteAnswer.Inquiry) -> RouteAnswer? {
-        var answer = RouteAnswer(inquiry, routes.mirror, snapshot.world, snapshot.links)
-        answer?.age = routes.age
-        return answer
-    }
-
     /// How long to wait for the next event, in milliseconds.
     private var patience: Int32 {
         let now = Host.monotonicNanoseconds()
         var due = min(tickDue, host.dueNanoseconds)
-        for other in [
-            snapshot.plumbing.nextAttemptNanoseconds, refollow?.dueNanoseconds,
-            republish?.dueNanoseconds,
-        ] { due = min(due, other ?? due) }
+        for other in [plumbing.nextAttemptNanoseconds, refollow?.dueNanoseconds] {
+            due = min(due, other ?? due)
+        }
         let waits = due > now ? Int32(clamping: (due - now) / 1_000_000 + 1) : 0
-        let isExpecting = !snapshot.plumbing.absences.isEmpty && now < expectedUntil
-        let isSettling = (!replaced.isEmpty || isUnreclaimed) && now < settleUntil
-        return min(
-            waits, isExpecting ? Timing.namespaceMilliseconds : waits,
-            isSettling ? Timing.settleMilliseconds : waits,
-            routes.patience ?? waits)
+        let isExpecting = !plumbing.absences.isEmpty && now < expectedUntil
+        return min(waits, isExpecting ? Timing.namespaceMilliseconds : waits, engine.patience)
     }
 
-    /// What nobody tells of: workers that stand still, or that refused something.
     private func tick() {
         tickDue = Host.monotonicNanoseconds() + Timing.tickNanoseconds
-        for worker in snapshot.workers { worker.mailbox.askForLife() }
-        noteRefusals()
-        snapshot.plumbing.removeSurplus()
-        announce()
+        plumbing.removeSurplus()
         // systemd ends and restarts a daemon whose workers do not go on.
-        if !snapshot.workers.contains(where: \.isStill) { ServiceNotifier.keepAlive() }
+        if !engine.isAnyWorkerStill { ServiceNotifier.keepAlive() }
+    }
+
+    /// Lets go of what no worker runs on any more.
+    func letGo() {
+        guard !superseded.isEmpty || isUnsettled else { return }
+        let oldest = engine.oldestGeneration
+        for old in superseded.prefix(while: { $0.generation <= oldest }) {
+            let later = superseded.filter { $0.generation > old.generation }.map(\.plumbing)
+            plumbing.removeSurplus(of: old.plumbing, beside: later)
+        }
+        superseded.removeAll { $0.generation <= oldest }
+        if isUnsettled && superseded.isEmpty {
+            isUnsettled = !plumbing.narrow(configuration, links: (try? netlink.links()) ?? reachedLinks)
+        }
     }
 
     // MARK: what is said
 
-    /// Says how it is when that has changed: each degradation when it comes and when it goes, and whether
-    /// packets are forwarded, to the log and to systemd. READY comes with the first word: a daemon
-    /// that waits for an interface has started, and /readyz says that it waits.
-    func announce() {
-        let view = snapshot.view()
-        let (came, went) = told.update(view.findings)
-        for one in came { log.warning("\(one)") }
-        for subject in went { log.notice("no longer degraded: \(subject)") }
-        let problems = view.unreadiness
-        let status = problems.first.map { "waiting: \($0)" } ?? "forwarding"
-        // What systemd could not be told is told at the next tick.
+    /// Tells systemd how it is when that has changed. READY comes with the first word: a daemon that waits
+    /// for an interface has started, and /readyz says that it waits.
+    func notify() {
+        let status = engine.unreadiness.map { "waiting: \($0)" } ?? "forwarding"
+        // What systemd could not be told is told with the next event.
         if status != notifiedStatus, ServiceNotifier.notify("READY=1", "STATUS=\(status)") {
             notifiedStatus = status
-        }
-        guard status != loggedStatus else { return }
-        loggedStatus = status
-        if problems.isEmpty {
-            log.notice(
-                "forwarding",
-                metadata: [
-                    "interfaces": "\(snapshot.configuration.interfaces.joined(separator: ","))",
-                    "workers": "\(cpus.map(String.init).joined(separator: ","))",
-                    "mode": "\(snapshot.configuration.mode.rawValue)",
-                ])
         }
     }
 
     /// Says which devices and interfaces came or were made again; those that went are degradations.
     func logArrivals(unlike old: Plumbing) {
-        let now = snapshot.plumbing
-        for device in snapshot.configuration.devices {
+        for device in configuration.devices {
             let name = device.name
-            guard let open = now.device(name), open !== old.device(name) else { continue }
+            guard let open = plumbing.device(name), open !== old.device(name) else { continue }
             if let path = device.netns {
                 log.notice("device \(name) stands in \(path)")
             } else if old.device(name) != nil {
@@ -375,9 +342,8 @@ final class Control {
                 log.notice("device \(name) is there")
             }
         }
-        for name in snapshot.configuration.interfaces {
-            guard let open = now.interface(name), let before = old.interface(name),
-                open !== before
+        for name in configuration.interfaces {
+            guard let open = plumbing.interface(name), let before = old.interface(name), open !== before
             else { continue }
             log.notice("interface \(name) was made again; shuck receives from the new one")
         }
@@ -390,49 +356,29 @@ final class Control {
     @discardableResult
     private func stop() -> Bool {
         ServiceNotifier.notify("STOPPING=1")
-        snapshot.isStopping = true
-        share()
-        do { try snapshot.plumbing.stopReceiving() } catch { log.error("\(error)") }
-        snapshot.generation += 1
-        for worker in snapshot.workers {
-            worker.mailbox.post(assignment(worker.number, worker.counters, worker.examples, ending: .drained))
-        }
-        let left = joinWorkers()
+        report.isStopping = true
+        engine.note(provision)
+        do { try plumbing.stopReceiving() } catch { log.error("\(error)") }
+        let left = engine.end(.drained)
         for worker in left {
             log.error(
-                """
-                worker \(worker.number) on CPU \(worker.cpu) stands still and did not end: frames \
-                that wait in its rings are lost
-                """)
+                "\(worker) stands still and did not end: frames that wait in its rings are lost")
         }
-        let packets = StatusReport.Packets(snapshot.counts())
+        let packets = StatusReport.Packets(engine.snapshot.counts())
         log.notice(
             "stopped",
             metadata: [
                 "received": "\(packets.received)", "injected": "\(packets.injected)",
                 "dropped": "\(packets.dropped)", "passed": "\(packets.passed)",
             ])
-        server?.stop()
+        engine.stopServing()
+        adminSocket?.remove()
         handOverListener?.remove()
-        admin.snapshot.withLock { $0 = nil }
-        replaced = []
-        let last = snapshot.plumbing
-        snapshot.plumbing = Plumbing()
-        snapshot.plumbing.removeSurplus(of: last)
+        engine.release()
+        superseded = []
+        let last = plumbing
+        plumbing = Plumbing()
+        plumbing.removeSurplus(of: last)
         return left.isEmpty
-    }
-
-    /// - Returns: workers that have not ended when the time is over.
-    func joinWorkers() -> [Snapshot.WorkerState] {
-        var left = snapshot.workers
-        Timing.wait(nanoseconds: Timing.stopNanoseconds) {
-            left.removeAll { worker in
-                let hasEnded = worker.mailbox.hasEnded.load(ordering: .acquiring)
-                if hasEnded { worker.thread.join() }
-                return hasEnded
-            }
-            return left.isEmpty
-        }
-        return left
     }
 }

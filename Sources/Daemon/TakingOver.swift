@@ -17,7 +17,7 @@ extension Control {
             var offer = try predecessor.offer()
             while true {
                 let control = try prepared(offer, path, isStrict)
-                if isStrict { try control.refuseFallbacks() }
+                if isStrict { try control.engine.refuseFallbacks() }
                 let (rest, next) = try predecessor.ready()
                 if let rest {
                     try control.begin(where: rest, offer)
@@ -50,15 +50,12 @@ extension Control {
     }
 
     /// Goes on where the workers of another process stopped.
-    /// - Parameter count: adds what is counted elsewhere.
-    func begin(
-        where rest: HandOver.Rest, _ offer: Predecessor.Offer, _ count: (inout Snapshot) -> Void = { _ in }
-    ) throws {
-        snapshot.continueCounting(rest)
-        count(&snapshot)
-        routes.count(changes: rest.routeChanges, resyncs: rest.routeResyncs)
+    /// - Parameter rest: with what is counted elsewhere.
+    func begin(where rest: HandOver.Rest, _ offer: Predecessor.Offer) throws {
+        report.goOn(from: rest.report)
+        engine.goOn(from: rest.count)
         try begin(adminSocket: offer.adminSocket, listener: offer.handOverListener)
-        snapshot.plumbing.takeOverGuards()
+        plumbing.takeOverGuards()
     }
 
     /// Takes up the configuration on disk, where that is not in force.
@@ -68,17 +65,13 @@ extension Control {
     }
 }
 
-extension Snapshot {
-    fileprivate mutating func continueCounting(_ rest: HandOver.Rest) {
-        for count in rest.totals {
-            retired[Series(metric: count.metric, labels: count.labels), default: 0] += count.value
-        }
-        (retiredRingDrops, retiredNanoseconds) = (rest.ringDrops, rest.cpuNanoseconds)
-        (state.configurations, state.handOvers) = (rest.configurations, rest.handOvers)
-        (state.repeated, state.skipped) = (rest.repeated, rest.skipped)
-        (state.startedNanoseconds, state.startedUnix) = (rest.startedNanoseconds, rest.startedUnix)
-        (state.lastReloadSuccessful, state.lastReloadProblems) =
-            (rest.lastReloadSuccessful, rest.lastReloadProblems)
-        (state.lastAppliedUnix, state.lastReloadUnix) = (rest.lastAppliedUnix, rest.lastReloadUnix)
+extension SupervisorReport {
+    /// - Parameter old: of the process before.
+    fileprivate mutating func goOn(from old: SupervisorReport) {
+        var next = old
+        next.handOvers += 1
+        (next.configurationFile, next.warnings) = (configurationFile, warnings)
+        (next.host, next.isStopping) = (host, isStopping)
+        self = next
     }
 }

@@ -48,8 +48,9 @@ extension Control {
     /// - Returns: only if that fails: the other process goes on.
     func becomeBinaryOnDisk(_ connection: HandOverSocket) {
         // Their tables end here, not in the next program.
-        snapshot.plumbing = Plumbing()
-        replaced = []
+        engine.release()
+        plumbing = Plumbing()
+        superseded = []
         LogSink.standardError.finish(seconds: Timing.logSeconds)
         do {
             let path = try Program.path()

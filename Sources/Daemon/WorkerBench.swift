@@ -28,7 +28,7 @@ package enum WorkerBench {
         let links = try netlink.links()
         let world = ForwardingTables(
             policy: PolicyTables(configuration.policy), routes: RouteTable(routes),
-            interfaces: Control.states(configuration, links))
+            interfaces: Engine.states(configuration, links))
         guard let ring = plumbing.interface(configuration.interfaces[0])?.rings[0] else {
             throw HostProblem(description: "interface \(configuration.interfaces[0]) is absent")
         }
@@ -39,7 +39,7 @@ package enum WorkerBench {
         }
         while ring.slots.slot(at: frames - 1) == nil { Host.pause(milliseconds: 5) }
         try plumbing.stopReceiving()
-        let counters = try CounterBlock(shape: CounterBlock.Shape(world.policy), cpu: cpu)
+        let counters = try CounterBlock(shape: CounterBlock.Shape(configuration.policy), cpu: cpu)
         let assignment = Assignment(
             configuration, plumbing, worker: 0, generation: 1, world: world, counters: counters,
             examples: try DropExamples(cpu: cpu), ending: .drained)

@@ -7,8 +7,6 @@ public final class PolicyTables: @unchecked Sendable {
     // @unchecked: all memory is written only in `init`.
     public let policy: Policy
     public let view: PolicyView
-    /// Destination rules of all tunnels together, in order: what `Verdict.destination` counts.
-    public let destinationCount: Int
 
     private let tables: [PrefixTable]
     private let memory: StableMemory
@@ -21,7 +19,6 @@ public final class PolicyTables: @unchecked Sendable {
         self.policy = policy
         var compiler = PolicyCompiler(policy)
         view = compiler.view()
-        destinationCount = compiler.destinationCount
         tables = compiler.tables
         memory = compiler.memory
     }
@@ -32,7 +29,8 @@ private struct PolicyCompiler {
     private typealias Pairs = [(prefix: Prefix, item: Int)]
 
     let policy: Policy
-    private(set) var destinationCount = 0
+    /// Of all tunnels together, in order: what `Verdict.destination` counts.
+    private var destinationCount = 0
     private(set) var tables: [PrefixTable] = []
     let memory = StableMemory()
     private var candidates: [UInt16] = [0]

@@ -2,9 +2,9 @@
 // readiness.
 
 /// Something of this host, or of the running daemon, that an operator should know.
-public struct Finding: Sendable, Hashable, CustomStringConvertible {
+public struct Finding: Sendable, Hashable, Codable, CustomStringConvertible {
     /// Label `what` of `shuck_degraded`: which part falls short.
-    public enum What: String, Sendable, CaseIterable {
+    public enum What: String, Sendable, Codable, CaseIterable {
         /// How the kernel is kept from answering for frames that are ours.
         case claim
         /// An interface that is not received from.
@@ -34,7 +34,7 @@ public struct Finding: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// What becomes of the daemon with it.
-    public enum Severity: Int, Sendable, Comparable {
+    public enum Severity: Int, Sendable, Codable, Comparable {
         /// Everything works; something could be faster, or surprise.
         case advice
         /// Something works less well than asked.

@@ -14,16 +14,32 @@ public final class NetlinkSocket {
     /// A request ended half-way: what the kernel still answers to it is not the next one's answer.
     private var isOutOfStep = false
 
-    /// A socket that hears of every change of links, addresses, settings, rules, nexthops and routes.
+    /// What changes are told of.
+    public enum Subject: Sendable {
+        /// Links, addresses and settings.
+        case links
+        /// These, rules, nexthops and routes.
+        case routes
+
+        fileprivate var groups: [rtnetlink_groups] {
+            let links = [
+                RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF,
+                RTNLGRP_IPV6_NETCONF,
+            ]
+            let routes = [
+                RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE,
+                RTNLGRP_NEXTHOP,
+            ]
+            return self == .links ? links : links + routes
+        }
+    }
+
+    /// A socket that hears of every change.
     /// - Parameter bufferBytes: what may wait; the kernel doubles it.
-    public static func notices(bufferBytes: Int = 16 << 20) throws(SystemError) -> NetlinkSocket {
-        try NetlinkSocket(
-            bufferBytes: bufferBytes,
-            groups: [
-                RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
-                RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP,
-                RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
-            ])
+    public static func notices(
+        of subject: Subject = .routes, bufferBytes: Int = 16 << 20
+    ) throws(SystemError) -> NetlinkSocket {
+        try NetlinkSocket(bufferBytes: bufferBytes, groups: subject.groups)
     }
 
     /// A socket of requests.

@@ -30,7 +30,8 @@ enum Views {
     static func forwarding(_ configuration: Configuration) -> DaemonView {
         DaemonView(
             state: DaemonState(
-                configurationFile: "/etc/shuck/shuck.yaml", configuration: configuration,
+                supervisor: SupervisorReport(configurationFile: "/etc/shuck/shuck.yaml"),
+                configuration: configuration,
                 links: [link("eth0"), link("shuck0")],
                 routes: RouteStatus(
                     countIPv4: 12, countIPv6: 4, rules: 3, resyncs: [.links: 2], changes: 9,
@@ -58,7 +59,7 @@ enum Views {
 
     /// What one worker counted: 30 frames received, 10 of them injected, 5 dropped, 2 answered.
     static func counts(_ configuration: Configuration) -> DaemonCounts {
-        let shape = CounterBlock.Shape(PolicyTables(configuration.policy))
+        let shape = CounterBlock.Shape(configuration.policy)
         var values = [UInt64](repeating: 0, count: shape.count)
         func set(_ index: Int, _ value: UInt64) { values[index] = value }
         set(CounterBlock.Single.received.rawValue, 30)

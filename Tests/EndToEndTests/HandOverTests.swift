@@ -180,7 +180,7 @@ extension EndToEnd {
             try peer.receive(milliseconds: 10_000).map { String(decoding: $0.message, as: UTF8.self) }
         }
 
-        private static let ask = #"{"ask":{"format":1,"version":"test","processID":7}}"#
+        private static let ask = #"{"ask":{"format":2,"version":"test","processID":7}}"#
 
         private static func takeOffer(_ peer: HandOverSocket) throws {
             #expect(try hear(peer)?.hasPrefix(#"{"offer""#) ?? false)

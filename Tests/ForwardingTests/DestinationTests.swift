@@ -161,7 +161,6 @@ struct DestinationTests {
             ]
             policy.tunnels.append(second)
         }
-        #expect(world.policy.destinationCount == 4)
         let packet = Encapsulated(.ipip).with { $0.outer.destination = ip("192.0.2.5") }
         let verdict = judge(packet, in: world).verdict
         #expect(verdict.kind == .inject && verdict.tunnel == 1 && verdict.destination == 3)

@@ -44,8 +44,12 @@ struct AdminServerTests {
             $0.listen = .init(host: "127.0.0.1", port: 0)
             $0.listenStatus = showsStatus
         }
-        let server = try AdminServer(admin, state: state, bounds: bounds)
-        defer { server.stop() }
+        let socket = try AdminSocket(admin)
+        let server = try AdminServer(admin, state: state, socket: socket, bounds: bounds)
+        defer {
+            server.stop()
+            socket.remove()
+        }
         try body(place, UInt16(try #require(server.channels[1].localAddress?.port)), state)
     }
 
@@ -262,7 +266,7 @@ struct AdminServerTests {
             let other = Place()
             let admin = other.admin { $0.listen = .init(host: "127.0.0.1", port: port) }
             do {
-                _ = try AdminServer(admin, state: try AdminState())
+                _ = try AdminServer(admin, state: AdminState(), socket: AdminSocket(admin))
                 Issue.record("two listen on one port")
             } catch {
                 #expect(
@@ -296,7 +300,6 @@ struct AdminServerTests {
                 }
                 let socket = try AdminSocket(admin)
                 defer {
-                    close(socket.descriptor)
                     socket.remove()
                     unlink(admin.socket + ".lock")
                 }
@@ -355,7 +358,8 @@ struct AdminServerTests {
         } throws: {
             "\($0)".contains("is locked by \(name), which serves no \(place.socket) yet")
         }
-        let server = try AdminServer(place.admin(), state: try AdminState())
+        let socket = try AdminSocket(place.admin())
+        let server = try AdminServer(place.admin(), state: AdminState(), socket: socket)
         #expect {
             _ = try InstanceLock(place.admin())
         } throws: {
@@ -369,6 +373,7 @@ struct AdminServerTests {
             "\($0)".contains("another shuck, \(name), serves \(place.socket): stop it (kill \(getpid()))")
         }
         server.stop()
+        socket.remove()
         #expect(Glibc.access(place.socket, F_OK) != 0)
         withExtendedLifetime((lock, loose)) {}
     }

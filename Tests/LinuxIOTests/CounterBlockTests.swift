@@ -8,7 +8,7 @@ import Testing
 
 @Suite struct CounterBlockTests {
     @Test func whatAKilledWorkerLeftIsReadByTheNextProcess() throws {
-        let shape = CounterBlock.Shape(PolicyTables(Policy(interfaces: [], tunnels: [])))
+        let shape = CounterBlock.Shape(Policy(interfaces: [], tunnels: []))
         let block = try CounterBlock(shape: shape, cpu: 0)
         let writer = block.writer
         writer.begin()
