@@ -20,7 +20,7 @@ enum Tools {
     }()
 
     private static let programs = [
-        "ip", "tc", "ethtool", "tcpdump", "nft", "ping", "setpriv", "unshare", "mount", "sysctl",
+        "ip", "tc", "ethtool", "tcpdump", "nft", "ping", "setpriv", "unshare", "nsenter", "mount", "sysctl",
         "traceroute", "prlimit",
     ]
 
