@@ -204,22 +204,28 @@ final class Engine {
     }
 
     /// What was counted, in the words of a hand-over.
-    /// - Parameter cpuNanoseconds: of the workers; a thread that has ended does not tell.
-    /// - Parameter totals: nil: all that was counted.
-    func count(_ cpuNanoseconds: [Int: UInt64], _ totals: Totals? = nil) -> EngineCount {
-        EngineCount(
-            totals: (totals ?? snapshot.counts().totals).map {
+    /// - Parameters:
+    ///   - cpuNanoseconds: of the workers; a thread that has ended does not tell.
+    ///   - isWhole: else without what the counters of now hold.
+    func count(_ cpuNanoseconds: [Int: UInt64], isWhole: Bool) -> EngineCount {
+        let totals = isWhole ? snapshot.counts().totals : earlierTotals
+        var ringDrops: [Int: UInt64] = [:]
+        for worker in snapshot.workers {
+            ringDrops[worker.number] =
+                snapshot.earlierRingDrops(worker.number)
+                + (isWhole ? worker.counters.read()[.truncated] : 0)
+        }
+        return EngineCount(
+            totals: totals.map {
                 EngineCount.Value(metric: $0.key.metric, labels: $0.key.labels, value: $0.value)
             },
-            ringDrops: Dictionary(
-                uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.ringDrops($0.number)) }),
-            cpuNanoseconds: cpuNanoseconds, routeChanges: routes.changes,
+            ringDrops: ringDrops, cpuNanoseconds: cpuNanoseconds, routeChanges: routes.changes,
             routeResyncs: Dictionary(
                 uniqueKeysWithValues: routes.resyncs.map { ($0.key.rawValue, $0.value) }))
     }
 
     /// Without what the counters of now hold.
-    var earlierTotals: Totals {
+    private var earlierTotals: Totals {
         var totals = snapshot.retired
         for old in snapshot.replacedCounters {
             totals.add(old.counters.read(), worker: old.worker, configuration: old.configuration)

@@ -8,7 +8,7 @@ struct EngineCount: Codable {
         var value: UInt64
     }
     var totals: [Value]
-    /// By worker.
+    /// By worker, without what rings that are held count themselves.
     var ringDrops: [Int: UInt64]
     var cpuNanoseconds: [Int: UInt64]
     var routeChanges: UInt64

@@ -145,12 +145,20 @@ extension Control {
     func endWorkers() -> (rest: HandOver.Rest, hasEnded: Bool) {
         let cpuNanoseconds = engine.cpuNanoseconds
         let left = engine.end(.handedOver)
-        return (HandOver.Rest(count: engine.count(cpuNanoseconds), report: report), left.isEmpty)
+        return (
+            HandOver.Rest(count: engine.count(cpuNanoseconds, isWhole: true), report: report), left.isEmpty
+        )
     }
 
     /// The other process has failed after workers had ended here. How far it came nobody knows, so rings are
     /// opened anew: what waited in the old ones is lost.
     private func resume(behind count: EngineCount) throws {
+        var count = count
+        for interface in plumbing.interfaces {
+            for (worker, ring) in interface.rings.enumerated() {
+                count.ringDrops[worker, default: 0] += ring.droppedByKernel()
+            }
+        }
         plumbing.forgetRings()
         let facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
         _ = try plumbing.reach(configuration, facts, .follow)

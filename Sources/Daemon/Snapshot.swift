@@ -132,12 +132,14 @@ extension Snapshot {
         (retiredNanoseconds[worker.number] ?? 0) + worker.thread.cpuNanoseconds()
     }
 
-    func ringDrops(_ worker: Int) -> UInt64 {
-        let truncated = replacedCounters.lazy.filter { $0.worker == worker }
+    /// What rings that are held have no count of: of rings that closed, and frames whose copy did not come.
+    func earlierRingDrops(_ worker: Int) -> UInt64 {
+        replacedCounters.lazy.filter { $0.worker == worker }
             .reduce(retiredRingDrops[worker] ?? 0) { $0 + $1.counters.read()[.truncated] }
-        return plumbing.interfaces.reduce(truncated) {
-            $0 + $1.rings[worker].droppedByKernel()
-        }
+    }
+
+    func ringDrops(_ worker: Int) -> UInt64 {
+        plumbing.interfaces.reduce(earlierRingDrops(worker)) { $0 + $1.rings[worker].droppedByKernel() }
     }
 
     /// The time of a stamp of CLOCK_MONOTONIC in nanoseconds; 0 for none.

@@ -20,7 +20,7 @@ extension Control {
             } ?? false
         if isKnown { return }
         stored = (plumbing, counters, earlier)
-        let count = engine.count([:], engine.earlierTotals)
+        let count = engine.count(engine.cpuNanoseconds, isWhole: false)
         let rest = HandOver.Rest(count: count, report: report)
         store.put(descriptors + counters.map(\.file) + memories.map(\.copies.file)) { names in
             StoredState(handOver: document, rest: rest, names: names, workers: counters.count)
@@ -125,6 +125,7 @@ extension EngineCount {
         var sums: Totals = [:]
         for (worker, values) in counters.enumerated() {
             sums.add(values, worker: worker, configuration: configuration)
+            ringDrops[worker, default: 0] += values[.truncated]
         }
         totals += sums.map { Value(metric: $0.key.metric, labels: $0.key.labels, value: $0.value) }
     }

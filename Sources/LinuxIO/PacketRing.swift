@@ -22,7 +22,7 @@ public final class PacketRing: @unchecked Sendable {
     public let place: RingPlace
     /// By slot, what a killed worker had taken from the queue.
     var left: [Int: [UInt8]] = [:]
-    private let statistics = Mutex<UInt64>(0)
+    private let statistics = Mutex<Void>(())
 
     /// Bytes that hold the largest frame that GRO makes (64 KiB and headers), and its header.
     public static let frameBytesMax = 68 << 10
@@ -186,13 +186,13 @@ public final class PacketRing: @unchecked Sendable {
     /// Takes a pending socket error (ENETDOWN after the link went down) out of the way.
     public func clearError() { _ = descriptor.option(SOL_SOCKET, SO_ERROR, Int32(0)) }
 
-    /// Frames that the kernel dropped because the ring was full, since it was opened.
-    /// The kernel's counter starts again at 0 with each reading, so what was read is added up here.
+    /// Frames that the kernel dropped because the ring was full, since it was opened by whatever process.
+    /// The kernel's counter starts again at 0 with each reading, so what was read is added up in the ring's
+    /// place.
     public func droppedByKernel() -> UInt64 {
-        statistics.withLock { total in
+        statistics.withLock { _ in
             let read = descriptor.option(SOL_PACKET, PACKET_STATISTICS, tpacket_stats())
-            total &+= UInt64(read?.tp_drops ?? 0)
-            return total
+            return place.addLosses(UInt64(read?.tp_drops ?? 0))
         }
     }
 }

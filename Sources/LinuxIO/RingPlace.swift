@@ -3,16 +3,19 @@
 import Synchronization
 
 /// Written by the ring's worker alone: the slot that the kernel fills next when no batch is under way, and
-/// how many slots from there on the batch under way has taken.
+/// how many slots from there on the batch under way has taken. Beside it stands what the kernel lost.
 public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
     // @unchecked: the words are atomic.
-    public static let words = 2
+    public static let words = 3
     /// A batch that has killed so many workers is not tried again.
     static let deaths = 2
 
     private let word: UnsafeMutablePointer<Atomic<UInt64>>
     /// Slot << 8 | how many workers were killed in a batch that began there.
     private var history: UnsafeMutablePointer<Atomic<UInt64>> { word + 1 }
+
+    /// Frames that the kernel had no slot for, since the ring was opened.
+    private var losses: UnsafeMutablePointer<Atomic<UInt64>> { word + 2 }
 
     /// - Parameter words: as many as `words` says, zero for a new ring; they live as long as the ring.
     public init(_ words: UnsafeMutablePointer<Atomic<UInt64>>) { word = words }
@@ -22,6 +25,12 @@ public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
 
     /// The batch under way has taken some.
     public var isUnderWay: Bool { word.pointee.load(ordering: .relaxed) >> 32 != 0 }
+
+    /// Adds to what the kernel lost.
+    /// - Returns: all of it.
+    func addLosses(_ count: UInt64) -> UInt64 {
+        losses.pointee.wrappingAdd(count, ordering: .relaxed).newValue
+    }
 
     /// Before slots are given back or written: they are of the batch under way.
     /// - Parameters:
