@@ -223,7 +223,7 @@ extension Metric {
             .value { Double($0.state.repeated) }),
         Metric(
             "shuck_skipped_packets_total",
-            "Frames of a batch in which two processes were killed: thrown away untried.",
+            "Frames of a batch in which two processes were killed: thrown away, and kept in a capture.",
             .value { Double($0.state.skipped) }),
         Metric(
             "shuck_ring_dropped_packets_total", "Frames that the kernel had no room for: never received.",

@@ -86,9 +86,6 @@ extension Control {
         rest.report.repeated += repeated
         rest.report.skipped += skipped
         try control.begin(where: rest, offer)
-        if skipped > 0 {
-            control.log.error("\(skipped) frames of a batch that has killed two processes were thrown away")
-        }
         control.log.notice(
             "goes on where another process ended",
             metadata: ["process": "\(document.processID)", "maybeTwice": "\(repeated)"])
@@ -104,13 +101,31 @@ extension Control {
             let copies = FrameCopies(in: memory)
             for interface in plumbing.interfaces where worker < interface.rings.count {
                 interface.rings[worker].adopt(copies, batch: Limits.batch)
-                let resumption = interface.rings[worker].resume()
+                let (resumption, frames) = interface.rings[worker].resume()
                 repeated += UInt64(resumption.repeated)
-                skipped += UInt64(resumption.skipped.count)
+                skipped += UInt64(frames.count)
+                if !frames.isEmpty { keep(frames, from: interface.specification.interface, worker) }
             }
             withExtendedLifetime(memory) {}
         }
         return (repeated, skipped)
+    }
+
+    /// For whoever looks for the reason.
+    private func keep(_ frames: [SkippedFrame], from interface: String, _ worker: Int) {
+        let what = "\(frames.count) frames of \(interface), a batch that has killed two processes,"
+        do throws(SystemError) {
+            let path = try SkippedFrames.keep(
+                frames, from: interface, worker: worker, configuration.yaml,
+                beside: configuration.admin.socket, unixSeconds: Int(Host.unixSeconds()))
+            log.error(
+                """
+                \(what) were thrown away and are kept in \(path): shuck replay --in \(path) --config \
+                \(path).yaml --out /dev/null
+                """)
+        } catch {
+            log.error("\(what) were thrown away, and could not be kept: \(error)")
+        }
     }
 
     private func countersLeft(_ files: ArraySlice<Descriptor>) throws -> [CounterBlock.Values] {

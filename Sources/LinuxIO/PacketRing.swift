@@ -144,11 +144,18 @@ public final class PacketRing: @unchecked Sendable {
     }
 
     /// Finds where to go on behind a worker that was killed, and gives back what is not tried again.
-    public func resume() -> RingPlace.Resumption {
+    public func resume() -> (resumption: RingPlace.Resumption, skipped: [SkippedFrame]) {
+        let slots = slots
         let resumption = place.resume(slotCount: slotCount, isReady: slots.isReady)
-        for slot in resumption.skipped { Slots.release(memory + slot * slotSize) }
+        var skipped: [SkippedFrame] = []
+        for number in resumption.skipped {
+            guard let slot = slots.slot(at: number) else { continue }
+            let copy = left.removeValue(forKey: number)?.dropFirst(Self.virtioHeaderBytes)
+            skipped.append(SkippedFrame(slot, copy: copy))
+            Slots.release(slot.start)
+        }
         place.settle(at: resumption.cursor)
-        return resumption
+        return (resumption, skipped)
     }
 
     /// First address of the mapping.

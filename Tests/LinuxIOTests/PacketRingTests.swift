@@ -233,13 +233,51 @@ extension OnHost {
                     index: network.near, slotSize: 2048, slotCount: 256, place: ring.place)
                 let left = try NamedMemory(adopting: memory.file, byteCount: FrameCopies.byteCount)
                 next.adopt(FrameCopies(in: left), batch: 64)
-                #expect(next.resume() == .init(cursor: 0))
+                #expect(next.resume().resumption == .init(cursor: 0))
                 var buffer = [UInt8](repeating: 0, count: PacketRing.frameBytesMax)
                 for (slot, frame) in frames.enumerated() {
                     let count = next.receive(
                         into: &buffer, capacity: buffer.count, slot: slot, wireLength: frame.count)
                     #expect(count == PacketRing.virtioHeaderBytes + frame.count)
                     #expect(Array(buffer[PacketRing.virtioHeaderBytes..<max(count, 10)]) == frame)
+                }
+            }
+        }
+
+        /// A batch in which two workers were killed is not tried by a third: it is handed out whole.
+        @Test func aBatchThatKillsTwiceIsHandedOut() throws {
+            try Network.with(mtu: 9000) { network in
+                let ring = try Self.ring(network)
+                try ring.startReceiving()
+                let frames = [100, 4000, 200].enumerated().map { Frames.numbered($0, bytes: $1) }
+                try network.send(frames)
+                for index in frames.indices { _ = try Self.next(ring.slots, index) }
+                let memory = try NamedMemory(name: "copies", byteCount: FrameCopies.byteCount, cpu: 0)
+                let copies = FrameCopies(in: memory)
+                var next = ring
+                for death in 1...2 {
+                    next.place.take(upTo: 3, mask: 255)
+                    if death == 1 {
+                        copies.begin(1, interface: ring.interfaceIndex, slot: 1)
+                        let count = ring.receive(
+                            into: copies.buffer(1), capacity: PacketRing.frameBytesMax, slot: 1,
+                            wireLength: frames[1].count)
+                        copies.end(1, bytes: count)
+                    }
+                    next = try PacketRing(
+                        adopting: Descriptor(dup(ring.descriptor.number)), interface: "near",
+                        index: network.near, slotSize: 2048, slotCount: 256, place: ring.place)
+                    next.adopt(copies, batch: 64)
+                    let (resumption, skipped) = next.resume()
+                    if death == 1 {
+                        #expect(resumption == .init(cursor: 0, repeated: 3) && skipped.isEmpty)
+                        continue
+                    }
+                    #expect(resumption.cursor == 3)
+                    #expect(skipped.map(\.bytes) == frames)
+                    #expect(skipped.map(\.wireLength) == frames.map(\.count))
+                    #expect(skipped.allSatisfy { abs(Double($0.seconds) - Host.unixSeconds()) < 60 })
+                    #expect(!(0..<3).contains(where: next.slots.isReady))
                 }
             }
         }
