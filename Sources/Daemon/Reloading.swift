@@ -10,8 +10,8 @@ import Settings
 extension Control {
     /// Loads, checks, opens what is new, publishes, closes what is gone.
     func reload() -> ReloadOutcome {
-        ServiceNotifier.reloading()
-        // READY comes with the status.
+        // What has not started cannot reload for systemd. READY comes with the status.
+        if hasForwarded { ServiceNotifier.reloading() }
         notifiedStatus = ""
         let (texts, loaded, problems) = ConfigurationFiles.loadWithTexts(path)
         for problem in problems { log.log(level: level(problem), "\(problem)") }

@@ -58,6 +58,9 @@ enum ServiceNotifier {
         notify("WATCHDOG=1")
     }
 
+    /// The start goes on: an interface may come later than `TimeoutStartSec=`.
+    static let startsYet = "EXTEND_TIMEOUT_USEC=\(Timing.startExtensionMicroseconds)"
+
     /// `RELOADING=1` wants the time at which it began (`Type=notify-reload`).
     static func reloading() {
         notify("RELOADING=1", "MONOTONIC_USEC=\(Host.monotonicNanoseconds() / 1000)")

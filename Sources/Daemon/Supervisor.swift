@@ -55,6 +55,8 @@ public enum Supervisor {
         if case .connection(let number, let standsIn) = origin {
             let socket = HandOverSocket(adopting: Descriptor(number))
             let control = try Control.takeOver(from: socket, path, isStrict)
+            // systemd knows of no other start of this process.
+            control.hasForwarded = true
             if standsIn { control.successor = Successor(socket: socket) }
             return control
         }
@@ -122,6 +124,8 @@ final class Control {
     var refollow: Backoff.Retry?
     private var tickDue: UInt64 = 0
     var host = HostWatch()
+    /// It has, at least once, so that it counts as started.
+    var hasForwarded = false
     /// Whether it forwards or what it waits for, as systemd was last told.
     var notifiedStatus = ""
 
@@ -301,6 +305,7 @@ final class Control {
         plumbing.removeSurplus()
         // systemd ends and restarts a daemon whose workers do not go on.
         if !engine.isAnyWorkerStill { ServiceNotifier.keepAlive() }
+        if !hasForwarded { ServiceNotifier.notify(ServiceNotifier.startsYet) }
     }
 
     /// Lets go of what no worker runs on any more.
@@ -319,12 +324,14 @@ final class Control {
 
     // MARK: what is said
 
-    /// Tells systemd how it is when that has changed. READY comes with the first word: a daemon that waits
-    /// for an interface has started, and /readyz says that it waits.
+    /// Tells systemd how it is when that has changed. READY comes when it first forwards, or has been told to
+    /// reload.
     func notify() {
+        if engine.unreadiness == nil { hasForwarded = true }
         let status = engine.unreadiness.map { "waiting: \($0)" } ?? "forwarding"
+        let state = hasForwarded ? "READY=1" : ServiceNotifier.startsYet
         // What systemd could not be told is told with the next event.
-        if status != notifiedStatus, ServiceNotifier.notify("READY=1", "STATUS=\(status)") {
+        if status != notifiedStatus, ServiceNotifier.notify(state, "STATUS=\(status)") {
             notifiedStatus = status
         }
     }

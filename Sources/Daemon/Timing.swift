@@ -51,6 +51,8 @@ enum Timing {
     static let successorNanoseconds: UInt64 = 60_000_000_000
     /// Time for it to forward once workers have ended here: nobody forwards meanwhile.
     static let takeOverMilliseconds: Int32 = 5_000
+    /// Time for a start that the service manager grants from each word on.
+    static let startExtensionMicroseconds: UInt64 = 10_000_000
     /// Time for the service manager to deal with what it was told.
     static let barrierMilliseconds: Int32 = 5_000
     /// Time for the log's last lines.
@@ -99,6 +101,7 @@ enum Timing {
         precondition(tickNanoseconds + stillNanoseconds + tickNanoseconds <= namedNanoseconds)
         precondition(reloadNanoseconds + stopNanoseconds < controlNanoseconds)
         precondition(startNanoseconds <= controlNanoseconds)
+        precondition(startExtensionMicroseconds * 1_000 > 2 * tickNanoseconds)
         // Its predecessor ends workers before it says go.
         precondition(UInt64(takeOverMilliseconds) * 1_000_000 > stopNanoseconds)
         precondition(UInt64(settleMilliseconds) * 1_000_000 < tickNanoseconds)
