@@ -36,7 +36,7 @@ public enum ConfigurationFiles {
     }
 
     /// The texts that `load` reads.
-    static func read(_ path: String) throws(Problem) -> [(name: String, text: String)] {
+    public static func read(_ path: String) throws(Problem) -> [(name: String, text: String)] {
         try ([path] + dropIns(of: path)).map { (name) throws(Problem) in
             do throws(Unreadable) {
                 return (name, try text(of: name))

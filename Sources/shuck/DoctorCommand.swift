@@ -40,21 +40,10 @@ struct DoctorCommand: ParsableCommand {
         if saveFacts == "-" && format.json { throw ValidationError("--save-facts - excludes --json") }
     }
 
-    private struct Report: Encodable {
-        var problems: Int
-        var warnings: Int
-        var unread: Int
-        var diagnoses: [Diagnosis]
-    }
-
     func run() throws {
         let examination = try facts.map(saved) ?? look()
         if let saveFacts { try save(examination, saveFacts) }
-        let diagnoses = Doctor.diagnoses(examination)
-        func count(_ level: Diagnosis.Level) -> Int { diagnoses.filter { $0.level == level }.count }
-        let report = Report(
-            problems: count(.problem), warnings: count(.warning), unread: count(.unread),
-            diagnoses: diagnoses)
+        let report = DoctorReport(examination)
         if format.json {
             try Output.json(report)
         } else if saveFacts != "-" {
@@ -62,7 +51,7 @@ struct DoctorCommand: ParsableCommand {
         }
         if report.problems > 0 { throw ExitCode(1) }
         // What no command makes readable is said, and is no failure.
-        let isRefused = diagnoses.contains { $0.level == .unread && $0.command != nil }
+        let isRefused = report.diagnoses.contains { $0.level == .unread && $0.command != nil }
         if isRefused { throw ExitCode(Failure.Code.notHere.rawValue) }
     }
 
@@ -124,16 +113,14 @@ struct DoctorCommand: ParsableCommand {
     }
 
     private func save(_ examination: Examination, _ path: String) throws {
-        let document = FactsDocument(
-            shuck: Build.version, configuration: examination.configuration.yaml, facts: examination.facts)
         let file = try LineFile(path: path)
-        file.write(try Output.jsonText(document, [.prettyPrinted]) + "\n")
+        file.write(try Output.jsonText(FactsDocument(examination), [.prettyPrinted]) + "\n")
         try file.close()
     }
 
     // MARK: Text
 
-    private func show(_ report: Report) throws {
+    private func show(_ report: DoctorReport) throws {
         let painter = Painter.standardOutput
         let judged = report.diagnoses.filter { $0.level != .unread }
         let width = judged.map(\.condition.count).max() ?? 0
@@ -161,6 +148,30 @@ struct DoctorCommand: ParsableCommand {
         let space = String(repeating: " ", count: indent)
         if let effect = diagnosis.effect { try Output.print(space + effect) }
         if let command = diagnosis.command { try Output.print(space + "> " + painter.paint(command, .bold)) }
+    }
+}
+
+/// The findings as `--json` prints them.
+struct DoctorReport: Encodable {
+    let problems: Int
+    let warnings: Int
+    let unread: Int
+    let diagnoses: [Diagnosis]
+
+    init(_ examination: Examination) {
+        let diagnoses = Doctor.diagnoses(examination)
+        func count(_ level: Diagnosis.Level) -> Int { diagnoses.count { $0.level == level } }
+        problems = count(.problem)
+        warnings = count(.warning)
+        unread = count(.unread)
+        self.diagnoses = diagnoses
+    }
+}
+
+extension FactsDocument {
+    init(_ examination: Examination) {
+        self.init(
+            shuck: Build.version, configuration: examination.configuration.yaml, facts: examination.facts)
     }
 }
 
