@@ -15,6 +15,7 @@ struct BugReport {
     /// Of the process at the admin socket: its address, or why nobody answers there.
     private(set) var daemon = ""
 
+    private var isAnonymised = false
     private let client: AdminClient
 
     /// - Parameters:
@@ -128,7 +129,24 @@ struct BugReport {
         }
     }
 
+    // MARK: Pseudonyms
+
+    /// Replaces the addresses in all that was gathered.
+    mutating func anonymise(_ anonymiser: Anonymiser) throws {
+        for (index, member) in members.enumerated() where member.name != Self.versions {
+            let text = String(decoding: member.bytes, as: UTF8.self)
+            let isStructured = member.name.hasSuffix(".json") && member.name != "status.json"
+            let changed = isStructured ? try anonymiser.json(text) : anonymiser.text(text)
+            members[index] = (anonymiser.text(member.name), Array(changed.utf8))
+        }
+        notes = notes.map(anonymiser.text)
+        isAnonymised = true
+    }
+
     // MARK: Versions and summary
+
+    /// Numbers in it may look like addresses.
+    private static let versions = "versions.txt"
 
     private mutating func readVersions() {
         let release = Host.read("/proc/sys/kernel/osrelease") ?? "unknown"
@@ -137,7 +155,7 @@ struct BugReport {
         let name = system.split(separator: "\n").first { $0.hasPrefix("PRETTY_NAME=") }
         let pretty = name?.dropFirst("PRETTY_NAME=".count).filter { $0 != "\"" } ?? "unknown"
         add(
-            "versions.txt",
+            Self.versions,
             """
             shuck   \(Build.version)
             kernel  \(release) \(build)
@@ -150,6 +168,7 @@ struct BugReport {
     func summary(time: String) -> String {
         var lines = ["shuck bugreport of \(time), by shuck \(Build.version)", "daemon: \(daemon)", ""]
         lines += members.map { "\($0.name)  \($0.bytes.count) bytes" }.sorted()
+        if isAnonymised { lines += ["", "Addresses are pseudonyms, the same in every file."] }
         lines += notes.isEmpty ? ["", "Nothing is missing."] : ["", "Missing:"]
         return (lines + notes).map { $0 + "\n" }.joined()
     }

@@ -30,6 +30,13 @@ struct BugReportCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Time between the two readings of the metrics.", valueName: "seconds"))
     var interval: UInt32 = 10
 
+    @Flag(
+        help: """
+            Replace addresses by pseudonyms: two share as many leading bits as their addresses do. Names, \
+            and addresses of loopback, multicast and documentation stay.
+            """)
+    var anonymise = false
+
     func validate() throws {
         guard interval <= 600 else { throw ValidationError("--interval is a number from 0 to 600") }
         if output == "" { throw ValidationError("--output takes the name of a file") }
@@ -37,7 +44,8 @@ struct BugReportCommand: ParsableCommand {
 
     func run() throws {
         let now = Date()
-        let report = try BugReport(config: file.config, client: socket.client, interval: interval)
+        var report = try BugReport(config: file.config, client: socket.client, interval: interval)
+        if anonymise { try report.anonymise(Anonymiser(pseudonyms: .random())) }
         let time = now.formatted(.iso8601)
         var archive = TarArchive(time: UInt32(clamping: Int(now.timeIntervalSince1970)))
         let folder = "shuck-bugreport/"
