@@ -9,7 +9,9 @@ public enum KernelLog {
     /// reading goes on with the oldest one left.
     public static func records(naming text: String) throws(SystemError) -> [String] {
         let path = "/dev/kmsg"
-        let number = try check("open", path) { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) }
+        let number = try check(
+            "open", path, grant: "run as root, or set kernel.dmesg_restrict=0"
+        ) { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) }
         defer { close(number) }
         var records: [String] = []
         var buffer = [UInt8](repeating: 0, count: 8192)

@@ -132,11 +132,12 @@ struct BugReport {
     // MARK: Pseudonyms
 
     /// Replaces the addresses in all that was gathered.
-    mutating func anonymise(_ anonymiser: Anonymiser) throws {
+    mutating func anonymise(_ anonymiser: Anonymiser) {
         for (index, member) in members.enumerated() where member.name != Self.versions {
             let text = String(decoding: member.bytes, as: UTF8.self)
             let isStructured = member.name.hasSuffix(".json") && member.name != "status.json"
-            let changed = isStructured ? try anonymiser.json(text) : anonymiser.text(text)
+            // What is no JSON after all is a text.
+            let changed = (isStructured ? try? anonymiser.json(text) : nil) ?? anonymiser.text(text)
             members[index] = (anonymiser.text(member.name), Array(changed.utf8))
         }
         notes = notes.map(anonymiser.text)

@@ -33,7 +33,7 @@ struct BugReportCommand: ParsableCommand {
     @Flag(
         help: """
             Replace addresses by pseudonyms: two share as many leading bits as their addresses do. Names, \
-            and addresses of loopback, multicast and documentation stay.
+            MAC addresses, and addresses of loopback, link-local, multicast and documentation stay.
             """)
     var anonymise = false
 
@@ -45,7 +45,7 @@ struct BugReportCommand: ParsableCommand {
     func run() throws {
         let now = Date()
         var report = try BugReport(config: file.config, client: socket.client, interval: interval)
-        if anonymise { try report.anonymise(Anonymiser(pseudonyms: .random())) }
+        if anonymise { report.anonymise(Anonymiser(pseudonyms: .random())) }
         let time = now.formatted(.iso8601)
         var archive = TarArchive(time: UInt32(clamping: Int(now.timeIntervalSince1970)))
         let folder = "shuck-bugreport/"
