@@ -102,13 +102,13 @@ extension Configuration {
     }
 
     /// Whether inner packets of this family are injected through the device.
-    /// - Parameter isNamed: by a destination of the family, not because modes were left in.
+    /// - Parameter isNamed: by a destination of the family, not because any is taken.
     public func carries(isIPv4: Bool, by device: Device, isNamed: Bool = false) -> Bool {
         tunnels.contains { tunnel in
             guard tunnel.modes.contains(where: { $0.innerIsIPv4 == isIPv4 }) else { return false }
             let ofFamily = tunnel.destinations.filter { $0.prefix.isIPv4 == isIPv4 }
-            // None of the family: either any, or its modes are left in; both mean the first device.
-            if ofFamily.isEmpty { return !isNamed && device.name == devices[0].name }
+            // Any destination: by the first device.
+            if tunnel.destinations.isEmpty { return !isNamed && device.name == devices[0].name }
             return ofFamily.contains { ($0.device ?? devices[0].name) == device.name }
         }
     }

@@ -108,13 +108,16 @@ struct DeviceRepairTests {
         let four = lacks(any) { $0.forwardsIPv4 = false }
         #expect(four.map(\.subject) == ["net.ipv4.ip_forward"])
         #expect(four[0].isBlocking && four[0].description.hasSuffix("sysctl -w net.ipv4.ip_forward=1"))
-        // Nobody asked for IPv6; its modes were left in.
+        // Nobody asked for IPv6; any destination is taken.
         let six = lacks(any) { $0.forwardsIPv6 = false }
         #expect(six.map(\.subject) == ["net.ipv6.conf.all.forwarding"] && !six[0].isBlocking)
         #expect(lacks(any) { $0.forwardsIPv6 = nil }.map(\.isBlocking) == [false])
         let named = try Self.configuration(
             destinations: #", destinations: [{prefix: "2001:db8::/32"}]"#)
         #expect(lacks(named) { $0.forwardsIPv6 = false }.map(\.isBlocking) == [true])
+        #expect(lacks(named) { $0.forwardsIPv4 = false } == [])
+        let named4 = try Self.configuration(destinations: ", destinations: [{prefix: 192.0.2.0/24}]")
+        #expect(lacks(named4) { $0.forwardsIPv6 = nil } == [])
         let pod = try Self.configuration("[{name: pod0, netns: /run/netns/x}]")
         #expect(
             lacks(pod) {
