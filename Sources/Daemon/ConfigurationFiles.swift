@@ -46,6 +46,9 @@ public enum ConfigurationFiles {
         }
     }
 
+    /// Of each file.
+    private static let bytesMax = 64 << 20
+
     private struct Unreadable: Error { let message: String }
 
     private static func text(of path: String) throws(Unreadable) -> String {
@@ -62,7 +65,10 @@ public enum ConfigurationFiles {
             throw Unreadable(message: cause)
         }
         defer { close(descriptor) }
-        let (bytes, failure) = readWhole(descriptor)
+        let (bytes, failure) = readWhole(descriptor, limit: bytesMax)
+        if failure == EFBIG {
+            throw Unreadable(message: "it has more than \(bytesMax >> 20) MiB: no configuration is that long")
+        }
         if let failure {
             throw Unreadable(message: "it cannot be read: \(String(cString: strerror(failure)))")
         }

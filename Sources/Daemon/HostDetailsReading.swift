@@ -53,7 +53,7 @@ extension HostDetails {
         details.sysctlFiles = SysctlFile.readAll()
         details.readAddresses(
             links.filter { link in configuration.devices.contains { $0.name == link.name } })
-        details.readRuleset()
+        details.readRuleset(hasPodDevices: !configuration.podServices.isEmpty)
         details.rules = details.gaps.take(["rules", "rule-cost"]) { () throws(SystemError) in
             try NetlinkSocket().rules()
         }
@@ -128,8 +128,10 @@ extension HostDetails {
         clockSources = sources.split(separator: " ").map(String.init)
     }
 
-    private mutating func readRuleset() {
-        let needing = Doctor.conditions.map(\.name).filter { $0.hasPrefix("filter-") }
+    private mutating func readRuleset(hasPodDevices: Bool) {
+        let needing = Doctor.conditions.map(\.name).filter {
+            $0.hasPrefix("filter-") || hasPodDevices && $0 == "pod-invalid"
+        }
         ruleset = gaps.take(needing) { () throws(SystemError) in try FilterContext.ruleset() }
         let needingAll = ["filter-policy", "filter-icmp", "filter-invalid"]
         // The older iptables has tables of its own, which no list of nftables shows.

@@ -20,8 +20,9 @@ public struct Condition: Sendable {
                 condition: name, level: .unread, fact: $0.text, effect: "This condition is not judged.",
                 command: $0.command)
         }
+        // Nothing is fine that was read in part.
         return gaps
-            + judge(examination).map {
+            + judge(examination).filter { gaps.isEmpty || $0.level != .ok }.map {
                 Diagnosis(
                     condition: name, level: $0.level, fact: $0.fact, effect: $0.effect, command: $0.command)
             }

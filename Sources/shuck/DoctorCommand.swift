@@ -80,9 +80,7 @@ struct DoctorCommand: ParsableCommand {
     }
 
     private func saved(_ path: String) throws -> Examination {
-        guard let text = Host.read(path) else {
-            throw Failure(message: "\(path) cannot be read: \(systemMessage())")
-        }
+        let text = try TextFile.text(path)
         struct Version: Decodable { var version: Int }
         let document: FactsDocument
         do {

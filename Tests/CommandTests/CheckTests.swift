@@ -96,6 +96,10 @@ import Testing
         let folder = try shell.shuck("check", "--config", "folder")
         #expect(folder.code == 1)
         #expect(folder.output == "folder:1:1: it cannot be read: Is a directory\n")
+        let endless = try shell.shuck("check", "--config", "/dev/zero")
+        #expect(endless.code == 1)
+        #expect(
+            endless.output == "/dev/zero:1:1: it has more than 64 MiB: no configuration is that long\n")
     }
 
     @Test("a file that may not be read is said to be that", .enabled(if: geteuid() == 0, "needs root"))

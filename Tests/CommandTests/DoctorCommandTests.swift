@@ -28,6 +28,12 @@ import Testing
         return String(decoding: try JSONSerialization.data(withJSONObject: document), as: UTF8.self)
     }
 
+    @Test func factsWithoutEnd() throws {
+        let endless = try Shell().shuck("doctor", "--facts", "/dev/zero")
+        #expect(endless.code == 1)
+        #expect(endless.error == "shuck: /dev/zero cannot be read: File too large\n")
+    }
+
     @Test func savedFactsGiveLinesAndAnExitCode() throws {
         let shell = try Shell()
         try shell.write("good.json", facts(forwards: true))
