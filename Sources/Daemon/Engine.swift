@@ -196,9 +196,9 @@ final class Engine {
         return left.map { "worker \($0.number) on CPU \($0.cpu)" }
     }
 
-    /// Lets go of everything that it was provided with.
+    /// Lets go of everything that it was provided with, once the workers have ended.
     func release() {
-        replaced = []
+        (replaced, snapshot.workers) = ([], [])
         snapshot.plumbing = Plumbing()
         admin.snapshot.withLock { $0 = nil }
     }

@@ -102,7 +102,8 @@ extension Control {
     // MARK: the change
 
     /// Ends the workers at their next batch border and says where they stopped.
-    /// - Returns: the exit code once the other one forwards; nil: it does not, and workers run here again.
+    /// - Returns: the exit code once the other one forwards, or when workers cannot be started here again;
+    ///   nil: they run here again.
     private func handOver(to socket: HandOverSocket) throws -> Int32? {
         if let worker = engine.snapshot.workers.first(where: \.isStill) {
             let reason = "worker \(worker.number) on CPU \(worker.cpu) stands still"
@@ -120,9 +121,16 @@ extension Control {
             }
             try socket.say(.go, document: rest)
             try hearThatItForwards(socket)
-        } catch {
-            try resume(behind: rest.count)
-            throw error
+        } catch let reason {
+            do {
+                try resume(behind: rest.count)
+            } catch {
+                dropSuccessor("\(reason)")
+                log.critical("workers could not be started again: \(error); stopping")
+                stop()
+                return 1
+            }
+            throw reason
         }
         log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
         // Restarted, this process must not take up what the other one has.

@@ -324,8 +324,7 @@ final class Control {
 
     // MARK: what is said
 
-    /// Tells systemd how it is when that has changed. READY comes when it first forwards, or has been told to
-    /// reload.
+    /// Tells systemd how it is when that has changed. READY comes when it first forwards.
     func notify() {
         if engine.unreadiness == nil { hasForwarded = true }
         let status = engine.unreadiness.map { "waiting: \($0)" } ?? "forwarding"
@@ -361,7 +360,7 @@ final class Control {
     /// No new frames, all that came before injected, then everything that was made goes.
     /// - Returns: false when a worker did not end in time.
     @discardableResult
-    private func stop() -> Bool {
+    func stop() -> Bool {
         ServiceNotifier.notify("STOPPING=1")
         report.isStopping = true
         engine.note(provision)

@@ -231,6 +231,29 @@ extension EndToEnd {
             }
         }
 
+        /// Where it cannot, it ends, so that a service manager starts another one.
+        @Test func whoCannotGoOnEnds() throws {
+            try Rig.with { rig in
+                let daemon = try Daemon.ready(rig)
+                let peer = try Self.peer(daemon)
+                try Self.say(peer, Self.ask)
+                try Self.takeOffer(peer)
+                try Self.say(peer, #"{"ready":{}}"#)
+                #expect(try Self.hear(peer) == #"{"go":{}}"#)
+                // Of the new rings' places, and of the new counters.
+                let call = try FailingCall(
+                    rig, of: daemon.process.processID, .init(name: "memfd_create", error: "EMFILE"),
+                    error: "EMFILE", occurrence: 2)
+                try Self.say(peer, #"{"refuse":{"_0":"no memory"}}"#)
+                let end = try daemon.process.wait(seconds: 20)
+                try call.end()
+                #expect(end.status == 1, "\(end.errors)")
+                #expect(end.errors.contains("workers could not be started again"), "\(end.errors)")
+                #expect(try !rig.hasLink(.node, "shuck0"))
+                #expect(!FileManager.default.fileExists(atPath: daemon.socket))
+            }
+        }
+
         /// The moment at which nobody forwards: the one that had stopped goes on, on new rings.
         @Test(arguments: [#"{"refuse":{"_0":"no memory"}}"#, nil])
         func whoHadStoppedGoesOnWhenTheOtherFails(last: String?) throws {
