@@ -41,6 +41,9 @@ public struct Address: Hashable, Sendable, BitwiseCopyable, Codable {
     @inlinable @inline(__always)
     public var isIPv4: Bool { high == 0 && low >> 32 == 0xffff }
 
+    /// `0.0.0.0` or `::`.
+    public var isUnspecified: Bool { high == 0 && (low == 0 || low == 0xffff << 32) }
+
     /// The 32 bits of an IPv4 address, host byte order. Meaningless for IPv6.
     @inlinable @inline(__always)
     public var ipv4: UInt32 { UInt32(truncatingIfNeeded: low) }

@@ -6,7 +6,12 @@ import Probing
 
 private func addressList(_ example: String) -> Codec<[Address]> {
     .list(
-        "addresses", of: .anyAddress, example: example, orElse: "write at least one address", areNames: true)
+        "addresses", of: hostAddress, example: example, orElse: "write at least one address", areNames: true)
+}
+
+/// In place of an unspecified source the kernel would choose one.
+private let hostAddress = Codec.anyAddress.refined { field, address in
+    address.isUnspecified ? field.wrong("is no host's address; write one that is") : address
 }
 
 /// One of each family.

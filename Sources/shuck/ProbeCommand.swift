@@ -105,7 +105,13 @@ struct ProbeCommand: ParsableCommand {
             guard let text else {
                 throw ValidationError("\(option) is missing: give all four addresses, or --targets FILE")
             }
-            if Address(text) == nil { throw ValidationError("\(option) takes an IPv4 or IPv6 address") }
+            guard let address = Address(text) else {
+                throw ValidationError("\(option) takes an IPv4 or IPv6 address")
+            }
+            // A raw socket would send from an address of the kernel's choice instead.
+            if address.isUnspecified {
+                throw ValidationError("\(option) takes the address of a host, not \(address.text)")
+            }
         }
         let parsed = addresses.map { $0.1.flatMap { Address($0) }?.isIPv4 }
         if parsed[0] != parsed[1] { throw ValidationError("--outer-src and --outer-dst are of one family") }

@@ -63,6 +63,10 @@ private func wrong(_ text: String) -> [String] {
                 + "address; write an IPv4 or IPv6 address"
         ),
         (
+            "[192.0.2.1, ", "[0.0.0.0, ",
+            "1:16: outerSources[0]: \"0.0.0.0\" is no host's address; write one that is"
+        ),
+        (
             "ports: [80, 443]", "ports: [80, 65536]",
             "7:72: services.web.ports[1]: 65536 is out of range; "
                 + "write a number from 1 to 65535 (port)"
