@@ -56,10 +56,17 @@ extension Loader {
         for realserver in realservers {
             checkFamilies(realserver, targets.outerSources, "outerSources", targets.modes.map(\.outerIsIPv4))
         }
-        if !report.hasErrors, targets.tuples.isEmpty, let position = positions["services"] {
+        guard !report.hasErrors, let position = positions["services"] else { return }
+        let count = targets.tupleCount
+        if count == 0 {
             report.error(
                 position,
                 "services: none can be asked in these modes; add modes, or addresses of their family")
+        } else if count > ProbeTargets.tuplesMax {
+            report.error(
+                position,
+                "services: they make \(count) tuples of service, port and realserver, more than "
+                    + "\(ProbeTargets.tuplesMax); split the file")
         }
     }
 

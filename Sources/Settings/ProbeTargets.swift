@@ -49,6 +49,25 @@ public struct ProbeTargets: Sendable {
         }
     }
 
+    /// Bounds the memory of a run.
+    static let tuplesMax = 65_536
+
+    /// How many `tuples` has, without making them.
+    var tupleCount: Int {
+        services.reduce(0) { sum, service in
+            let hosts = realservers.filter { service.realservers?.contains($0.name) ?? true }
+            let outer = hosts.flatMap(\.addresses)
+            let pairs = Set(modes).filter { mode in
+                outerSources.contains { $0.isIPv4 == mode.outerIsIPv4 }
+                    && innerSources.contains { $0.isIPv4 == mode.innerIsIPv4 }
+            }.reduce(0) { sum, mode in
+                sum + service.addresses.count { $0.isIPv4 == mode.innerIsIPv4 }
+                    * outer.count { $0.isIPv4 == mode.outerIsIPv4 }
+            }
+            return sum + pairs * max(service.ports.count, 1)
+        }
+    }
+
     private func tuple(
         _ service: Service, _ realserver: Realserver, _ inner: Address, _ outer: Address, _ port: UInt16
     ) -> Tuple? {

@@ -30,6 +30,7 @@ private func wrong(_ text: String) -> [String] {
         let (targets, problems) = ProbeTargets.load(name: "t.yaml", text: good)
         #expect(problems.isEmpty)
         let tuples = try #require(targets).tuples
+        #expect(targets?.tupleCount == tuples.count)
         let texts = tuples.map { tuple in
             "\(tuple.service) \(tuple.realserver) \(tuple.flow.mode) \(tuple.flow.probeProtocol) "
                 + "\(tuple.flow.port)"
@@ -53,6 +54,7 @@ private func wrong(_ text: String) -> [String] {
         let (targets, _) = ProbeTargets.load(name: "t.yaml", text: good + "modes: [ipip, ip6ip6]\n")
         let modes = try #require(targets).tuples.map(\.flow.mode)
         #expect(modes.count == 7)
+        #expect(targets?.tupleCount == 7)
         #expect(Set(modes) == [.ipip, .ip6ip6])
     }
 
@@ -109,6 +111,30 @@ private func wrong(_ text: String) -> [String] {
     func everyProblemHasItsPlaceAndRemedy(_ right: String, _ bad: String, _ problem: String) {
         let problems = wrong(good.replacing(right, with: bad))
         #expect(problems.contains("t.yaml:\(problem)"), "\(problems)")
+    }
+
+    /// 256 ports on 256 realservers are as many as there may be.
+    @Test func tuplesAreBounded() throws {
+        func text(ports: Int) -> String {
+            let hosts = (0..<256).map { "  - {name: node\($0), addresses: [192.0.2.\($0 == 0 ? 1 : $0)]}" }
+            let numbers = (1...ports).map(String.init).joined(separator: ", ")
+            return """
+                outerSources: [192.0.2.1]
+                innerSources: [198.51.100.1]
+                realservers:
+                \(hosts.joined(separator: "\n"))
+                services:
+                  - {name: web, addresses: [203.0.113.4], ports: [\(numbers)]}
+
+                """
+        }
+        let (targets, _) = ProbeTargets.load(name: "t.yaml", text: text(ports: 256))
+        #expect(try #require(targets).tupleCount == 65_536)
+        #expect(
+            wrong(text(ports: 257)) == [
+                "t.yaml:261:3: services: they make 65792 tuples of service, port and realserver, more than "
+                    + "65536; split the file"
+            ])
     }
 
     @Test func whatNobodyWouldAskIsWrong() {
