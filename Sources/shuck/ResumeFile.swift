@@ -18,12 +18,29 @@ final class ResumeFile {
         descriptor = Descriptor(number)
         let (bytes, error) = readWhole(number, limit: Self.bytesMax)
         if let error { throw Failure(message: "\(path) cannot be read: \(systemMessage(error))") }
-        guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw Failure(message: "\(path) is not UTF-8 text, so it is no resume file: name another one")
-        }
-        // An editor may have left out the last newline, or have put a carriage return before each.
-        names = Set(text.split(whereSeparator: \.isNewline).map(String.init))
+        names = try Self.names(bytes, path)
+        // An editor may have left out the last newline.
         if let last = bytes.last, last != UInt8(ascii: "\n") { try write("\n") }
+    }
+
+    /// Names are printable ASCII. A line that is not belongs to a file of another kind, which must not be
+    /// written to.
+    private static func names(_ bytes: [UInt8], _ path: String) throws(Failure) -> Set<String> {
+        var names: Set<String> = []
+        let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (index, line) in lines.enumerated() {
+            // An editor may have put a carriage return before each newline.
+            let name = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+            guard name.allSatisfy({ (0x20...0x7e).contains($0) }) else {
+                throw Failure(
+                    message: """
+                        \(path):\(index + 1): this is not the name of a tuple, so the file is no resume \
+                        file: name another one
+                        """)
+            }
+            if !name.isEmpty { names.insert(String(decoding: name, as: UTF8.self)) }
+        }
+        return names
     }
 
     /// Adds a name at once, so that an interrupted run has it.

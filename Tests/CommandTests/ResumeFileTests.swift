@@ -19,13 +19,19 @@ import Testing
         #expect(try names(shell, adding: "g h") == ["a b", "c d", "e f"])
     }
 
-    @Test func whatIsNoTextIsRefused() throws {
+    /// Bytes that are no UTF-8, a control character, and a carriage return within a line.
+    @Test(arguments: [[0xff, 0xfe, 0x00], [0x1b, 0x5b], [0x61, 0x0d, 0x62]] as [[UInt8]])
+    func whatIsNoNameIsRefusedWithItsLine(line: [UInt8]) throws {
         let shell = try Shell()
-        try shell.write("resume", [0xff, 0xfe, 0x00])
+        let bytes = Array("a b\r\n\n".utf8) + line
+        try shell.write("resume", bytes)
         #expect { _ = try ResumeFile(shell.path("resume")) } throws: {
-            "\($0)".contains("resume is not UTF-8 text")
+            "\($0)".contains("resume:3: this is not the name of a tuple")
         }
-        #expect(try shell.read("resume") == [0xff, 0xfe, 0x00])
+        #expect(try shell.read("resume") == bytes)
+    }
+
+    @Test func whatHasNoEndIsRefused() {
         #expect { _ = try ResumeFile("/dev/full") } throws: { "\($0)".contains("File too large") }
     }
 }
