@@ -52,7 +52,7 @@ struct ExplainCommand: ParsableCommand {
         guard let help = ReasonHelp.all.first(where: { $0.reason.name == reason }) else {
             let near = ValueSyntax.nearest(reason, among: ReasonHelp.all.map(\.reason.name))
             let remedy = near.map { "did you mean \($0)?" } ?? "shuck explain lists all"
-            throw ValidationError("\(reason) is no reason; \(remedy)")
+            throw ValidationError("\(Output.visible(reason)) is no reason; \(remedy)")
         }
         try format.json ? Output.json(Report(help)) : Output.print(text(help, .standardOutput))
     }

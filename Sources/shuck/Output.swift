@@ -14,7 +14,23 @@ enum Output {
     }
 
     /// Writes a line to standard error. A failure changes no outcome, so it is ignored.
-    static func error(_ line: String) { _ = writeWhole(Array((line + "\n").utf8), to: STDERR_FILENO) }
+    static func error(_ line: String) {
+        _ = writeWhole(Array((visible(line, keepsNewlines: true) + "\n").utf8), to: STDERR_FILENO)
+    }
+
+    /// Writes control characters as `\u{1b}`. A message quotes arguments and files, and a terminal would obey
+    /// what they hold.
+    static func visible(_ text: String, keepsNewlines: Bool = false) -> String {
+        var visible = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            if scalar.properties.generalCategory == .control, !(keepsNewlines && scalar == "\n") {
+                visible += "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars
+            } else {
+                visible.append(scalar)
+            }
+        }
+        return String(visible)
+    }
 
     /// Prints a document for scripts: the same bytes for the same facts.
     static func json(_ document: some Encodable) throws {

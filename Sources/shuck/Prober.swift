@@ -38,7 +38,8 @@ struct Prober {
     private static func link(_ name: String) throws -> Link {
         let links = try NetlinkSocket().links()
         guard let link = links.first(where: { $0.name == name || $0.otherNames.contains(name) }) else {
-            throw Failure(message: "this host has no interface \(name): `ip link` lists them")
+            throw Failure(
+                message: "this host has no interface \(Output.visible(name)): `ip link` lists them")
         }
         return link
     }

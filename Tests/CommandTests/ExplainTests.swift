@@ -57,6 +57,7 @@ import Testing
 
     @Test(arguments: [
         ("frag_overlp", "frag_overlp is no reason; did you mean frag_overlap?"),
+        ("\u{1b}[31m\n", "\\u{1b}[31m\\u{a} is no reason; shuck explain lists all"),
         ("lost", "lost is no reason; shuck explain lists all"),
     ])
     func whatIsNoReasonEndsWith2(_ reason: String, _ message: String) throws {

@@ -18,6 +18,7 @@ import Testing
         ("ALL --port 80 --outer-src ::1", "--outer-src and --outer-dst are of one family"),
         ("ALL --port 80 --inner-dst ::1", "--inner-src and --inner-dst are of one family"),
         ("ALL --port 80 --inner-dst web", "--inner-dst takes an IPv4 or IPv6 address"),
+        ("ALL --port 80 --protocol \u{1b}[31m", "\\u{1b}[31m"),
         ("ALL --port 80 --outer-src 0.0.0.0", "--outer-src takes the address of a host, not 0.0.0.0"),
         ("ALL --port 80 --inner-src ::", "--inner-src takes the address of a host, not ::"),
         ("ALL --port 80 --count 0", "--count takes 1 to 100000"),
