@@ -5,7 +5,7 @@ import IP
 /// A packet that may answer a probe. Whether it does, `ProbePacket.isAnswered` says.
 public struct ProbeAnswer: Hashable, Sendable {
     public enum Kind: Hashable, Sendable {
-        /// nil: it tells no MSS.
+        /// `mss` is nil without the option, and 0 where no segment fits the option or it cannot be read.
         case synAck(acknowledged: UInt32, mss: UInt16?)
         case reset(acknowledged: UInt32)
         case datagram
@@ -57,16 +57,16 @@ extension ProbeAnswer {
         }
     }
 
-    /// The MSS option of a segment; nil where there is none, or the options cannot be read.
+    /// The MSS option of a segment; nil where there is none, 0 where the options cannot be read.
     private static func mss(_ segment: Bytes) -> UInt16? {
         let end = segment.tcp(at: 0).dataOffset
-        guard end >= TCPHeader.byteCount, end <= segment.count else { return nil }
+        guard end >= TCPHeader.byteCount, end <= segment.count else { return 0 }
         var found: UInt16?
         let isRead = segment.walkOptions(from: TCPHeader.byteCount, to: end) { type, offset, length in
-            if type == TCPHeader.maximumSegmentSize, length == 4 { found = segment.u16(offset + 2) }
+            if type == TCPHeader.maximumSegmentSize { found = length == 4 ? segment.u16(offset + 2) : 0 }
             return true
         }
-        return isRead ? found : nil
+        return isRead ? found : 0
     }
 
     private static func message(

@@ -13,6 +13,8 @@ public struct ProbeResult: Sendable {
     public private(set) var roundTrips = RoundTrips()
     /// The largest MSS of all answers: that of the service which fits least.
     public private(set) var mss: Int?
+    /// Answers whose MSS option is 0 or cannot be read.
+    public private(set) var brokenMSS = 0
     /// Of all tries, each once.
     public internal(set) var errors: [ICMPReport] = []
     /// errno of a probe that this host could not send.
@@ -26,7 +28,7 @@ public struct ProbeResult: Sendable {
     mutating func begin(_ plan: ProbePlan) {
         if tries == 0 || isOver(plan) {
             tries += 1
-            (sent, answered, refused, unanswered) = (0, 0, 0, 0)
+            (sent, answered, refused, unanswered, brokenMSS) = (0, 0, 0, 0, 0)
             roundTrips = RoundTrips()
         }
         sent += 1
@@ -38,6 +40,7 @@ public struct ProbeResult: Sendable {
     mutating func answer(after time: UInt64, mss: UInt16?) {
         answered += 1
         roundTrips.add(time)
-        if let mss { self.mss = max(self.mss ?? 0, Int(mss)) }
+        guard let mss else { return }
+        if mss == 0 { brokenMSS += 1 } else { self.mss = max(self.mss ?? 0, Int(mss)) }
     }
 }

@@ -17,6 +17,13 @@ enum ProbeAdvice {
                 node set mss: {replies: nft}, or give the pods an MTU of \(inner) or less
                 """)
         }
+        if result.brokenMSS > 0 {
+            lines.append(
+                """
+                shuck: the MSS option of \(result.brokenMSS) answers is 0 or cannot be read: clients then \
+                send what they like; look at the service, and at what rewrites its answers
+                """)
+        }
         if result.isAnswered { return lines }
         if result.errors.contains(where: \.isProtocolUnknown) {
             lines.append(

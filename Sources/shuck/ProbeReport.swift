@@ -57,6 +57,8 @@ struct ProbeReport: Encodable {
     let lossPercent: Double
     let roundTripMilliseconds: RoundTrip?
     let mss: SegmentSize?
+    /// Answers whose MSS option is 0 or cannot be read.
+    let brokenMSS: Int
     let linkMTU: Int?
     /// Bytes of the largest inner packet that passed; absent unless asked for.
     let pathMTU: Int?
@@ -82,6 +84,7 @@ struct ProbeReport: Encodable {
             (1000 * Double(result.sent - result.answered) / Double(max(result.sent, 1))).rounded() / 10
         roundTripMilliseconds = RoundTrip(result.roundTrips)
         mss = result.mss.map { SegmentSize(answered: $0, fits: linkMTU.map(flow.fittingMSS)) }
+        brokenMSS = result.brokenMSS
         self.linkMTU = linkMTU
         self.pathMTU = pathMTU?.innerBytes
         let refusals = pathMTU?.refusals ?? []
@@ -130,6 +133,7 @@ extension ProbeReport {
                 ))
         }
         if let mss { rows.append(("MSS", text(mss))) }
+        if brokenMSS > 0 { rows.append(("broken MSS", "0 or not readable in \(brokenMSS) answers")) }
         for error in icmpErrors where error.size == nil { rows.append(("ICMP error", error.text)) }
         if let pathMTU {
             rows.append(("path MTU", "\(pathMTU) bytes of inner packet"))

@@ -35,10 +35,12 @@ import Testing
                 == .synAck(acknowledged: number, mss: 1300))
         #expect(
             Self.kind(Self.segment(probe, options: []), probe) == .synAck(acknowledged: number, mss: nil))
-        // An option that says it has no length.
-        #expect(
-            Self.kind(Self.segment(probe, options: [8, 0, 0, 0]), probe)
-                == .synAck(acknowledged: number, mss: nil))
+        // Options without a length, an MSS of 3 bytes that ends the list, an MSS of 0.
+        for broken in [[8, 0, 0, 0], [2, 0, 0, 0], [2, 3, 5, 0], mss(0)] as [[UInt8]] {
+            #expect(
+                Self.kind(Self.segment(probe, options: broken), probe)
+                    == .synAck(acknowledged: number, mss: 0))
+        }
         #expect(
             Self.kind(Self.segment(probe, flags: 0x14), probe) == .reset(acknowledged: number))
     }

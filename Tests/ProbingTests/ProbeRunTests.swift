@@ -107,6 +107,15 @@ import Testing
         #expect(outcome.run.results[0].mss == 1460)
     }
 
+    @Test func anMSSOfZeroIsCountedAndDoesNotHideOthers() {
+        var plan = Self.plan
+        plan.count = 3
+        var sizes: [UInt16] = [0, 1420, 0]
+        let outcome = Self.run([flow(.ipip)], plan) { Self.synAck($0, mss: sizes.removeFirst()) }
+        #expect(outcome.run.results[0].mss == 1420)
+        #expect(outcome.run.results[0].brokenMSS == 2)
+    }
+
     @Test func unansweredFlowsAreTriedAgain() {
         var plan = Self.plan
         (plan.retries, plan.count) = (2, 2)
