@@ -91,13 +91,13 @@ public final class ProbeSockets {
         }
     }
 
-    /// Waits for packets until a time of CLOCK_MONOTONIC, in nanoseconds.
-    public func wait(until time: UInt64) {
+    /// Waits for packets until a time of CLOCK_MONOTONIC, in nanoseconds, or until `other` is readable.
+    public func wait(until time: UInt64, or other: Descriptor) {
         let now = Host.monotonicNanoseconds()
         guard time > now else { return }
         // Rounded up: poll(2) would be asked in a spin.
         let milliseconds = Int32(clamping: (time - now + 999_999) / 1_000_000)
-        _ = Host.waitReadable([receiver.number], milliseconds: milliseconds)
+        _ = Host.waitReadable([receiver.number, other.number], milliseconds: milliseconds)
     }
 }
 

@@ -9,6 +9,7 @@ public struct ProbeResult: Sendable {
     public private(set) var answered = 0
     /// The service said that it is not there: a RST, or port unreachable.
     public internal(set) var refused = 0
+    /// Of those that are over: an interrupted run leaves others open.
     public internal(set) var unanswered = 0
     public private(set) var roundTrips = RoundTrips()
     /// The largest MSS of all answers: that of the service which fits least.
@@ -36,6 +37,20 @@ public struct ProbeResult: Sendable {
 
     /// Whether every probe of the try has its end.
     func isOver(_ plan: ProbePlan) -> Bool { answered + refused + unanswered == plan.count }
+
+    /// What is known of a flow, also when the run was interrupted.
+    public enum Standing: Sendable {
+        /// Not asked, or not to the end of the first try.
+        case undecided
+        case answered
+        /// A try failed, and no later one was answered.
+        case failed
+    }
+
+    public func standing(_ plan: ProbePlan) -> Standing {
+        if answered == plan.count { return .answered }
+        return tries == 0 || tries == 1 && !isOver(plan) ? .undecided : .failed
+    }
 
     mutating func answer(after time: UInt64, mss: UInt16?) {
         answered += 1

@@ -33,7 +33,7 @@ enum ProbeAdvice {
                 """)
         } else if result.refused > 0 {
             lines.append("shuck: the packets arrive, but nobody listens: look at the service and its pods")
-        } else if result.sendError == nil, result.errors.isEmpty {
+        } else if result.unanswered > 0, result.sendError == nil, result.errors.isEmpty {
             if interface == nil, !Host.owns(result.flow.innerSource.bytes) {
                 lines.append(
                     """

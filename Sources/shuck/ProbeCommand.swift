@@ -19,7 +19,8 @@ struct ProbeCommand: ParsableCommand {
             directly, without encapsulation, so --inner-src is an address of this host. Needs CAP_NET_RAW.
 
             --targets FILE asks each service of each realserver and prints a table; docs/probe.md \
-            describes the file. Exit codes: 0 all answered, 1 unanswered, 2 wrong usage, 3 not permitted.
+            describes the file. SIGINT and SIGTERM end the asking; what is known so far is printed. Exit \
+            codes: 0 all answered, 1 something was not answered or not asked, 2 wrong usage, 3 not permitted.
             """)
 
     @Option(help: ArgumentHelp("Outer source: a remote of the tunnel.", valueName: "address"))
@@ -133,23 +134,27 @@ struct ProbeCommand: ParsableCommand {
         if let targets { return try ask(targets, plan) }
         guard let flow else { throw ValidationError("the addresses are missing") }
         let prober = try Prober(for: [flow], through: through)
-        var result: ProbeResult?
-        prober.ask([flow], plan) { _, asked in result = asked }
-        guard let result else { throw ExitCode(1) }
+        let result = prober.ask([flow], plan)[0]
         if through != nil, result.sendError == EINVAL {
             throw Failure(
                 code: .notHere,
                 message: "this kernel makes no live frames, which --through needs: Linux 5.18 or later")
         }
-        let pathMTU = pathMtu && result.answered > 0 ? prober.pathMTU(after: result, plan) : nil
-        let report = ProbeReport(result, linkMTU: prober.linkMTU(of: flow), pathMTU: pathMTU)
+        let pathMTU =
+            pathMtu && result.answered > 0 && !prober.interruption.isRaised
+            ? prober.pathMTU(after: result, plan) : nil
+        let isInterrupted = prober.interruption.isRaised
+        prober.interruption.end()
+        let report = ProbeReport(
+            result, linkMTU: prober.linkMTU(of: flow), pathMTU: pathMTU,
+            interruptedPlan: isInterrupted ? plan : nil)
         if format.json {
             try Output.json(report)
         } else {
             try Output.print(report.text(timeout: timeout))
             for line in ProbeAdvice.lines(result, report, through: through) { Output.error(line) }
         }
-        if !result.isAnswered { throw ExitCode(1) }
+        if result.standing(plan) != .answered || pathMtu && isInterrupted { throw ExitCode(1) }
     }
 
     private func nanoseconds(_ seconds: Double) -> UInt64 { UInt64(seconds * 1e9) }
@@ -173,17 +178,18 @@ struct ProbeCommand: ParsableCommand {
         let progress = try resume.map { path throws(Failure) in try ResumeFile(path) }
         let all = targets.tuples
         let tuples = all.filter { progress?.names.contains($0.name) != true }
-        var table = ProbeTable(tuples, answeredBefore: all.count - tuples.count)
+        var table = ProbeTable(tuples, plan, answeredBefore: all.count - tuples.count)
         var failure: Failure?
         if !tuples.isEmpty {
             let flows = tuples.map(\.flow)
-            try Prober(for: flows).ask(flows, plan) { index, result in
-                table.results[index] = result
+            let prober = try Prober(for: flows)
+            table.results = prober.ask(flows, plan) { index, result in
                 guard result.isAnswered else { return }
                 do throws(Failure) { try progress?.add(tuples[index].name) } catch {
                     failure = failure ?? error
                 }
             }
+            prober.interruption.end()
         }
         try format.json ? Output.json(table.report) : Output.print(table.text(.standardOutput))
         if let failure { throw failure }

@@ -67,8 +67,12 @@ struct ProbeReport: Encodable {
     let lostSizes: [Int]
     /// Why this host could not send.
     let sendError: String?
+    /// Probes that were to be sent, when a signal ended the asking. A path MTU is then a lower bound.
+    let interruptedOf: Int?
 
-    init(_ result: ProbeResult, linkMTU: Int?, pathMTU: PathMTU?) {
+    /// - Parameter interruptedPlan: what was to be sent, when a signal ended it.
+    init(_ result: ProbeResult, linkMTU: Int?, pathMTU: PathMTU?, interruptedPlan: ProbePlan? = nil) {
+        interruptedOf = interruptedPlan?.count
         let flow = result.flow
         mode = flow.mode.name
         `protocol` = flow.probeProtocol
@@ -122,6 +126,7 @@ extension ProbeReport {
                     + service
             ), ("answered", "\(answered) of \(sent), \(Self.short(lossPercent)) % lost"),
         ]
+        if let interruptedOf { rows.append(("interrupted", "\(sent) of \(interruptedOf) probes were sent")) }
         if refused > 0 { rows.append(("refused", "\(refused): nobody listens at the port")) }
         if let sendError { rows.append(("not sent", sendError)) }
         if let times = roundTripMilliseconds {
@@ -136,7 +141,8 @@ extension ProbeReport {
         if brokenMSS > 0 { rows.append(("broken MSS", "0 or not readable in \(brokenMSS) answers")) }
         for error in icmpErrors where error.size == nil { rows.append(("ICMP error", error.text)) }
         if let pathMTU {
-            rows.append(("path MTU", "\(pathMTU) bytes of inner packet"))
+            let bound = interruptedOf == nil ? "" : "at least "
+            rows.append(("path MTU", "\(bound)\(pathMTU) bytes of inner packet"))
             for error in icmpErrors {
                 if let size = error.size { rows.append(("", "\(size) bytes: \(error.text)")) }
             }

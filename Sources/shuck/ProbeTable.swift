@@ -32,33 +32,45 @@ struct ProbeTable {
         /// Skipped, because the resume file names them.
         var answeredBefore: Int
         var failed: Int
+        /// Not asked, or not to the end: a signal ended the asking. They have no row.
+        var undecided: Int
         /// Names of the tuples that failed.
         var failedTuples: [String]
         var tuples: [Row]
     }
 
     private let tuples: [ProbeTargets.Tuple]
+    private let plan: ProbePlan
     private let answeredBefore: Int
     /// By the place of the tuple.
     var results: [ProbeResult]
 
-    init(_ tuples: [ProbeTargets.Tuple], answeredBefore: Int) {
+    init(_ tuples: [ProbeTargets.Tuple], _ plan: ProbePlan, answeredBefore: Int) {
         self.tuples = tuples
+        self.plan = plan
         self.answeredBefore = answeredBefore
         results = tuples.map { ProbeResult(flow: $0.flow) }
     }
 
-    var isAnswered: Bool { results.allSatisfy(\.isAnswered) }
+    var isAnswered: Bool { answered == results.count }
+
+    private var answered: Int { results.count { $0.standing(plan) == .answered } }
+    private var undecided: Int { results.count { $0.standing(plan) == .undecided } }
+
+    /// What has a row.
+    private var decided: [(ProbeTargets.Tuple, ProbeResult)] {
+        zip(tuples, results).filter { $1.standing(plan) != .undecided }
+    }
 
     private var failed: [ProbeTargets.Tuple] {
-        zip(tuples, results).filter { !$1.isAnswered }.map(\.0)
+        decided.filter { $1.standing(plan) == .failed }.map(\.0)
     }
 
     var report: Report {
         Report(
-            answered: results.filter(\.isAnswered).count, answeredBefore: answeredBefore,
-            failed: failed.count, failedTuples: failed.map(\.name),
-            tuples: zip(tuples, results).map { tuple, result in
+            answered: answered, answeredBefore: answeredBefore,
+            failed: failed.count, undecided: undecided, failedTuples: failed.map(\.name),
+            tuples: decided.map { tuple, result in
                 Report.Row(
                     service: tuple.service, realserver: tuple.realserver, tries: result.tries,
                     result: Self.outcome(result),
@@ -71,7 +83,7 @@ struct ProbeTable {
         let titles = [
             "SERVICE", "DESTINATION", "REALSERVER", "OUTER", "MODE", "RESULT", ">TRIES", ">MS", ">MSS",
         ]
-        let rows = zip(tuples, results).map { tuple, result -> [Table.Cell] in
+        let rows = decided.map { tuple, result -> [Table.Cell] in
             let time = ProbeReport.RoundTrip(result.roundTrips).map { "\($0.p50)" } ?? ""
             return [
                 .init(tuple.service, .plain), .init(tuple.destination, .plain),
@@ -84,7 +96,8 @@ struct ProbeTable {
         }
         var lines = rows.isEmpty ? [] : Table(titles: titles, rows: rows).lines(painter) + [""]
         let before = answeredBefore > 0 ? ", \(answeredBefore) more answered before" : ""
-        lines.append("\(results.filter(\.isAnswered).count) of \(results.count) answered\(before)")
+        let open = undecided > 0 ? "; interrupted: \(undecided) not asked to the end" : ""
+        lines.append("\(answered) of \(results.count) answered\(before)\(open)")
         lines += failed.map { "failed: \($0.name)" }
         return lines.joined(separator: "\n")
     }

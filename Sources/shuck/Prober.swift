@@ -12,6 +12,8 @@ struct Prober {
     private let sockets: ProbeSockets
     /// Where probes come in, on the node itself; nil: they leave this host by its routes.
     private let entrance: Link?
+    /// A signal ends what is asked, not the process.
+    let interruption: Interruption
 
     /// Opens the sockets that these flows need.
     /// - Parameter interface: where probes come in, on the node itself.
@@ -19,6 +21,7 @@ struct Prober {
         let hosts = Set(flows.flatMap { [$0.innerSource.text, $0.outerSource.text] })
         let text = hosts.sorted().map { "dst host \($0)" }.joined(separator: " or ")
         do {
+            interruption = try Interruption()
             let filter = try CaptureFilter.compile(text, .raw)
             entrance = try interface.map(Self.link)
             if let entrance {
@@ -49,21 +52,28 @@ struct Prober {
         entrance?.mtu ?? Host.pathMTU(to: flow.outerDestination.bytes)
     }
 
-    /// Sends probes and waits for their answers.
+    /// Sends probes and waits for their answers, until all is decided or the user interrupts.
     /// - Parameter finished: called once per flow, with its index and result, as soon as it is decided.
-    func ask(_ flows: [ProbeFlow], _ plan: ProbePlan, finished: (Int, ProbeResult) -> Void) {
+    /// - Returns: what became of each flow so far.
+    @discardableResult
+    func ask(
+        _ flows: [ProbeFlow], _ plan: ProbePlan, finished: (Int, ProbeResult) -> Void = { _, _ in }
+    ) -> [ProbeResult] {
         var run = ProbeRun(flows, plan) { UInt32.random(in: .min ... .max) }
         var told = 0
-        while true {
-            let step = run.step(at: Host.monotonicNanoseconds())
+        func tell() {
             for index in run.finished[told...] { finished(index, run.results[index]) }
             told = run.finished.count
+        }
+        while !interruption.isRaised {
+            let step = run.step(at: Host.monotonicNanoseconds())
+            tell()
             switch step {
             case .send(let probe):
                 let error = sockets.send(probe.bytes, to: probe.flow.outerDestination.bytes)
                 if error != 0 { run.refuse(probe, errno: error) }
-            case .wait(let time): sockets.wait(until: time)
-            case .done: return
+            case .wait(let time): sockets.wait(until: time, or: interruption.descriptor)
+            case .done: return run.results
             }
             sockets.receive { memory in
                 guard let base = memory.baseAddress,
@@ -75,6 +85,8 @@ struct Prober {
                 _ = sockets.send(reset, to: target.bytes)
             }
         }
+        tell()
+        return run.results
     }
 
     // MARK: Path MTU
@@ -103,6 +115,8 @@ struct Prober {
                     report = asked.errors.first(where: \.isTooBig)
                 }
             }
+            // A size that was not asked to its end tells nothing.
+            if interruption.isRaised { break }
             if isPassed {
                 search.pass(size)
             } else {

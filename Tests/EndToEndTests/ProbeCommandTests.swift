@@ -30,6 +30,7 @@ private struct Report: Decodable {
     let roundTripMilliseconds: Times?
     let mss: SegmentSize?
     let pathMTU: Int?
+    var interruptedOf: Int?
     let icmpErrors: [Message]
     let lostSizes: [Int]
 }
@@ -45,6 +46,7 @@ private struct TableReport: Decodable {
     let answered: Int
     let answeredBefore: Int
     let failed: Int
+    let undecided: Int
     let failedTuples: [String]
     let tuples: [Row]
 }
@@ -314,6 +316,72 @@ extension EndToEnd {
                 #expect((second.answered, second.answeredBefore, second.failed) == (2, 6, 0))
                 let third = try Self.table(rig, path, "--resume", resume, code: 0)
                 #expect((third.answered, third.answeredBefore, third.tuples.count) == (0, 8, 0))
+            }
+        }
+
+        // MARK: Signals
+
+        /// Runs a probe until something holds, and interrupts it.
+        private static func interrupted(
+            _ rig: Rig, _ command: [String], by number: Int32, when holds: () throws -> Bool
+        ) throws -> CommandResult {
+            let running = try rig.start(.balancer, command)
+            try eventually("probes", 10) { try holds() }
+            running.signal(number)
+            return try running.wait(seconds: 10)
+        }
+
+        @Test(arguments: [SIGINT, SIGTERM])
+        func anInterruptedProbeTellsWhatItKnows(signal: Int32) throws {
+            try Self.with { rig, daemon in
+                let endless = ["--port", "80", "--count", "1000", "--interval", "0.05"]
+                let json = try Self.interrupted(rig, Self.command(.ipip, endless + ["--json"]), by: signal) {
+                    try daemon.status().packets["received"] ?? 0 > 6
+                }
+                #expect(json.status == 1, "\(json.errors)")
+                let report = try JSONDecoder().decode(Report.self, from: Data(json.output.utf8))
+                #expect(report.interruptedOf == 1000)
+                #expect((1..<1000).contains(report.answered) && report.sent - report.answered <= 1)
+                let before = try daemon.status().packets["received"] ?? 0
+                let text = try Self.interrupted(rig, Self.command(.ipip, endless), by: signal) {
+                    try daemon.status().packets["received"] ?? 0 > before + 6
+                }
+                #expect(text.status == 1)
+                #expect(text.output.contains(" of 1000 probes were sent\n"), "\(text.output)")
+                #expect(text.output.contains("round trip  min "), "\(text.output)")
+                // What is not over is no reason to look for one.
+                #expect(text.errors == "")
+            }
+        }
+
+        /// What failed so far has its line, and what is still waited for is not called failed.
+        @Test func anInterruptedTableTellsWhatItKnows() throws {
+            try Self.with { rig, _ in
+                let (path, resume) = ("\(rig.directory)/targets.yaml", "\(rig.directory)/answered")
+                let text = """
+                    outerSources: [\(Rig.balancer4)]
+                    innerSources: [\(Self.front4)]
+                    realservers: [{name: node1, addresses: [\(Rig.node4)]}]
+                    services:
+                      - {name: web, addresses: [\(Mode.ipip.vip)], ports: [80, 81, 82]}
+                      - {name: many, addresses: [\(Mode.ipip.vip)], protocol: udp, ports: [7, 4000, 4001]}
+
+                    """
+                try text.write(toFile: path, atomically: false, encoding: .utf8)
+                // Ports 81 and 82 are refused at once; the interval leaves most for later.
+                let command = [
+                    Tools.shuck, "probe", "--targets", path, "--resume", resume, "--interval", "0.5",
+                    "--retries", "0", "--json",
+                ]
+                let result = try Self.interrupted(rig, command, by: SIGTERM) {
+                    (try? String(contentsOfFile: resume, encoding: .utf8))?.contains("web tcp") == true
+                }
+                #expect(result.status == 1, "\(result.errors)")
+                let table = try JSONDecoder().decode(TableReport.self, from: Data(result.output.utf8))
+                #expect(table.answered == 1)
+                #expect(table.undecided > 0 && table.answered + table.failed + table.undecided == 6)
+                #expect(table.tuples.count == table.answered + table.failed)
+                #expect(table.failedTuples.allSatisfy { $0.hasPrefix("web tcp ") })
             }
         }
     }

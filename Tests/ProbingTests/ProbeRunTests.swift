@@ -138,6 +138,31 @@ import Testing
         #expect(outcome.run.finished == [0, 1, 2])
     }
 
+    /// As an interrupted run leaves it.
+    @Test func whatIsNotAskedToItsEndIsUndecided() {
+        var plan = Self.plan
+        (plan.retries, plan.count) = (1, 2)
+        var run = ProbeRun([flow(.ipip)], plan) { 9 }
+        #expect(run.results[0].standing(plan) == .undecided)
+        var now: UInt64 = 0
+        var standings: [ProbeResult.Standing] = []
+        while true {
+            switch run.step(at: now) {
+            case .send(let packet):
+                // The first is answered in both tries, which says nothing of the second.
+                if standings.count.isMultiple(of: 2) {
+                    _ = run.receive(Self.answer(packet, Self.synAck(packet)), at: now)
+                }
+                standings.append(run.results[0].standing(plan))
+            case .wait(let time): now = time
+            case .done:
+                #expect(standings == [.undecided, .undecided, .failed, .failed])
+                #expect(run.results[0].standing(plan) == .failed)
+                return
+            }
+        }
+    }
+
     @Test func whoRefusesIsToldFromWhoIsSilent() {
         let unreachable = ICMPReport(sender: ip("203.0.113.4"), type: 3, code: 3, isAboutOuter: false)
         let host = ICMPReport(sender: ip("192.0.2.2"), type: 3, code: 1, isAboutOuter: false)
