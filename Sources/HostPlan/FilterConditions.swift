@@ -91,10 +91,29 @@ private struct FilterQuestions {
         ruleset.chains(at: ["forward"], from: device).compactMap { chain in
             let isNamed = chain.rules.contains { $0.leaves && $0.names(device) }
             guard chain.dropsByPolicy, !isNamed else { return nil }
+            if !chain.rules.contains(where: \.mayAccept), meets(chain.family) {
+                let insert = "nft insert rule \(chain.place)"
+                return .problem(
+                    "chain \(chain.place) drops everything: its policy is drop, and no rule of it accepts",
+                    effect: "All injected packets of its family are lost, and the answers of pods.",
+                    command: "\(insert) iifname \(device) accept && "
+                        + "\(insert) ct state established,related accept")
+            }
             return .warning(
                 "chain \(chain.place) drops what no rule accepts, and no rule of it names \(device)",
                 effect: "Injected packets that no other rule accepts are lost.",
                 command: "nft insert rule \(chain.place) iifname \(device) accept")
+        }
+    }
+
+    /// Whether packets of the device meet chains of a family of nftables.
+    private func meets(_ family: String) -> Bool {
+        guard let one = configuration.devices.first(where: { $0.name == device }) else { return false }
+        return switch family {
+        case "inet": true
+        case "ip": configuration.carries(isIPv4: true, by: one)
+        case "ip6": configuration.carries(isIPv4: false, by: one)
+        default: false
         }
     }
 

@@ -31,6 +31,12 @@ struct FilterRule: Sendable {
     /// The chain ends for the packet, without a refusal.
     var leaves: Bool { accepts || words.contains("return") }
 
+    /// Whether the rule may keep a packet from the policy of its chain: itself, by a chain that it leads to,
+    /// or by a target of iptables that nft does not show.
+    var mayAccept: Bool {
+        words.contains { ["accept", "jump", "goto", "vmap", "queue", "xt"].contains($0) }
+    }
+
     /// Chains that the rule leads to.
     var targets: [String] {
         words.indices.dropLast().filter { ["jump", "goto"].contains(words[$0]) }.map { at in

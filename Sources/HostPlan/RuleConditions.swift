@@ -1,5 +1,6 @@
 // Conditions of policy rules: `Condition.rules`.
 
+import IP
 import Routing
 import Settings
 
@@ -44,10 +45,15 @@ extension Condition {
         if case .refuse = rule.action, rule.inputInterface == nil || rule.inputInterface == device,
             rule.outputInterface == nil, !(rule.markMask != 0 && rule.mark != 0), !rule.isInverted
         {
+            let command = rule.addition.replacing("rule add", with: "rule delete")
+            if let service = refused(by: rule, rules, device, configuration) {
+                return .problem(
+                    "rule \"\(rule.text)\" refuses all packets to \(service.text)",
+                    effect: "shuck injects them, and none reaches a pod.", command: command)
+            }
             return .warning(
                 "rule \"\(rule.text)\" refuses packets that shuck injects",
-                effect: "Packets that match it reach no pod.",
-                command: rule.addition.replacing("rule add", with: "rule delete"))
+                effect: "Packets that match it reach no pod.", command: command)
         }
         guard let interface = rule.inputInterface, configuration.interfaces.contains(interface) else {
             return nil
@@ -61,6 +67,24 @@ extension Condition {
                 Injected packets come in by \(device), so this rule does not route them. If it is meant for \
                 encapsulated traffic, they go another way, or nowhere.
                 """, command: twin.addition)
+    }
+
+    /// A destination of the device that a rule refuses from every client.
+    /// - Returns: nil also where an earlier rule may route the packets, or this one asks for more.
+    private static func refused(
+        by rule: RuleEntry, _ rules: [RuleEntry], _ device: String, _ configuration: Configuration
+    ) -> Prefix? {
+        var plain = RuleEntry(isIPv4: rule.isIPv4, priority: rule.priority, action: rule.action)
+        (plain.to, plain.inputInterface) = (rule.to, rule.inputInterface)
+        let earlier = rules.filter { $0.isIPv4 == rule.isIPv4 && $0.priority < rule.priority }
+        // A destination is no address of this host, so the table `local` does not route it.
+        guard rule == plain, earlier.allSatisfy({ $0.action == .lookup(RouteEntry.tableLocal) }) else {
+            return nil
+        }
+        let served = configuration.tunnels.flatMap(\.destinations).filter {
+            ($0.device ?? configuration.devices[0].name) == device && $0.prefix.isIPv4 == rule.isIPv4
+        }
+        return served.map(\.prefix).first { prefix in rule.to.map { $0.covers(prefix) } ?? true }
     }
 
     private static func cost(_ isIPv4: Bool, _ rules: [RuleEntry]) -> Line? {

@@ -250,7 +250,7 @@ extension EndToEnd {
                     condition: "rules", fact: "holds for eth0, not for shuck0",
                     script: "ip rule add priority 100 from 192.0.2.0/24 iif eth0 lookup main"),
                 Break(
-                    condition: "rules", fact: "prohibit\" refuses packets",
+                    condition: "rules", fact: "prohibit\" refuses all packets to",
                     script: "ip -6 rule add priority 90 to 2001:db8:f::/48 prohibit"),
                 Break(
                     condition: "rule-cost", fact: "ipproto 6",

@@ -290,7 +290,16 @@ extension DoctorCase {
             details.rules?.append(rule)
         },
         DoctorCase(
-            "rules", .warning, "rule \"90: from all to 203.0.113.0/24 prohibit\" refuses packets",
+            "rules", .warning, "rule \"90: from all to 198.51.100.0/24 prohibit\" refuses packets",
+            command: "ip rule delete priority 90 from all to 198.51.100.0/24 prohibit"
+        ) { _, details in
+            var rule = RuleEntry(isIPv4: true, priority: 90, action: .refuse(.prohibit))
+            rule.to = Prefix("198.51.100.0/24")
+            details.rules?.append(rule)
+        },
+        DoctorCase(
+            "rules", .problem,
+            "rule \"90: from all to 203.0.113.0/24 prohibit\" refuses all packets to 203.0.113.10/32",
             command: "ip rule delete priority 90 from all to 203.0.113.0/24 prohibit"
         ) { _, details in
             var rule = RuleEntry(isIPv4: true, priority: 90, action: .refuse(.prohibit))
@@ -448,6 +457,17 @@ extension DoctorCase {
             "filter-policy", .warning, policy: "drop", rule: "iifname \"docker0\" accept # handle 4",
             fact: "chain inet t c drops what no rule accepts, and no rule of it names shuck0",
             command: "nft insert rule inet t c iifname shuck0 accept"),
+        DoctorCase(
+            "filter-policy", .problem, "chain ip filter FORWARD drops everything",
+            command: "nft insert rule ip filter FORWARD iifname shuck0 accept && "
+                + "nft insert rule ip filter FORWARD ct state established,related accept"
+        ) { _, details in
+            details.ruleset = [
+                "table ip filter { # handle 1", "\tchain FORWARD { # handle 1",
+                "\t\ttype filter hook forward priority filter; policy drop;",
+                "\t\tcounter packets 0 bytes 0 # handle 2", "\t}", "}",
+            ]
+        },
         filter(
             "filter-reverse-path", .problem, hook: "prerouting",
             rule: "fib saddr . mark . iif oif missing drop # handle 4",

@@ -2,6 +2,7 @@
 // `SHUCK_WRITE=1 swift test --filter DoctorTests` writes it.
 
 import Foundation
+import IP
 import Routing
 import Settings
 import Testing
@@ -30,6 +31,41 @@ import Testing
         let names = Doctor.conditions.map(\.name)
         #expect(Set(names).count == names.count)
         #expect(Set(DoctorCase.all.map(\.condition)) == Set(names))
+    }
+
+    /// A loss that is certain is a problem; a rule that an earlier one may keep packets from is not.
+    @Test func onlyCertainRefusalsAreProblems() throws {
+        func level(_ change: (inout RuleEntry) -> Void) throws -> Diagnosis.Level? {
+            let examination = try DoctorHost.examination { _, details in
+                var rule = RuleEntry(isIPv4: true, priority: 90, action: .refuse(.blackhole))
+                change(&rule)
+                details.rules?.append(rule)
+            }
+            return Doctor.diagnoses(examination).filter { $0.condition == "rules" }.first?.level
+        }
+        #expect(try level { _ in } == .problem)
+        #expect(try level { $0.inputInterface = "shuck0" } == .problem)
+        #expect(try level { $0.priority = 40_000 } == .warning, "behind the table main")
+        #expect(try level { $0.from = Prefix("192.0.2.0/24") } == .warning)
+        #expect(try level { $0.protocolNumber = 6 } == .warning)
+        #expect(try level { $0.to = Prefix("203.0.113.10/31") } == .problem)
+        #expect(try level { $0.to = Prefix("203.0.113.11/32") } == .warning)
+    }
+
+    /// Routed packets meet no chain of a bridge.
+    @Test func onlyChainsOfCarriedFamiliesLoseEverything() throws {
+        for (family, level) in [
+            ("ip", Diagnosis.Level.problem), ("ip6", .problem), ("inet", .problem), ("bridge", .warning),
+        ] {
+            let examination = try DoctorHost.examination { _, details in
+                details.ruleset = [
+                    "table \(family) t {", "chain c {",
+                    "type filter hook forward priority filter; policy drop;", "}", "}",
+                ]
+            }
+            let found = Doctor.diagnoses(examination).filter { $0.condition == "filter-policy" }
+            #expect(found.map(\.level) == [level], "\(family)")
+        }
     }
 
     @Test func whatCannotBeReadIsSaid() throws {
