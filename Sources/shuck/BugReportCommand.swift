@@ -58,7 +58,7 @@ struct BugReportCommand: ParsableCommand {
             }
         }
         let path = output ?? "shuck-\(time.filter { $0 != ":" && $0 != "-" }).tar"
-        try WholeFile.write(archive.bytes, to: path)
+        try WholeFile.write(archive.bytes, to: path, option: "-o", code: .notHere)
         for note in report.notes { Output.error("shuck: \(note)") }
         if path != "-" { try Output.print(path) }
     }

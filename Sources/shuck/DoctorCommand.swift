@@ -111,8 +111,12 @@ struct DoctorCommand: ParsableCommand {
     }
 
     private func save(_ examination: Examination, _ path: String) throws {
+        let text = try Output.jsonText(FactsDocument(examination), [.prettyPrinted]) + "\n"
+        guard path == "-" else {
+            return try WholeFile.write(Array(text.utf8), to: path, option: "--save-facts", code: .badAnswer)
+        }
         let file = try LineFile(path: path)
-        file.write(try Output.jsonText(FactsDocument(examination), [.prettyPrinted]) + "\n")
+        file.write(text)
         try file.close()
     }
 

@@ -54,6 +54,10 @@ import Testing
         let shell = try Shell()
         try shell.write("c.yaml", configuration)
         let here = try shell.shuck("doctor", "--config", "c.yaml", "--save-facts", "facts.json")
+        // It holds addresses and rules of the host.
+        #expect(try shell.script("stat -c %a facts.json; ls | grep partial").output == "600\n")
+        let refused = try shell.shuck("doctor", "--config", "c.yaml", "--save-facts", "none/facts.json")
+        #expect(refused.code == 1 && refused.error.contains("none/facts.json could not be written"))
         let there = try shell.shuck("doctor", "--facts", "facts.json")
         #expect(here.output == there.output && here.code == there.code)
         let printed = try shell.shuck("doctor", "--config", "c.yaml", "--save-facts", "-")
