@@ -53,24 +53,18 @@ public enum ConfigurationFiles {
 
     private static func text(of path: String) throws(Unreadable) -> String {
         // A pipe is read like a file. A directory opens, but cannot be read.
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
+        let (bytes, failure) = readFile(path, limit: bytesMax)
+        if let failure {
             let cause =
-                switch errno {
+                switch failure {
                 case ENOENT, ENOTDIR: "there is no such file; give one with --config FILE"
                 case EACCES, EPERM:
                     "this user may not read it: run as root, or give read permission (ls -l \(path))"
-                default: "it cannot be opened: \(String(cString: strerror(errno)))"
+                case EFBIG: "it has more than \(bytesMax >> 20) MiB: no configuration is that long"
+                case ETIMEDOUT: "it is a pipe to which nothing writes: put a file in its place"
+                default: "it cannot be read: \(String(cString: strerror(failure)))"
                 }
             throw Unreadable(message: cause)
-        }
-        defer { close(descriptor) }
-        let (bytes, failure) = readWhole(descriptor, limit: bytesMax)
-        if failure == EFBIG {
-            throw Unreadable(message: "it has more than \(bytesMax >> 20) MiB: no configuration is that long")
-        }
-        if let failure {
-            throw Unreadable(message: "it cannot be read: \(String(cString: strerror(failure)))")
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw Unreadable(message: "it is not UTF-8 text: save it as UTF-8 (iconv -t UTF-8)")

@@ -16,6 +16,10 @@ final class ResumeFile {
         guard number >= 0 else { throw Failure(message: "\(path) cannot be opened: \(systemMessage())") }
         self.path = path
         descriptor = Descriptor(number)
+        var status = stat()
+        guard fstat(number, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw Failure(message: "\(path) is no regular file, so it is no resume file: name another one")
+        }
         let (bytes, error) = readWhole(number, limit: Self.bytesMax)
         if let error { throw Failure(message: "\(path) cannot be read: \(systemMessage(error))") }
         names = try Self.names(bytes, path)

@@ -31,7 +31,22 @@ import Testing
     @Test func factsWithoutEnd() throws {
         let endless = try Shell().shuck("doctor", "--facts", "/dev/zero")
         #expect(endless.code == 1)
-        #expect(endless.error == "shuck: /dev/zero cannot be read: File too large\n")
+        #expect(endless.error == "shuck: /dev/zero has more than 512 MiB: name a smaller file\n")
+    }
+
+    @Test func pipesAreReadAndNotWaitedForWithoutEnd() throws {
+        let shell = try Shell()
+        try shell.write("facts.json", facts(forwards: true))
+        let idle = try shell.script("mkfifo pipe; \"$SHUCK\" doctor --facts pipe")
+        #expect(idle.code == 1 && idle.error == "shuck: nothing writes to the pipe pipe: name a file\n")
+        let configuration = try shell.script("\"$SHUCK\" check --config pipe")
+        #expect(configuration.code == 1)
+        #expect((configuration.output + configuration.error).contains("a pipe to which nothing writes"))
+        let late = try shell.script("(sleep 0.3; cat facts.json >pipe) & \"$SHUCK\" doctor --facts pipe")
+        #expect(late.code == 0, "\(late)")
+        // A writer that is there, and takes longer than shuck waits for one.
+        let slow = try shell.script("(sleep 2.5; cat facts.json) | \"$SHUCK\" doctor --facts /dev/stdin")
+        #expect(slow.code == 0, "\(slow)")
     }
 
     @Test func savedFactsGiveLinesAndAnExitCode() throws {

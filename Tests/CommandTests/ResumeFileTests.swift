@@ -31,7 +31,13 @@ import Testing
         #expect(try shell.read("resume") == bytes)
     }
 
-    @Test func whatHasNoEndIsRefused() {
-        #expect { _ = try ResumeFile("/dev/full") } throws: { "\($0)".contains("File too large") }
+    /// A device that never ends, a pipe to which nothing writes, and a file of more than the limit.
+    @Test func whatIsNoRegularFileOrHasNoEndIsRefused() throws {
+        let shell = try Shell()
+        _ = try shell.script("truncate -s 65M long; mkfifo pipe")
+        for path in ["/dev/full", shell.path("pipe")] {
+            #expect { _ = try ResumeFile(path) } throws: { "\($0)".contains("\(path) is no regular file") }
+        }
+        #expect { _ = try ResumeFile(shell.path("long")) } throws: { "\($0)".contains("File too large") }
     }
 }
