@@ -72,8 +72,12 @@ public enum ConfigurationFiles {
         return text
     }
 
+    public static func dropInFolder(of path: String) -> String {
+        (path as NSString).deletingPathExtension + ".d"
+    }
+
     private static func dropIns(of path: String) -> [String] {
-        let directory = (path as NSString).deletingPathExtension + ".d"
+        let directory = dropInFolder(of: path)
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
         return names.filter { $0.hasSuffix(".yaml") && !$0.hasPrefix(".") }.sorted()
             .map { directory + "/" + $0 }

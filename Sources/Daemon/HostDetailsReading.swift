@@ -8,9 +8,15 @@ import Routing
 import Settings
 
 extension Examination {
+    public static let privileged = "sudo shuck doctor"
+
     /// Looks at this host. Changes nothing, and asks no daemon.
-    /// - Parameter configuration: nil where there is none; an assumed one takes its place.
-    public static func ofThisHost(_ configuration: Configuration?, dropIns: String) -> Examination {
+    /// - Parameters:
+    ///   - configuration: nil where there is none; an assumed one takes its place.
+    ///   - again: the command that reads what needs privileges.
+    public static func ofThisHost(
+        _ configuration: Configuration?, dropIns: String, again: String = privileged
+    ) -> Examination {
         var gaps: [HostDetails.Gap] = []
         let links = gaps.take(Doctor.conditions.map(\.name)) { () throws(SystemError) in
             try NetlinkSocket().links()
@@ -23,7 +29,11 @@ extension Examination {
         } catch {
             gaps.append(HostDetails.Gap(conditions: ["placement"], text: "\(error)"))
         }
-        facts.details = HostDetails.read(for: configuration, links: links ?? [], gaps: gaps)
+        var details = HostDetails.read(for: configuration, links: links ?? [], gaps: gaps)
+        for index in details.gaps.indices where details.gaps[index].command == privileged {
+            details.gaps[index].command = again
+        }
+        facts.details = details
         return Examination(configuration, facts, dropIns: dropIns)
     }
 }
@@ -223,7 +233,7 @@ extension [HostDetails.Gap] {
             append(
                 HostDetails.Gap(
                     conditions: conditions, text: "\(error)",
-                    command: error.isPermission ? "sudo shuck doctor" : nil))
+                    command: error.isPermission ? Examination.privileged : nil))
             return nil
         }
     }

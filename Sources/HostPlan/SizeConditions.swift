@@ -109,8 +109,10 @@ extension Condition {
 
     /// Merges text over the configuration.
     private static func dropIn(_ text: String, _ name: String, _ examination: Examination) -> String {
-        let folder = examination.dropIns
-        return "mkdir -p \(folder) && echo '\(text)' >\(folder)/50-\(name).yaml && shuck reload"
+        let (folder, file) = (examination.dropIns, "\(examination.dropIns)/50-\(name).yaml")
+        let socket = examination.configuration.admin.socket
+        let option = socket == Configuration.Admin().socket ? "" : " --socket \(socket.shellWord)"
+        return "mkdir -p \(folder.shellWord) && echo '\(text)' >\(file.shellWord) && shuck reload\(option)"
     }
 
     private static func slots(_ link: Link, _ examination: Examination) -> Line {

@@ -29,7 +29,8 @@ struct BugReport {
             Configuration.load(files: [("running", String(decoding: member.bytes, as: UTF8.self))])
         }
         let configuration = readConfiguration(config) ?? running?.configuration
-        try readHost(configuration, dropIns: (config as NSString).deletingPathExtension + ".d")
+        try readHost(
+            configuration, dropIns: ConfigurationFiles.dropInFolder(of: URL(fileURLWithPath: config).path))
         readRouting()
         readKernelLog()
         readVersions()

@@ -58,8 +58,11 @@ struct DoctorCommand: ParsableCommand {
     // MARK: Facts
 
     private var dropIns: String {
-        ((config ?? ConfigurationFiles.defaultPath) as NSString).deletingPathExtension + ".d"
+        ConfigurationFiles.dropInFolder(of: absolute(config ?? ConfigurationFiles.defaultPath))
     }
+
+    /// The printed commands may be typed in another directory.
+    private func absolute(_ path: String) -> String { URL(fileURLWithPath: path).path }
 
     private func look() throws -> Examination {
         let isThere = config != nil || FileManager.default.fileExists(atPath: ConfigurationFiles.defaultPath)
@@ -67,7 +70,9 @@ struct DoctorCommand: ParsableCommand {
             Output.error("shuck: \(ConfigurationFiles.defaultPath) does not exist: every tunnel is assumed")
             return .ofThisHost(nil, dropIns: dropIns)
         }
-        return .ofThisHost(try load(config ?? ConfigurationFiles.defaultPath), dropIns: dropIns)
+        let configuration = try load(config ?? ConfigurationFiles.defaultPath)
+        let option = config.map { " --config \(absolute($0).shellWord)" } ?? ""
+        return .ofThisHost(configuration, dropIns: dropIns, again: Examination.privileged + option)
     }
 
     private func load(_ path: String) throws -> Configuration {

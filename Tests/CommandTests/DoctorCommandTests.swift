@@ -79,6 +79,21 @@ import Testing
         #expect(printed.output.hasPrefix("{") && printed.output.hasSuffix("}\n"))
     }
 
+    @Test(.enabled(if: geteuid() == 0, "needs root"))
+    func printedCommandsHoldInAnyDirectory() throws {
+        let shell = try Shell()
+        try shell.write("facts.json", facts(forwards: true))
+        try shell.write("a c.yaml", configuration + "mss: {ipv4: 1460}\n")
+        let sizes = try shell.shuck("doctor", "--facts", "facts.json", "--config", "a c.yaml")
+        #expect(sizes.output.contains("> mkdir -p '\(shell.path("a c.d"))' && echo"), "\(sizes)")
+        // Without privileges the same files are to be judged.
+        let user = try shell.script(
+            "setpriv --inh-caps=-all --bounding-set=-all \"$SHUCK\" doctor --config 'a c.yaml'")
+        let commands = user.output.split(separator: "\n").filter { $0.contains("> sudo shuck doctor") }
+        #expect(!commands.isEmpty, "\(user)")
+        #expect(commands.allSatisfy { $0.hasSuffix(" --config '\(shell.path("a c.yaml"))'") }, "\(commands)")
+    }
+
     @Test func otherFilesAreRefused() throws {
         let shell = try Shell()
         try shell.write("later.json", facts(forwards: true, version: 99))

@@ -68,6 +68,16 @@ import Testing
         }
     }
 
+    @Test func aReloadGoesToTheSocketOfTheConfiguration() throws {
+        for (socket, word) in [("/run/other.sock", "/run/other.sock"), ("/run/a b's", "'/run/a b'\\''s'")] {
+            let examination = try DoctorHost.examination("admin: {socket: \"\(socket)\"}") { facts, _ in
+                facts.links[1].mtu = 1500
+            }
+            let command = Doctor.diagnoses(examination).first { $0.level == .warning }?.command
+            #expect(command?.hasSuffix(" && shuck reload --socket \(word)") == true, "\(command ?? "none")")
+        }
+    }
+
     @Test func whatCannotBeReadIsSaid() throws {
         let examination = try DoctorHost.examination { _, details in
             details.gaps = [.init(conditions: ["rp-filter"], text: "no /proc", command: "mount /proc")]
