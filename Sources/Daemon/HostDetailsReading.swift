@@ -14,14 +14,16 @@ extension Examination {
     /// - Parameters:
     ///   - configuration: nil where there is none; an assumed one takes its place.
     ///   - again: the command that reads what needs privileges.
+    ///   - note: takes what was assumed of the interfaces without knowing.
     public static func ofThisHost(
-        _ configuration: Configuration?, dropIns: String, again: String = privileged
+        _ configuration: Configuration?, dropIns: String, again: String = privileged,
+        note: (String) -> Void = { _ in }
     ) -> Examination {
         var gaps: [HostDetails.Gap] = []
         let links = gaps.take(Doctor.conditions.map(\.name)) { () throws(SystemError) in
             try NetlinkSocket().links()
         }
-        let configuration = configuration ?? .assumed(links ?? [])
+        let configuration = configuration ?? .assumed(links ?? [], note)
         var facts = HostFacts.read(for: configuration, cpus: [], links: links ?? [])
         do {
             facts.cpus = try configuration.workerCPUs()
@@ -40,15 +42,17 @@ extension Examination {
 
 extension Configuration {
     /// What a host without a configuration is judged for.
-    fileprivate static func assumed(_ links: [Link]) -> Configuration {
+    fileprivate static func assumed(_ links: [Link], _ note: (String) -> Void) -> Configuration {
         let routes = (try? NetlinkSocket().routes()) ?? []
         let leading = Set(
             routes.filter { $0.entry.prefix.length == 0 && $0.entry.table == RouteEntry.tableMain }
                 .flatMap(\.entry.interfaces))
         let ethernet = links.filter { $0.hardwareType == 1 && $0.isUp }
         let chosen = ethernet.filter { leading.contains($0.index) }
-        let names = (chosen.isEmpty ? Array(ethernet.prefix(1)) : chosen).map(\.name)
-        return .assumed(interfaces: names.isEmpty ? ["eth0"] : names)
+        guard chosen.isEmpty else { return .assumed(interfaces: chosen.map(\.name)) }
+        let name = ethernet.first?.name ?? "eth0"
+        note("no default route leaves by an Ethernet interface that is up, so \(name) is assumed")
+        return .assumed(interfaces: [name])
     }
 }
 

@@ -68,7 +68,7 @@ struct DoctorCommand: ParsableCommand {
         let isThere = config != nil || FileManager.default.fileExists(atPath: ConfigurationFiles.defaultPath)
         guard isThere else {
             Output.error("shuck: \(ConfigurationFiles.defaultPath) does not exist: every tunnel is assumed")
-            return .ofThisHost(nil, dropIns: dropIns)
+            return .ofThisHost(nil, dropIns: dropIns) { Output.error("shuck: \($0)") }
         }
         let configuration = try load(config ?? ConfigurationFiles.defaultPath)
         let option = config.map { " --config \(absolute($0).shellWord)" } ?? ""

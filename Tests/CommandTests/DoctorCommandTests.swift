@@ -94,6 +94,21 @@ import Testing
         #expect(commands.allSatisfy { $0.hasSuffix(" --config '\(shell.path("a c.yaml"))'") }, "\(commands)")
     }
 
+    @Test(.enabled(if: geteuid() == 0, "needs root"))
+    func withoutARouteTheAssumedInterfaceIsNamed() throws {
+        // A namespace with lo alone, and no /etc/shuck.
+        let empty = try Shell().script(
+            """
+            mkdir etc
+            exec unshare -nm sh -c 'mount --bind etc /etc && exec "$0" doctor' "$SHUCK"
+            """)
+        #expect(
+            empty.error.contains(
+                "no default route leaves by an Ethernet interface that is up, so eth0 is assumed\n"),
+            "\(empty)")
+        #expect(empty.output.contains("there is no interface eth0"))
+    }
+
     @Test func otherFilesAreRefused() throws {
         let shell = try Shell()
         try shell.write("later.json", facts(forwards: true, version: 99))
