@@ -7,6 +7,7 @@
 #include <linux/ethtool.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -82,6 +83,17 @@ int clinux_namespace_kind(int namespace_fd) {
 }
 
 int clinux_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET) < 0 ? -errno : 0; }
+
+int clinux_new_network(void) { return unshare(CLONE_NEWNET) < 0 ? -errno : 0; }
+
+int clinux_mount_own_sysfs(void) {
+    if (unshare(CLONE_NEWNS) < 0) return -errno;
+    // Else it would appear in every mount namespace that shares this one's mounts.
+    if (mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) return -errno;
+    return mount("sysfs", "/sys", "sysfs", 0, NULL) < 0 ? -errno : 0;
+}
+
+int clinux_signal_at_parents_end(int signal) { return prctl(PR_SET_PDEATHSIG, signal) < 0 ? -errno : 0; }
 
 // Blocks the signals in the calling thread too: call it before any other thread exists.
 int clinux_signalfd(const int *signals, int count) {

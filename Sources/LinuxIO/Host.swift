@@ -46,6 +46,20 @@ public enum Host {
     /// not take a setting for missing.
     public static func hasSysctl(_ name: String) -> Bool { access(sysctlPath(name), F_OK) == 0 }
 
+    /// Sets a sysctl by its dotted name, of this network namespace.
+    public static func setSysctl(_ name: String, _ value: String) throws(SystemError) {
+        try write(value + "\n", to: sysctlPath(name), hint: "/proc/sys may be read-only here")
+    }
+
+    /// Writes to a file that is there.
+    static func write(_ text: String, to path: String, hint: String) throws(SystemError) {
+        let file = Descriptor(
+            try check("open", path, hint: hint) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
+        if let error = writeWhole(Array(text.utf8), to: file.number).failure {
+            throw SystemError("write", path, errno: error, hint: hint)
+        }
+    }
+
     private static func sysctlPath(_ name: String) -> String {
         "/proc/sys/" + String(name.map { $0 == "." ? "/" : $0 })
     }

@@ -73,13 +73,7 @@ public final class HostRoute {
     }
 
     private static func describe(_ message: NetlinkMessage, _ address: [UInt8], _ device: Int32) {
-        message.extraHeader(rtmsg.self, family: AF_INET6) { route in
-            route.rtm_dst_len = 128
-            route.rtm_table = UInt8(RT_TABLE_MAIN.rawValue)
-            route.rtm_protocol = UInt8(RTPROT_STATIC)
-            route.rtm_scope = UInt8(RT_SCOPE_UNIVERSE.rawValue)
-            route.rtm_type = UInt8(RTN_UNICAST)
-        }
+        message.routeHeader(isIPv4: false, prefixLength: 128)
         message.attribute(RTA_DST.rawValue, address)
         message.attribute(RTA_OIF.rawValue, UInt32(device))
     }

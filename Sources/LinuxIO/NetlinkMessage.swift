@@ -34,12 +34,24 @@ struct NetlinkMessage {
         }
     }
 
-    /// Of an address of host scope.
-    func addressHeader(index: Int32, bytes: [UInt8], prefixLength: Int) {
+    func addressHeader(
+        index: Int32, bytes: [UInt8], prefixLength: Int, scope: rt_scope_t = RT_SCOPE_HOST
+    ) {
         extraHeader(ifaddrmsg.self, family: bytes.count == 4 ? AF_INET : AF_INET6) { address in
             address.ifa_prefixlen = UInt8(prefixLength)
-            address.ifa_scope = UInt8(RT_SCOPE_HOST.rawValue)
+            address.ifa_scope = UInt8(scope.rawValue)
             address.ifa_index = UInt32(index)
+        }
+    }
+
+    /// Of a route in the main table, as somebody would add it by hand.
+    func routeHeader(isIPv4: Bool, prefixLength: Int) {
+        extraHeader(rtmsg.self, family: isIPv4 ? AF_INET : AF_INET6) { route in
+            route.rtm_dst_len = UInt8(prefixLength)
+            route.rtm_table = UInt8(RT_TABLE_MAIN.rawValue)
+            route.rtm_protocol = UInt8(RTPROT_STATIC)
+            route.rtm_scope = UInt8(RT_SCOPE_UNIVERSE.rawValue)
+            route.rtm_type = UInt8(RTN_UNICAST)
         }
     }
 

@@ -1,4 +1,4 @@
-// Network namespaces by their path: found, entered by a thread of its own, watched for coming and going.
+// Network namespaces, by their path or without one: entered, and watched for coming and going.
 
 import CLinux
 import Glibc
@@ -30,6 +30,43 @@ public final class NetworkNamespace {
         }
         guard let status = descriptor.status else { throw SystemError("fstat", path, errno: errno) }
         identity = NamespaceIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    }
+
+    /// A new namespace without a name. It ends with its last descriptor, process and socket. Other processes
+    /// of this host open it by `path`.
+    public static func make() throws(SystemError) -> NetworkNamespace {
+        let home = try NetworkNamespace(own)
+        try checkNegative(
+            "unshare", "a network namespace", grant: "run as root, or grant CAP_SYS_ADMIN",
+            clinux_new_network())
+        let made = Result { () throws(SystemError) in try NetworkNamespace(own) }
+        try home.join()
+        return NetworkNamespace(unnamed: try made.get())
+    }
+
+    private init(unnamed made: NetworkNamespace) {
+        descriptor = made.descriptor
+        identity = made.identity
+        path = "/proc/\(getpid())/fd/\(made.descriptor.number)"
+    }
+
+    /// The calling thread's.
+    private static let own = "/proc/thread-self/ns/net"
+
+    /// Puts the calling thread inside.
+    public func join() throws(SystemError) {
+        try checkNegative(
+            "setns", path, grant: "run as root, or grant CAP_SYS_ADMIN",
+            clinux_enter_network(descriptor.number))
+    }
+
+    /// Runs `body` inside on this thread, which comes back. It must not leave its thread: no `await`.
+    public func enter<R>(_ body: () throws -> R) throws -> R {
+        let home = try NetworkNamespace(Self.own)
+        try join()
+        let result = Result { try body() }
+        try home.join()
+        return try result.get()
     }
 
     /// What stands at the path now; nil when there is no network namespace.

@@ -36,7 +36,7 @@ public enum Sockets {
 
     /// - Parameter bytes: an IP address, 4 or 16 bytes, network order.
     static func withAddress<R>(
-        ip bytes: [UInt8], _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
+        ip bytes: [UInt8], port: UInt16 = 0, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
     ) -> R {
         let isIPv4 = bytes.count == 4
         var address = sockaddr_storage()
@@ -44,6 +44,7 @@ public enum Sockets {
         withUnsafeMutableBytes(of: &address) { memory in
             // sin_addr stands behind family and port, sin6_addr also behind the flow label.
             UnsafeMutableRawBufferPointer(rebasing: memory[(isIPv4 ? 4 : 8)...]).copyBytes(from: bytes)
+            memory.storeBytes(of: port.bigEndian, toByteOffset: 2, as: UInt16.self)
         }
         let size = isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
         return withAddress(address, byteCount: size, body)

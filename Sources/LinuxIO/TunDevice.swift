@@ -6,7 +6,7 @@ import IP
 import Routing
 import Synchronization
 
-public final class TunDevice {
+public final class TunDevice: Sendable {
     public let name: String
     /// Its number in the namespace that it was made in; one that was moved may have another.
     public let index: Int32
@@ -251,9 +251,7 @@ public final class TunDevice {
         let hint = "/proc/sys may be read-only here: echo 0 >\(path) outside of the container"
         // Of /proc/sys/net a thread sees its own namespace's.
         try namespace.run { () throws(SystemError) in
-            let file = Descriptor(
-                try check("open", path, hint: hint) { Glibc.open(path, O_WRONLY | O_CLOEXEC) })
-            try check("write", path, hint: hint) { Int32(Glibc.write(file.number, "0\n", 2)) }
+            try Host.write("0\n", to: path, hint: hint)
         }
     }
 }

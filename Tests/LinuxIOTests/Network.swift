@@ -28,44 +28,29 @@ struct Network {
 
     /// Runs `body` in a new namespace. It must not leave its thread, and does not: no `await`.
     static func with<R>(mtu: Int = 1500, _ body: (Network) throws -> R) throws -> R {
-        let home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)
-        guard home >= 0, unshare(newNetwork) == 0 else {
-            throw Failure(description: "unshare: \(String(cString: strerror(errno)))")
+        try NetworkNamespace.make().enter {
+            for scope in ["all", "default"] {
+                try Host.setSysctl("net.ipv4.conf.\(scope).rp_filter", "0")
+                try Host.setSysctl("net.ipv6.conf.\(scope).addr_gen_mode", "1")
+            }
+            try Host.setSysctl("net.ipv4.icmp_ratelimit", "0")
+            try Host.setSysctl("net.ipv6.icmp.ratelimit", "0")
+            let netlink = try NetlinkSocket()
+            try netlink.addVeth(
+                VethEnd(name: "near", mtu: mtu, hardwareAddress: nearAddress),
+                VethEnd(name: "far", mtu: mtu, hardwareAddress: farAddress))
+            for link in ["lo", "near", "far"] { try netlink.setUp(link) }
+            try waitForCarrier()
+            return try body(
+                Network(near: Int32(if_nametoindex("near")), far: Int32(if_nametoindex("far"))))
         }
-        defer {
-            let result = setns(home, newNetwork)
-            precondition(result == 0, "the thread cannot go back to its namespace")
-            close(home)
-        }
-        try run(
-            """
-            set -e
-            cd /proc/sys/net
-            for scope in all default; do
-                echo 0 >ipv4/conf/$scope/rp_filter
-                echo 1 >ipv6/conf/$scope/addr_gen_mode
-            done
-            echo 0 >ipv4/icmp_ratelimit
-            echo 0 >ipv6/icmp/ratelimit
-            ip link set lo up
-            ip link add near mtu \(mtu) address 02:00:00:00:00:01 type veth \
-                peer name far mtu \(mtu) address 02:00:00:00:00:02
-            ip link set near up
-            ip link set far up
-            """)
-        try waitForCarrier()
-        return try body(
-            Network(near: Int32(if_nametoindex("near")), far: Int32(if_nametoindex("far"))))
     }
 
     /// A link that was set up takes frames, and has all routes of the kernel's own, only once the kernel
     /// has looked at its carrier.
     static func waitForCarrier(_ links: [String] = ["near", "far"]) throws {
-        try eventually("the carrier") {
-            let states = try run("ip -brief link show up").split(separator: "\n")
-            let up = states.filter { $0.contains(" UP ") }.map { $0.prefix { $0 != "@" && $0 != " " } }
-            return links.allSatisfy { up.contains(Substring($0)) }
-        }
+        let netlink = try NetlinkSocket()
+        try eventually("the carrier") { try netlink.areRunning(links) }
     }
 
     /// Of a carrier that went, routes and nexthops hear only once the kernel has looked at it, up to a
@@ -153,19 +138,6 @@ struct Network {
         else { throw Failure(description: "no counter \(name)") }
         return number
     }
-}
-
-// sched.h hides both from module Glibc, as they are not of POSIX.
-private let newNetwork: Int32 = 0x4000_0000
-
-private func unshare(_ flags: Int32) -> Int32 {
-    typealias Call = @convention(c) (Int32) -> Int32
-    return unsafeBitCast(dlsym(nil, "unshare"), to: Call.self)(flags)
-}
-
-private func setns(_ descriptor: Int32, _ kind: Int32) -> Int32 {
-    typealias Call = @convention(c) (Int32, Int32) -> Int32
-    return unsafeBitCast(dlsym(nil, "setns"), to: Call.self)(descriptor, kind)
 }
 
 /// What works on namespaces and devices: one test at a time.

@@ -41,6 +41,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/veth.h>
 #include <linux/virtio_net.h>
 
 #include <libmnl/libmnl.h>
@@ -95,6 +96,11 @@ int clinux_bpf(int command, union bpf_attr *attributes, unsigned size);
 int clinux_capabilities(uint64_t *effective);
 int clinux_namespace_kind(int namespace_fd);
 int clinux_enter_network(int namespace_fd);
+int clinux_new_network(void);
+// Gives this process a /sys that shows its network namespace.
+int clinux_mount_own_sysfs(void);
+// The kernel sends this process a signal when the thread that started it ends.
+int clinux_signal_at_parents_end(int signal);
 int clinux_signalfd(const int *signals, int count);
 
 #endif
