@@ -41,17 +41,17 @@ public enum Program {
 
     /// Runs a program in this process's place. Returns only with an error; the connection is closed then.
     public static func become(
-        _ path: String, _ arguments: [String], connection: Descriptor
+        _ path: String, _ arguments: [String], connection: Descriptor? = nil
     ) -> SystemError {
         closeOnExec()
-        _ = fcntl(connection.number, F_SETFD, 0)
+        if let connection { _ = fcntl(connection.number, F_SETFD, 0) }
         withStrings([path] + arguments) { arguments in
             withStrings(environment) { _ = execve(path, arguments, $0) }
         }
         return SystemError("execve", path, errno: errno)
     }
 
-    private static var environment: [String] {
+    static var environment: [String] {
         var variables: [String] = []
         var next = environ
         while let variable = next.pointee {
@@ -61,7 +61,7 @@ public enum Program {
         return variables
     }
 
-    private static func withStrings<R>(
+    static func withStrings<R>(
         _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> R
     ) -> R {
         var pointers = strings.map { strdup($0) } + [nil]

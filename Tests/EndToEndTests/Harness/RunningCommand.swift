@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import LinuxIO
 
 /// What went wrong, in one sentence.
 struct Failure: Error, CustomStringConvertible {
@@ -24,13 +25,12 @@ struct CommandResult {
     }
 }
 
-/// A child process. Foundation's own would hand on the blocked signals of whatever thread the
-/// test runs on, and a command that cannot be interrupted is not one that can be ended.
+/// A child process with its output in files. Foundation's own would hand on the blocked signals of whatever
+/// thread the test runs on.
 final class RunningCommand {
     let arguments: [String]
-    let processID: pid_t
     private let directory: String
-    private var status: Int32?
+    private let child: ChildProcess
 
     /// - Parameter directory: where its output is kept; must not be another command's.
     init(_ arguments: [String], directory: String, input: String = "/dev/null") throws {
@@ -38,48 +38,11 @@ final class RunningCommand {
         self.directory = directory
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: true)
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
-        for (number, name) in [(Int32(1), "output"), (2, "errors")] {
-            let path = "\(directory)/\(name)"
-            posix_spawn_file_actions_addopen(
-                &actions, number, path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0o600)
-        }
-        processID = try Self.spawn(arguments, &actions)
+        child = try ChildProcess(
+            arguments, input: input, output: ("\(directory)/output", "\(directory)/errors"))
     }
 
-    deinit { end() }
-
-    private static func spawn(
-        _ arguments: [String], _ actions: inout posix_spawn_file_actions_t
-    ) throws -> pid_t {
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        var all = sigset_t()
-        sigemptyset(&none)
-        sigfillset(&all)
-        posix_spawnattr_setsigmask(&attributes, &none)
-        posix_spawnattr_setsigdefault(&attributes, &all)
-        posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-        let environment = ProcessInfo.processInfo.environment.map { "\($0.key)=\($0.value)" }
-        var words: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) }
-        var variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) }
-        defer { for pointer in words + variables { free(pointer) } }
-        words.append(nil)
-        variables.append(nil)
-        var child = pid_t()
-        let result = posix_spawnp(&child, arguments[0], &actions, &attributes, words, variables)
-        guard result == 0 else {
-            throw Failure("\(arguments[0]): \(String(cString: strerror(result)))")
-        }
-        return child
-    }
-
+    var processID: pid_t { child.processID }
     var output: String { text("output") }
     var errors: String { text("errors") }
 
@@ -88,21 +51,9 @@ final class RunningCommand {
         return String(decoding: data, as: UTF8.self)
     }
 
-    var isRunning: Bool { poll() == nil }
+    var isRunning: Bool { child.isRunning }
 
-    /// Its status once it has ended.
-    private func poll() -> Int32? {
-        if let status { return status }
-        var word: Int32 = 0
-        guard waitpid(processID, &word, WNOHANG) == processID else { return nil }
-        // WIFEXITED and WEXITSTATUS of wait(2), which are macros.
-        status = word & 0x7f == 0 ? (word >> 8) & 0xff : 128 + (word & 0x7f)
-        return status
-    }
-
-    func signal(_ number: Int32) {
-        if isRunning { kill(processID, number) }
-    }
+    func signal(_ number: Int32) { child.signal(number) }
 
     /// Waits for its end; one that takes longer is killed, and an error.
     @discardableResult
@@ -116,15 +67,11 @@ final class RunningCommand {
             throw Failure("\(error): \(errors)\(output)")
         }
         return CommandResult(
-            arguments: arguments, status: status ?? -1, output: output, errors: errors)
+            arguments: arguments, status: child.status() ?? -1, output: output, errors: errors)
     }
 
     /// Kills it, if it is still there.
-    func end() {
-        guard isRunning else { return }
-        kill(processID, SIGKILL)
-        while isRunning { usleep(1000) }
-    }
+    func end() { child.end() }
 }
 
 /// Waits until something holds; that it never does is an error.
