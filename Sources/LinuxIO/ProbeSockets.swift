@@ -5,8 +5,7 @@ import CLinux
 import Glibc
 
 public final class ProbeSockets {
-    private let sender4: Descriptor?
-    private let sender6: Descriptor?
+    private let senders: RawSockets?
     private let receiver: Descriptor
     private let frames: LiveFrames?
     private var buffer = [UInt8](repeating: 0, count: 65_536)
@@ -15,8 +14,7 @@ public final class ProbeSockets {
     ///   - sendsIPv4: whether packets with an IPv4 header are sent, and `sendsIPv6` likewise.
     ///   - filter: classic BPF over packets that begin with their IP header, which lets in what is heard.
     public init(sendsIPv4: Bool, sendsIPv6: Bool, filter: [UInt64]) throws(SystemError) {
-        sender4 = sendsIPv4 ? try Self.open(AF_INET) : nil
-        sender6 = sendsIPv6 ? try Self.open(AF_INET6) : nil
+        senders = try RawSockets(sendsIPv4: sendsIPv4, sendsIPv6: sendsIPv6)
         frames = nil
         receiver = try Self.listen(filter)
         try receiver.setOption(
@@ -25,7 +23,7 @@ public final class ProbeSockets {
 
     /// Packets come in as frames of an interface, and those are heard that leave this host.
     public init(through frames: LiveFrames, filter: [UInt64]) throws(SystemError) {
-        (sender4, sender6) = (nil, nil)
+        senders = nil
         self.frames = frames
         receiver = try Self.listen(filter)
     }
@@ -33,7 +31,7 @@ public final class ProbeSockets {
     private static func listen(_ filter: [UInt64]) throws(SystemError) -> Descriptor {
         // Before the filter is there, nothing: protocol 0.
         let receiver = Descriptor(
-            try check("socket(AF_PACKET)", "probes", grant: grant) {
+            try check("socket(AF_PACKET)", "probes", grant: RawSockets.grant) {
                 Sockets.open(AF_PACKET, .datagram, isNonBlocking: true)
             })
         try SocketFilter.attach(filter, to: receiver, "probes")
@@ -45,27 +43,12 @@ public final class ProbeSockets {
         return receiver
     }
 
-    private static let grant =
-        "grant CAP_NET_RAW: run as root, or setcap cap_net_raw+ep on the binary"
-
-    /// IPPROTO_RAW: the IP header comes with the packet, with any source, and nothing is received.
-    private static func open(_ family: Int32) throws(SystemError) -> Descriptor {
-        Descriptor(
-            try check("socket(SOCK_RAW)", "probes", grant: grant) {
-                Sockets.open(family, .raw, Int32(IPPROTO_RAW), isNonBlocking: true)
-            })
-    }
-
     /// Sends a packet to the destination of its header.
     /// - Parameter destination: 4 or 16 bytes, network order.
     /// - Returns: 0, or an errno.
     public func send(_ packet: [UInt8], to destination: [UInt8]) -> Int32 {
         if let frames { return frames.receive(packet, isIPv4: destination.count == 4) }
-        guard let sender = destination.count == 4 ? sender4 : sender6 else { return EAFNOSUPPORT }
-        let sent = Sockets.withAddress(ip: destination) {
-            sendto(sender.number, packet, packet.count, 0, $0, $1)
-        }
-        return sent < 0 ? errno : 0
+        return senders?.send(packet, to: destination) ?? EAFNOSUPPORT
     }
 
     /// Calls `body` with each packet that has come, from its IP header on. Never waits.
