@@ -62,6 +62,9 @@ let package = Package(
                 "Forwarding", "IP", "Probing", "Routing", .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: tested),
+        // The tests of `shuck selftest`, as values.
+        .target(
+            name: "SelfTesting", dependencies: ["Forwarding", "IP", "Settings"], swiftSettings: strict),
         .target(
             name: "HostPlan", dependencies: ["Forwarding", "IP", "Routing", "Settings"],
             swiftSettings: strict),
@@ -79,7 +82,7 @@ let package = Package(
             name: "shuck",
             dependencies: [
                 "Daemon", "Captures", "Forwarding", "HostPlan", "IP", "LinuxIO", "Probing", "Routing",
-                "Settings",
+                "SelfTesting", "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -117,6 +120,9 @@ let package = Package(
             path: "Tests/Fuzz/Targets", swiftSettings: strict),
         .testTarget(
             name: "ProbingTests", dependencies: ["Forwarding", "IP", "Probing", "TestPackets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SelfTestingTests", dependencies: ["Forwarding", "IP", "SelfTesting", "Settings"],
             swiftSettings: strict),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
         .testTarget(

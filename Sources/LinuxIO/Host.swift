@@ -181,6 +181,18 @@ extension Host {
 }
 
 extension Host {
+    /// The kernel kills this process when its parent's thread that started it ends.
+    public static func endWithParent(_ parent: pid_t) throws(SystemError) {
+        try checkNegative("prctl(PR_SET_PDEATHSIG)", "shuck", clinux_signal_at_parents_end(SIGKILL))
+        // It may have ended before.
+        guard getppid() == parent else { throw SystemError("getppid", "shuck", errno: ESRCH) }
+    }
+
+    /// Gives this process alone a /sys that shows the network namespace of its thread.
+    /// - Returns: false where that is not permitted.
+    @discardableResult
+    public static func mountOwnSysfs() -> Bool { clinux_mount_own_sysfs() == 0 }
+
     /// Sleeps.
     public static func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 }

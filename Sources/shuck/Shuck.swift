@@ -18,7 +18,7 @@ struct Shuck: ParsableCommand {
         subcommands: [
             RunCommand.self, CheckCommand.self, ReloadCommand.self, StatusCommand.self,
             DoctorCommand.self, ExplainCommand.self, ProbeCommand.self, ReplayCommand.self,
-            UpgradeCommand.self, BugReportCommand.self,
+            UpgradeCommand.self, BugReportCommand.self, SelfTestCommand.self, SelfTestChild.self,
         ])
 
     static func main() {

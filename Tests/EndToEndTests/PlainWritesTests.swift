@@ -6,7 +6,7 @@ import Testing
 extension EndToEnd {
     @Suite struct PlainWritesTests {
         /// As a container's seccomp profile that does not know a system call of io_uring.
-        private static func refusing(_ rig: Rig, _ call: String, _ error: String) throws -> [String] {
+        static func refusing(_ rig: Rig, _ call: String, _ error: String) throws -> [String] {
             [
                 try rig.helper(
                     "refuse",

@@ -1,0 +1,223 @@
+// The tests of `shuck selftest`, in their order, and what each does.
+
+import Forwarding
+import Foundation
+import IP
+import LinuxIO
+import Probing
+import SelfTesting
+
+/// A test of the list.
+struct SelfTest {
+    let name: String
+    /// Why it cannot be done here, if it throws a `Skipped`.
+    let run: (SelfTestLab, inout Checks) throws -> Void
+
+    struct Skipped: Error { let reason: String }
+
+    /// All of them.
+    static func all(hasIPv6: Bool) -> [SelfTest] {
+        let needsIPv6 = "this kernel has no IPv6"
+        let modes = Mode.allCases.filter { hasIPv6 || $0 == .ipip }
+        func each(_ what: String, _ run: @escaping (SelfTestLab, Mode, inout Checks) throws -> Void)
+            -> [SelfTest]
+        {
+            Mode.allCases.map { mode in
+                SelfTest(name: "\(what) \(mode.name)") { lab, checks in
+                    guard modes.contains(mode) else { throw Skipped(reason: needsIPv6) }
+                    try run(lab, mode, &checks)
+                }
+            }
+        }
+        return each("tcp", connection) + each("udp", datagrams) + each("icmp", echoes)
+            + PacketTest.all(modes).map { test in
+                SelfTest(name: test.name) { lab, checks in try packets(test, lab, &checks) }
+            } + each("mss answers", answeredSegmentSize) + each("path-mtu", pathMTU)
+            + [
+                SelfTest(name: "not-ours", run: notOurs),
+                SelfTest(name: "reload") { try reload($0, modes, &$1) },
+                SelfTest(name: "upgrade") { try upgrade($0, modes, &$1) },
+            ]
+    }
+
+    /// The name, for people and scripts.
+    static var names: [String] { all(hasIPv6: true).map(\.name) }
+
+    private static var joining: NodeConfiguration {
+        var configuration = NodeConfiguration()
+        configuration.coalesces = true
+        return configuration
+    }
+
+    // MARK: Traffic
+
+    /// Runs traffic, and expects shuck to have injected it.
+    private static func expectMode(
+        _ mode: Mode, _ lab: SelfTestLab, _ checks: inout Checks, _ body: (inout Checks) throws -> Void
+    ) throws {
+        try lab.configure(joining)
+        let before = try lab.status()
+        try body(&checks)
+        let after = try lab.status()
+        // The end of an earlier connection may still come in another mode.
+        checks.expect(
+            after.injectedByMode[mode.name] ?? 0 > before.injectedByMode[mode.name] ?? 0,
+            "\(mode.name): shuck injected nothing in this mode")
+        checks.expect(
+            after.packets.dropped == before.packets.dropped,
+            "\(mode.name): shuck dropped \(after.packets.dropped - before.packets.dropped) packets")
+    }
+
+    private static func connection(_ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks) throws {
+        try expectMode(mode, lab, &checks) { try lab.expectConnection(mode, &$0) }
+    }
+
+    private static func datagrams(_ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks) throws {
+        try expectMode(mode, lab, &checks) { try lab.expectDatagrams(mode, &$0) }
+    }
+
+    private static func echoes(_ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks) throws {
+        try expectMode(mode, lab, &checks) {
+            try lab.expectEchoes(TestNetwork.service(mode), mode.name, &$0)
+        }
+    }
+
+    /// What is not encapsulated stays the kernel's.
+    private static func notOurs(_ lab: SelfTestLab, _ checks: inout Checks) throws {
+        for node in TestNetwork.node where node.isIPv4 || lab.hasIPv6 {
+            try lab.expectEchoes(node, "to the node itself", &checks)
+        }
+    }
+
+    // MARK: Packets
+
+    private static func packets(_ test: PacketTest, _ lab: SelfTestLab, _ checks: inout Checks) throws {
+        try lab.configure(test.configuration)
+        let before = try lab.status().dropsByReason
+        lab.forget()
+        for exchange in test.exchanges {
+            for packet in exchange.packets {
+                let error = lab.send(packet)
+                checks.expect(error == 0, "\(exchange.what): it was not sent: \(systemMessage(error))")
+            }
+        }
+        var arrived: [[UInt8]] = []
+        _ = try lab.wait(seconds: 2) {
+            lab.pod.receive { arrived.append(Array($0)) }
+            return test.isOver(arrived)
+        }
+        // They are counted after the packets behind them were written.
+        func drops() throws -> [String: Int] {
+            let now = try lab.status().dropsByReason
+            return now.mapValues(Int.init).merging(before.mapValues { -Int($0) }, uniquingKeysWith: +)
+                .filter { $1 != 0 }
+        }
+        let expected = test.drops.values.reduce(0, +)
+        _ = try lab.wait(seconds: 1) { try drops().values.reduce(0, +) >= expected }
+        let answers = lab.answers().filter { answer in
+            if case .error(let report) = answer.kind { report.isAboutOuter } else { false }
+        }
+        checks.add(
+            test.checks,
+            failures: test.failures(arrived: arrived, drops: try drops(), answers: answers.count))
+    }
+
+    // MARK: Sizes
+
+    /// The MSS that the pod answers is what limits the client: a rule of nftables clamps it.
+    private static func answeredSegmentSize(
+        _ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks
+    ) throws {
+        var configuration = NodeConfiguration()
+        configuration.clampsReplies = true
+        // Else the rule leaves room for the longest outer header that the tunnel takes.
+        configuration.modes = [mode]
+        configuration.services = [mode]
+        do {
+            try lab.configure(configuration)
+        } catch let failure as Failure {
+            throw Skipped(reason: "no nftables here: \(failure.message)")
+        }
+        guard try lab.status().mssReplies.active == .nft else { throw Skipped(reason: "no nftables here") }
+        let address = TestNetwork.service(mode)
+        let listener = try lab.inside(.pod) { try IPSocket(.stream, isIPv4: address.isIPv4) }
+        try listener.bind(to: address, port: 80)
+        try listener.listen()
+        try lab.setPodMTU(1500)
+        defer { try? lab.setPodMTU(TestNetwork.podMTU) }
+        let flow = ProbeFlow(
+            outerSource: TestNetwork.of(TestNetwork.balancer, isIPv4: mode.outerIsIPv4),
+            outerDestination: TestNetwork.of(TestNetwork.node, isIPv4: mode.outerIsIPv4),
+            innerSource: TestNetwork.of(TestNetwork.client, isIPv4: mode.innerIsIPv4),
+            innerDestination: address, probeProtocol: .tcp, port: 80)
+        let probe = ProbePacket(flow: flow, token: 50_000 + UInt16(mode.rawValue), secret: 7, length: 0)
+        lab.forget()
+        _ = lab.send(probe.bytes)
+        var size: UInt16?
+        _ = try lab.wait(seconds: 2) {
+            for answer in lab.answers() where probe.isAnswered(by: answer) {
+                if case .synAck(_, let mss) = answer.kind { size = mss }
+            }
+            return size != nil
+        }
+        let fits = flow.fittingMSS(linkMTU: 1500)
+        checks.expect(
+            size.map(Int.init) == fits,
+            "\(mode.name): the pod answered an MSS of \(size.map { "\($0)" } ?? "nothing"), and \(fits) fits")
+    }
+
+    private static func pathMTU(_ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks) throws {
+        try lab.configure(joining)
+        // Another one for each mode: the client remembers what it was told.
+        let small = TestNetwork.podMTU - 60 - 10 * Int(mode.rawValue)
+        try lab.setPodMTU(small)
+        defer { try? lab.setPodMTU(TestNetwork.podMTU) }
+        try lab.expectPathMTU(mode, small, &checks)
+    }
+
+    // MARK: Changes under traffic
+
+    /// Runs a verb of this binary while datagrams are sent, and expects all of them back.
+    /// - Returns: the verb's exit code, and what it printed.
+    private static func run(
+        _ verb: String, _ lab: SelfTestLab, _ checks: inout Checks
+    ) throws -> (code: Int32, text: String) {
+        let stream = try EchoStream(lab, .ipip)
+        let process = try lab.start(verb: verb)
+        let end = Host.monotonicNanoseconds() + 20_000_000_000
+        try stream.run { !process.isRunning || Host.monotonicNanoseconds() > end }
+        checks.expect(!process.isRunning, "shuck \(verb) did not end within 20 s")
+        checks.expect(
+            stream.lost == 0, "\(stream.lost) of \(stream.sent) datagrams were lost during shuck \(verb)")
+        checks.expect(
+            stream.surplus == 0, "\(stream.surplus) answers came twice or changed during shuck \(verb)")
+        return (process.status() ?? -1, lab.printed)
+    }
+
+    private static func reload(_ lab: SelfTestLab, _ modes: [Mode], _ checks: inout Checks) throws {
+        var fewer = NodeConfiguration()
+        fewer.services = [.ipip]
+        try lab.configure(fewer)
+        try lab.write(NodeConfiguration())
+        let applied = try run("reload", lab, &checks)
+        checks.expect(applied.code == 0, "shuck reload ended with \(applied.code): \(applied.text)")
+        for mode in modes { try lab.expectDatagrams(mode, count: 5, &checks) }
+        try lab.write(text: "interfaces: [eth0]\ntunnels: none\n")
+        let refused = try run("reload", lab, &checks)
+        checks.expect(
+            refused.code == 1 && !refused.text.isEmpty,
+            "shuck reload of a wrong file ended with \(refused.code): \(refused.text)")
+        for mode in modes { try lab.expectDatagrams(mode, count: 5, &checks) }
+    }
+
+    private static func upgrade(_ lab: SelfTestLab, _ modes: [Mode], _ checks: inout Checks) throws {
+        try lab.configure(joining)
+        let before = try lab.status()
+        let upgraded = try run("upgrade", lab, &checks)
+        checks.expect(upgraded.code == 0, "shuck upgrade ended with \(upgraded.code): \(upgraded.text)")
+        let after = try lab.status()
+        checks.expect(after.handOvers > before.handOvers, "no process took over")
+        checks.expect(after.processID == before.processID, "another process serves the socket")
+        for mode in modes { try lab.expectDatagrams(mode, count: 5, &checks) }
+    }
+}
