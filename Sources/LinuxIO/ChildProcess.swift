@@ -12,9 +12,10 @@ public final class ChildProcess {
     ///   - words: the program, found in PATH unless it has a slash, and its arguments.
     ///   - output: paths of files that take standard output and standard error; both may be one.
     ///   - environment: nil: this process's.
+    ///   - hasOwnGroup: whether Ctrl-C at a terminal, which this process gets, is kept from it.
     public init(
         _ words: [String], input: String = "/dev/null", output: (standard: String, error: String),
-        environment: [String]? = nil
+        environment: [String]? = nil, hasOwnGroup: Bool = false
     ) throws(SystemError) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -33,7 +34,9 @@ public final class ChildProcess {
         sigfillset(&all)
         posix_spawnattr_setsigmask(&attributes, &none)
         posix_spawnattr_setsigdefault(&attributes, &all)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+        posix_spawnattr_setpgroup(&attributes, 0)
+        let group = hasOwnGroup ? POSIX_SPAWN_SETPGROUP : 0
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | group))
         var child = pid_t()
         let result = Program.withStrings(words) { words in
             Program.withStrings(environment ?? Program.environment) {

@@ -6,11 +6,27 @@ import LinuxIO
 enum Output {
     /// Writes all of a text to standard output, or says why not.
     static func print(_ text: String, terminator: String = "\n") throws(Failure) {
-        guard let error = writeWhole(Array((text + terminator).utf8), to: STDOUT_FILENO).failure else {
-            return
+        do throws(Unwritten) {
+            try write(text, terminator: terminator)
+        } catch {
+            throw failure(error)
         }
-        if error == EPIPE { endForClosedPipe() }
-        throw Failure(message: "standard output could not be written: \(systemMessage(error))")
+    }
+
+    /// Standard output takes no more.
+    struct Unwritten: Error { let errno: Int32 }
+
+    /// Writes all of a text to standard output. Ends no process: for those that have something to remove.
+    static func write(_ text: String, terminator: String = "\n") throws(Unwritten) {
+        if let error = writeWhole(Array((text + terminator).utf8), to: STDOUT_FILENO).failure {
+            throw Unwritten(errno: error)
+        }
+    }
+
+    /// What it means for the process: its silent end, if the reader has gone.
+    static func failure(_ error: Unwritten) -> Failure {
+        if error.errno == EPIPE { endForClosedPipe() }
+        return Failure(message: "standard output could not be written: \(systemMessage(error.errno))")
     }
 
     /// Writes a line to standard error. A failure changes no outcome, so it is ignored.

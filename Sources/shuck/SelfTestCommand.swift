@@ -56,6 +56,8 @@ struct SelfTestCommand: ParsableCommand {
             throw Failure(code: .notHere, message: "\(error)")
         } catch is Interrupted {
             throw Failure(message: "interrupted before the first test")
+        } catch let error as Output.Unwritten {
+            throw Output.failure(error)
         }
     }
 
@@ -84,34 +86,43 @@ struct SelfTestCommand: ParsableCommand {
     /// Builds, tests and removes.
     private func report(_ interruption: Interruption) throws -> SelfTestReport {
         let lab = try SelfTestLab(interruption)
-        try lab.start(NodeConfiguration())
-        let status = try lab.status()
-        var report = SelfTestReport(
-            version: status.version, kernel: Host.sysctl("kernel.osrelease") ?? "", engine: status.engine,
-            claim: status.interfaces.first?.claimActive.rawValue ?? "none", notes: status.notes)
-        if !format.json { try show(report) }
-        if pause {
-            tellPlaces(lab)
-            kill(getpid(), SIGSTOP)
+        // Whatever ends this, the end of the lab removes the rest.
+        return try withExtendedLifetime(lab) {
+            try lab.start(NodeConfiguration())
+            let status = try lab.status()
+            var report = SelfTestReport(
+                version: status.version, kernel: Host.sysctl("kernel.osrelease") ?? "",
+                engine: status.engine, claim: status.interfaces.first?.claimActive.rawValue ?? "none",
+                notes: status.notes)
+            if !format.json { try show(report) }
+            if pause {
+                tellPlaces(lab)
+                kill(getpid(), SIGSTOP)
+            }
+            try run(lab, &report)
+            try Output.write(
+                format.json ? try Output.jsonText(report, [.prettyPrinted]) : report.summary)
+            if keep && !report.interrupted {
+                tellPlaces(lab)
+                while !interruption.isRaised {
+                    _ = Host.waitReadable([interruption.descriptor.number], milliseconds: -1)
+                }
+            }
+            return report
         }
-        let tests = chosen(hasIPv6: lab.hasIPv6)
-        do {
-            for test in tests {
+    }
+
+    private func run(_ lab: SelfTestLab, _ report: inout SelfTestReport) throws {
+        for test in chosen(hasIPv6: lab.hasIPv6) {
+            do {
                 let result = try result(test, lab)
                 report.add(result)
                 if !format.json { try show(result) }
-            }
-        } catch is Interrupted {
-            report.interrupted = true
-        }
-        if format.json { try Output.json(report) } else { try Output.print(report.summary) }
-        if keep && !report.interrupted {
-            tellPlaces(lab)
-            while !interruption.isRaised {
-                _ = Host.waitReadable([interruption.descriptor.number], milliseconds: -1)
+            } catch is Interrupted {
+                report.interrupted = true
+                return
             }
         }
-        return report
     }
 
     private func result(_ test: SelfTest, _ lab: SelfTestLab) throws -> SelfTestResult {
@@ -139,9 +150,9 @@ struct SelfTestCommand: ParsableCommand {
     }
 
     private func show(_ report: SelfTestReport) throws {
-        try Output.print(
+        try Output.write(
             "shuck \(report.version) on Linux \(report.kernel): \(report.engine), claim \(report.claim)")
-        for note in report.notes { try Output.print("note: \(note)") }
+        for note in report.notes { try Output.write("note: \(note)") }
     }
 
     private func show(_ result: SelfTestResult) throws {
@@ -156,8 +167,9 @@ struct SelfTestCommand: ParsableCommand {
         let name = result.name.padding(toLength: 30, withPad: " ", startingAt: 0)
         let facts =
             result.reason
-            ?? String(format: "%5.2f s  %d checks", result.seconds, result.checks)
-        try Output.print("\(painter.paint(outcome, style))  \(name)  \(facts)")
-        for failure in result.failures { try Output.print("         \(failure)") }
+            ?? String(format: "%5.2f s  %d check", result.seconds, result.checks)
+            + (result.checks == 1 ? "" : "s")
+        try Output.write("\(painter.paint(outcome, style))  \(name)  \(facts)")
+        for failure in result.failures { try Output.write("         \(failure)") }
     }
 }

@@ -15,13 +15,25 @@ final class SelfTestDirectory {
     }()
 
     init() throws(Failure) {
-        var template = Array((Self.parent + Self.prefix + "XXXXXX").utf8CString)
-        guard mkdtemp(&template) != nil else {
-            throw Failure(message: "\(Self.parent) takes no directory: \(systemMessage())")
+        while true {
+            let path = try Self.make()
+            let lock = Descriptor(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+            // Another self-test that begins may have taken it for a leftover before it was locked.
+            guard flock(lock.number, LOCK_EX) == 0, Host.status(of: path) != nil else { continue }
+            self.path = path
+            self.lock = lock
+            return
         }
-        path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-        lock = Descriptor(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
-        flock(lock.number, LOCK_EX | LOCK_NB)
+    }
+
+    private static func make() throws(Failure) -> String {
+        var template = Array((parent + prefix + "XXXXXX").utf8CString)
+        return try template.withUnsafeMutableBufferPointer { template throws(Failure) in
+            guard let path = template.baseAddress, mkdtemp(path) != nil else {
+                throw Failure(message: "\(parent) takes no directory: \(systemMessage())")
+            }
+            return String(cString: path)
+        }
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }

@@ -134,11 +134,7 @@ final class SelfTestLab {
     /// Starts the daemon and waits until it forwards.
     func start(_ configuration: NodeConfiguration) throws {
         try write(configuration)
-        let words = ["selftest-child", "\(getpid())", namespaces[.node]!.path, "run", "--config"]
-        // Without the variables of a service manager, which are for this process.
-        let child = try ChildProcess(
-            [Program.path()] + words + [configurationPath], output: ("/dev/null", directory.path + "/log"),
-            environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+        let child = try start(.node, ["run", "--config", configurationPath], output: "log")
         daemon = child
         let isReady = try wait(seconds: 10) {
             guard child.isRunning else { throw Failure(code: .notHere, message: "shuck ended: \(lastLines)") }
@@ -147,15 +143,23 @@ final class SelfTestLab {
         if !isReady { throw Failure(message: "shuck was not ready within 10 s: \(lastLines)") }
     }
 
-    /// Starts a verb of this binary that asks the daemon.
-    func start(verb: String) throws -> ChildProcess {
-        try ChildProcess(
-            [Program.path(), verb, "--socket", socket], output: (verbOutput, verbOutput))
+    /// Starts a verb of this binary in a namespace.
+    func start(verb words: [String], in place: TestNetwork.Place) throws -> ChildProcess {
+        try start(place, words, output: "verb")
     }
 
     /// What the verb printed.
     var printed: String { directory.text("verb").split(separator: "\n").joined(separator: "; ") }
-    private var verbOutput: String { directory.path + "/verb" }
+
+    private func start(
+        _ place: TestNetwork.Place, _ words: [String], output: String
+    ) throws -> ChildProcess {
+        let path = "\(directory.path)/\(output)"
+        // Without the variables of a service manager, which are for this process.
+        return try ChildProcess(
+            [Program.path(), "selftest-child", "\(getpid())", namespaces[place]!.path] + words,
+            output: (path, path), environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], hasOwnGroup: true)
+    }
 
     /// Of the daemon's log.
     private var lastLines: String {

@@ -6,11 +6,12 @@ import IP
 import LinuxIO
 import Probing
 import SelfTesting
+import Settings
 
 /// A test of the list.
 struct SelfTest {
     let name: String
-    /// Why it cannot be done here, if it throws a `Skipped`.
+    /// Throws `Skipped` where this host cannot do it.
     let run: (SelfTestLab, inout Checks) throws -> Void
 
     struct Skipped: Error { let reason: String }
@@ -35,6 +36,7 @@ struct SelfTest {
             } + each("mss answers", answeredSegmentSize) + each("path-mtu", pathMTU)
             + [
                 SelfTest(name: "not-ours", run: notOurs),
+                SelfTest(name: "probe") { try probe($0, modes, &$1) },
                 SelfTest(name: "reload") { try reload($0, modes, &$1) },
                 SelfTest(name: "upgrade") { try upgrade($0, modes, &$1) },
             ]
@@ -65,7 +67,7 @@ struct SelfTest {
             "\(mode.name): shuck injected nothing in this mode")
         checks.expect(
             after.packets.dropped == before.packets.dropped,
-            "\(mode.name): shuck dropped \(after.packets.dropped - before.packets.dropped) packets")
+            "\(mode.name): shuck dropped \(after.packets.dropped &- before.packets.dropped) packets")
     }
 
     private static func connection(_ lab: SelfTestLab, _ mode: Mode, _ checks: inout Checks) throws {
@@ -86,6 +88,27 @@ struct SelfTest {
     private static func notOurs(_ lab: SelfTestLab, _ checks: inout Checks) throws {
         for node in TestNetwork.node where node.isIPv4 || lab.hasIPv6 {
             try lab.expectEchoes(node, "to the node itself", &checks)
+        }
+    }
+
+    /// Runs `shuck probe` on the balancer.
+    private static func probe(_ lab: SelfTestLab, _ modes: [Mode], _ checks: inout Checks) throws {
+        try lab.configure(joining)
+        for mode in modes {
+            let listener = try lab.listener(mode)
+            defer { withExtendedLifetime(listener) {} }
+            let addresses = [
+                ("--outer-src", TestNetwork.of(TestNetwork.balancer, isIPv4: mode.outerIsIPv4)),
+                ("--outer-dst", TestNetwork.of(TestNetwork.node, isIPv4: mode.outerIsIPv4)),
+                ("--inner-src", TestNetwork.of(TestNetwork.client, isIPv4: mode.innerIsIPv4)),
+                ("--inner-dst", TestNetwork.service(mode)),
+            ]
+            let words = ["probe", "--port", "80", "--count", "3", "--interval", "0.01"]
+            let process = try lab.start(
+                verb: words + addresses.flatMap { [$0, $1.text] }, in: .balancer)
+            let isOver = try lab.wait(seconds: 10) { !process.isRunning }
+            checks.expect(
+                isOver && process.status() == 0, "\(mode.name): shuck probe: \(lab.printed)")
         }
     }
 
@@ -140,9 +163,8 @@ struct SelfTest {
         }
         guard try lab.status().mssReplies.active == .nft else { throw Skipped(reason: "no nftables here") }
         let address = TestNetwork.service(mode)
-        let listener = try lab.inside(.pod) { try IPSocket(.stream, isIPv4: address.isIPv4) }
-        try listener.bind(to: address, port: 80)
-        try listener.listen()
+        let listener = try lab.listener(mode)
+        defer { withExtendedLifetime(listener) {} }
         try lab.setPodMTU(1500)
         defer { try? lab.setPodMTU(TestNetwork.podMTU) }
         let flow = ProbeFlow(
@@ -183,7 +205,7 @@ struct SelfTest {
         _ verb: String, _ lab: SelfTestLab, _ checks: inout Checks
     ) throws -> (code: Int32, text: String) {
         let stream = try EchoStream(lab, .ipip)
-        let process = try lab.start(verb: verb)
+        let process = try lab.start(verb: [verb, "--socket", lab.socket], in: .node)
         let end = Host.monotonicNanoseconds() + 20_000_000_000
         try stream.run { !process.isRunning || Host.monotonicNanoseconds() > end }
         checks.expect(!process.isRunning, "shuck \(verb) did not end within 20 s")

@@ -62,7 +62,7 @@ final class EchoStream {
     }
 
     private func settle() throws {
-        for _ in 0..<500 where lost > 0 { try turn() }
+        for _ in 0..<2000 where lost > 0 { try turn() }
     }
 
     private func turn() throws {
@@ -90,12 +90,19 @@ extension SelfTestLab {
             stream.surplus == 0, "\(mode.name): \(stream.surplus) answers came twice or changed")
     }
 
-    /// Uploads bytes over a connection, and expects an answer.
-    func expectConnection(_ mode: Mode, bytes: Int = 1 << 20, _ checks: inout Checks) throws {
+    /// A service of TCP in the pod, at port 80.
+    func listener(_ mode: Mode) throws -> IPSocket {
         let address = TestNetwork.service(mode)
         let listener = try inside(.pod) { try IPSocket(.stream, isIPv4: address.isIPv4) }
         try listener.bind(to: address, port: 80)
         try listener.listen()
+        return listener
+    }
+
+    /// Uploads bytes over a connection, and expects an answer.
+    func expectConnection(_ mode: Mode, bytes: Int = 1 << 20, _ checks: inout Checks) throws {
+        let address = TestNetwork.service(mode)
+        let listener = try listener(mode)
         let client = try inside(.client) { try IPSocket(.stream, isIPv4: address.isIPv4) }
         try client.connect(to: address, port: 80)
         let data = (0..<bytes).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 11) }
