@@ -61,8 +61,8 @@ final class Worker {
     let slots: UnsafeMutablePointer<UnsafeMutableRawPointer>
     private let copiesMemory: NamedMemory
     let copies: FrameCopies
-    /// Some frames of the batch under way exceeded their slot.
-    var hasCopies = false
+    /// Bit n: a frame of the batch under way exceeded its slot, and its copy is at the place n.
+    var copiesTaken: UInt8 = 0
 
     /// Memory for one worker's buffers, on the node of its CPU.
     static func makeMemory(worker: Int, cpu: Int) throws(SystemError) -> NamedMemory {
@@ -263,10 +263,12 @@ final class Worker {
                 Unmanaged.passUnretained($0.ring).toOpaque() == port.ring.toOpaque()
             }
             guard !stays else { continue }
+            copies.forget(interface: port.ring._withUnsafeGuaranteedRef { $0.interfaceIndex })
             guard port.isPolled else { continue }
             try makeSpace()
             queue.queuePollRemoval(of: port.pollTag, tag: Self.ignoredTag)
         }
+        for port in next { port.ring.keepLeft(in: copies) }
         try submit()
         _ = reap()
     }

@@ -31,14 +31,12 @@ extension Worker {
     /// Takes ready slots: of one ring what is there, of several their turns.
     private func gather() -> Int {
         if portCount > 1 { return gatherInTurns() }
-        var bigTaken = 0
-        return portCount == 0 ? 0 : takeSlots(ports, 0, Limits.batch, &bigTaken)
+        return portCount == 0 ? 0 : takeSlots(ports, 0, Limits.batch)
     }
 
     /// Apart from `gather`, so that one ring costs nothing for it.
     @inline(never)
     private func gatherInTurns() -> Int {
-        var bigTaken = 0
         var busy = 0
         var port = 0
         while port < portCount {
@@ -48,7 +46,7 @@ extension Worker {
         }
         var count = 0
         return turns.serve(rings: portCount, busy: busy, batch: Limits.batch) { port, limit in
-            let taken = takeSlots(ports + port, count, limit, &bigTaken)
+            let taken = takeSlots(ports + port, count, limit)
             count &+= taken
             return taken
         }
@@ -57,9 +55,7 @@ extension Worker {
     /// Takes up to `limit` ready slots of a ring, lost ones included, to the batch from `place` on.
     /// - Returns: how many frames it took.
     @inline(__always)
-    private func takeSlots(
-        _ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int, _ bigTaken: inout Int
-    ) -> Int {
+    private func takeSlots(_ state: UnsafeMutablePointer<Port>, _ place: Int, _ limit: Int) -> Int {
         let slots = state.pointee.slots
         // The count of slots is a power of two.
         let mask = slots.count &- 1
@@ -73,9 +69,9 @@ extension Worker {
                 if slot.capturedLength >= slot.wireLength {
                     slots.prefetch(after: slot.start)
                     describe(slot, slot.frame, slot.capturedLength, state, count)
-                } else if slot.isCopied && bigTaken == FrameCopies.count {
+                } else if slot.isCopied && copiesTaken == .max {
                     break
-                } else if !takeLarge(cursor, state, count, &bigTaken) {
+                } else if !takeLarge(cursor, state, count) {
                     isLost = true
                     break
                 }
@@ -100,27 +96,33 @@ extension Worker {
         port.pointee.place.take(upTo: port.pointee.cursor, mask: port.pointee.slots.count &- 1)
     }
 
-    /// Takes a frame that exceeds its slot; false when it is not to be had.
+    /// Takes a frame that exceeds its slot; false when it is not to be had, or not yet (`lose`).
     @inline(never)
-    private func takeLarge(
-        _ cursor: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int, _ bigTaken: inout Int
-    ) -> Bool {
-        guard let slot = port.pointee.slots.slot(at: cursor) else { return false }
+    private func takeLarge(_ cursor: Int, _ port: UnsafeMutablePointer<Port>, _ place: Int) -> Bool {
         // The kernel had no room for the whole: as if the ring had been full.
-        guard slot.isCopied else { return false }
-        let buffer = copies.buffer(bigTaken)
-        hasCopies = true
-        let length = port.pointee.ring._withUnsafeGuaranteedRef { ring in
-            copies.begin(bigTaken, interface: ring.interfaceIndex, slot: cursor)
-            return ring.receive(
-                into: buffer, capacity: PacketRing.frameBytesMax, slot: cursor, wireLength: slot.wireLength)
+        guard let slot = port.pointee.slots.slot(at: cursor), slot.isCopied else { return false }
+        let interface = port.pointee.ring._withUnsafeGuaranteedRef { $0.interfaceIndex }
+        var (copy, length) = (0, 0)
+        if let left = copies.left(interface: interface, slot: cursor), let bytes = left.bytes {
+            (copy, length) = (left.place, bytes)
+        } else {
+            guard let free = copies.begin(interface: interface, slot: cursor) else { return false }
+            copy = free
+            length = port.pointee.ring._withUnsafeGuaranteedRef {
+                $0.receive(
+                    into: copies.buffer(free), capacity: PacketRing.frameBytesMax, slot: cursor,
+                    wireLength: slot.wireLength)
+            }
+            guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else {
+                copies.end(free, bytes: 0)
+                return false
+            }
+            copies.end(free, bytes: length)
         }
-        copies.end(bigTaken, bytes: length)
-        guard length > PacketRing.virtioHeaderBytes &+ slot.linkLength else { return false }
-        bigTaken &+= 1
+        copiesTaken |= 1 << UInt8(copy)
         describe(
-            slot, buffer + PacketRing.virtioHeaderBytes, length &- PacketRing.virtioHeaderBytes,
-            port, place)
+            slot, copies.buffer(copy) + PacketRing.virtioHeaderBytes,
+            length &- PacketRing.virtioHeaderBytes, port, place)
         return true
     }
 
@@ -146,19 +148,23 @@ extension Worker {
 
     /// Gives the ring's next slot back without its frame. Between two batches alone: a worker that comes
     /// after this one goes by the order of the slots.
-    /// - Returns: the slot behind it; the same one while a batch is under way.
+    /// - Returns: the slot behind it; the same one while a batch is under way, or where the frame only waits
+    ///   for a place among the copies.
     @inline(never)
     private func lose(_ cursor: Int, _ port: UnsafeMutablePointer<Port>) -> Int {
         let slots = port.pointee.slots
         guard cursor == port.pointee.cursor, !port.pointee.place.isUnderWay,
-            let slot = slots.slot(at: cursor)
+            let slot = slots.slot(at: cursor), !(slot.isCopied && copies.isFull)
         else { return cursor }
         writer.begin()
         writer.add(.truncated)
         writer.end()
+        let next = (cursor &+ 1) & (slots.count &- 1)
+        // A kill between the two below would else leave a place that the kernel has left.
+        port.pointee.place.take(upTo: next, mask: slots.count &- 1)
         Slots.release(slot.start)
-        port.pointee.cursor = (cursor &+ 1) & (slots.count &- 1)
-        port.pointee.place.settle(at: port.pointee.cursor)
+        port.pointee.cursor = next
+        port.pointee.place.settle(at: next)
         return port.pointee.cursor
     }
 
@@ -260,7 +266,7 @@ extension Worker {
             bytes &+= UInt64(verdict.pointee.length)
             Slots.release(slots[index])
         }
-        tally(verdicts + first, UInt64(count &- first), bytes, writer)
+        writer.tally(verdicts + first, UInt64(count &- first), bytes)
         writer.add(.writes, UInt64(batch.writes))
         writer.set(.lastProgress, now)
         if let reassembler, reassembler.failures != countedFailures {
@@ -278,15 +284,15 @@ extension Worker {
             ports[port].place.settle(at: ports[port].cursor)
             port &+= 1
         }
-        if hasCopies { copies.clear() }
-        hasCopies = false
+        if copiesTaken != 0 { copies.clear(copiesTaken) }
+        copiesTaken = 0
     }
 
     /// Apart from the loop of `account`, which it would cost registers.
     /// - Parameter next: the first frame behind those of one fate.
     @inline(never)
     private func endGroup(_ first: Int, _ next: Int, _ bytes: UInt64, _ now: UInt64) {
-        tally(batch.verdicts + first, UInt64(next &- first), bytes, writer)
+        writer.tally(batch.verdicts + first, UInt64(next &- first), bytes)
         noteExample(next, now)
     }
 
@@ -295,37 +301,5 @@ extension Worker {
     private func noteExample(_ index: Int, _ now: UInt64) {
         let reason = batch.verdicts[index].reason
         if reason != .none { examples.note(reason, batch.frames + index, now: now) }
-    }
-
-    private func tally(
-        _ verdict: UnsafeMutablePointer<Verdict>, _ count: UInt64, _ bytes: UInt64,
-        _ writer: CounterBlock.Writer
-    ) {
-        let shape = writer.shape
-        let value = verdict.pointee
-        if value.ecnCell != Verdict.noCell {
-            writer.add(shape.cells &+ Int(value.ecnCell), count)
-        }
-        switch value.kind {
-        case .inject:
-            writer.add(.injected, count)
-            let index = shape.injectIndex(
-                tunnel: value.tunnel, mode: value.mode, device: value.device)
-            writer.add(index, count)
-            writer.add(index &- shape.injected &+ shape.injectedBytes, bytes)
-            if value.destination != Verdict.noIndex {
-                writer.add(shape.destination &+ Int(value.destination), count)
-            }
-            if value.clampedMSS { writer.add(.clamped, count) }
-            if value.unclampedMSS { writer.add(.unclamped, count) }
-        case .pass: writer.add(.passed, count)
-        case .hold: writer.add(.held, count)
-        case .drop:
-            writer.add(.dropped, count)
-            writer.add(shape.dropIndex(tunnel: value.tunnel, reason: value.reason), count)
-        case .reply:
-            writer.add(.replied, count)
-            writer.add(shape.replied &+ Int(value.reason.rawValue), count)
-        }
     }
 }

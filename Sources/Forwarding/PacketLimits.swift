@@ -28,7 +28,8 @@ public struct PacketLimits: @unchecked Sendable, BitwiseCopyable {
         guard all != nil || each != nil else { return nil }
         // 10 ms of the rate at once, or a worker's batch.
         func rate(_ perSecond: Int) -> TokenRate {
-            TokenRate(perSecond: perSecond, burst: max(perSecond / 100, Limits.batch))
+            TokenRate(
+                perSecond: perSecond, burst: max(perSecond / 100, Limits.batch), most: Int(UInt16.max))
         }
         self.all = all.map(rate)
         self.each = each.map(rate)

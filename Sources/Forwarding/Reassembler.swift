@@ -167,7 +167,7 @@ public final class Reassembler {
     /// A fragment without payload to speak of takes one cell, a full one of Ethernet six.
     private static let cellBytes = 256
     /// Of a cell with its share of the bookkeeping.
-    static let bytesPerCell =
+    package static let bytesPerCell =
         cellBytes + MemoryLayout<Piece>.stride + MemoryLayout<Datagram>.stride
         + MemoryLayout<Remote>.stride + 12 * MemoryLayout<UInt32>.stride
     /// One datagram of 64 KB always fits, its header and a half-filled cell a piece included.

@@ -7,24 +7,33 @@ import Synchronization
 struct TokenRate: BitwiseCopyable {
     /// Nanoseconds that one token takes.
     private let interval: UInt64
-    /// How far ahead of the clock the stamp may run.
+    /// How far ahead of the clock the stamp may be when a token is taken.
     private let tolerance: UInt64
+    /// How far it can come by that. What is further ahead stems from before the clock went back.
+    private let reach: UInt64
 
-    /// - Parameter perSecond: at least 1, as `burst`.
-    init(perSecond: Int, burst: Int) {
+    /// - Parameters:
+    ///   - perSecond: at least 1, as `burst`.
+    ///   - most: tokens that are taken at once, at most.
+    init(perSecond: Int, burst: Int, most: Int = 1) {
         // Rounded up, so that the rate is never above what was asked for.
         interval = (1_000_000_000 + UInt64(perSecond) - 1) / UInt64(perSecond)
         tolerance = interval * UInt64(burst - 1)
+        reach = tolerance + interval * UInt64(most)
     }
 
     /// Takes `count` tokens at once. One in the bucket is enough; the rest is a debt.
-    /// - Parameter now: nanoseconds of a clock that does not go back.
+    /// - Parameter now: nanoseconds. Where the clock goes back, as that of a capture may, the bucket is full
+    ///   again at the latest when `reach` is over.
     /// - Returns: whether there was one.
     func take(_ count: Int = 1, of stamp: UnsafeMutablePointer<Atomic<UInt64>>, now: UInt64) -> Bool {
         var old = stamp.pointee.load(ordering: .relaxed)
         while true {
-            let start = max(old, now)
-            if start &- now > tolerance { return false }
+            var start = max(old, now)
+            if start &- now > tolerance {
+                if start &- now <= reach { return false }
+                start = now
+            }
             let (isTaken, found) = stamp.pointee.weakCompareExchange(
                 expected: old, desired: start &+ interval &* UInt64(count), ordering: .relaxed)
             if isTaken { return true }

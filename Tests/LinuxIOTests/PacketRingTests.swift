@@ -220,7 +220,7 @@ extension OnHost {
                 let copies = FrameCopies(in: memory)
                 // The first is taken; at the second the worker dies.
                 for (slot, frame) in frames.prefix(2).enumerated() {
-                    copies.begin(slot, interface: ring.interfaceIndex, slot: slot)
+                    #expect(copies.begin(interface: ring.interfaceIndex, slot: slot) == slot)
                     if slot == 1 && moment == .before { break }
                     let count = ring.receive(
                         into: copies.buffer(slot), capacity: PacketRing.frameBytesMax, slot: slot,
@@ -258,11 +258,11 @@ extension OnHost {
                 for death in 1...2 {
                     next.place.take(upTo: 3, mask: 255)
                     if death == 1 {
-                        copies.begin(1, interface: ring.interfaceIndex, slot: 1)
+                        let place = try #require(copies.begin(interface: ring.interfaceIndex, slot: 1))
                         let count = ring.receive(
-                            into: copies.buffer(1), capacity: PacketRing.frameBytesMax, slot: 1,
+                            into: copies.buffer(place), capacity: PacketRing.frameBytesMax, slot: 1,
                             wireLength: frames[1].count)
-                        copies.end(1, bytes: count)
+                        copies.end(place, bytes: count)
                     }
                     next = try PacketRing(
                         adopting: Descriptor(dup(ring.descriptor.number)), interface: "near",
@@ -291,10 +291,10 @@ extension OnHost {
                 let copies = FrameCopies(in: memory)
                 for (slot, isCleared) in [(0, true), (1, false)] {
                     let frame = Frames.numbered(slot, bytes: 4000)
-                    copies.begin(0, interface: ring.interfaceIndex, slot: slot)
+                    #expect(copies.begin(interface: ring.interfaceIndex, slot: slot) == 0)
                     memset(copies.buffer(0), 0x55, 4010)
                     copies.end(0, bytes: 4010)
-                    if isCleared { copies.clear() }
+                    if isCleared { copies.clear(1) }
                     try network.send([frame])
                     _ = try Self.next(ring.slots, slot)
                     // Not cleared, it does not begin as the slot does.

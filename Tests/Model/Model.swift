@@ -77,17 +77,16 @@ public struct Model {
         self.tunnels = tunnels
         deny = policy.denySources.map(Network.init)
         exempt = policy.exemptSources.map(Network.init)
-        reassembly = setting.fragmentTimeout.map { Reassembly(timeout: $0) }
+        reassembly = setting.fragmentTimeout.map { Reassembly(timeout: $0, cells: setting.fragmentCells) }
         routes = setting.routes.map { $0.map { Route(network: Network($0.prefix), entry: $0) } }
     }
 
     /// Failed datagrams, by cause.
     public var failures: Reassembler.Failures { reassembly?.failures ?? .init() }
 
-    /// - Parameter now: nanoseconds of a clock that does not go back.
+    /// - Parameter now: nanoseconds.
     public mutating func answer(_ arrival: Arrival, now: UInt64 = 0) -> Answer {
         let frame = Self.untagged(arrival)
-        reassembly?.expire(now: now)
         let (answer, fragment) = answerAlone(frame)
         guard let fragment, !fragment.isDamaged, frame.cut == 0 else { return answer }
         guard answer.kind == .hold else {
@@ -116,8 +115,8 @@ public struct Model {
     /// Goes on with the fragments that another model holds: a worker keeps them when its policy changes.
     public mutating func takeOver(_ other: Model) { reassembly = other.reassembly }
 
-    /// Gives up all that is held.
-    public mutating func expire() { reassembly?.expire(now: .max) }
+    /// Gives up what has waited too long; without a time all of it.
+    public mutating func expire(now: UInt64 = .max) { reassembly?.expire(now: now) }
 
     /// O3: a tag of VLAN 0 says nothing but a priority. At most eight are looked behind.
     private static func untagged(_ arrival: Arrival) -> Arrival {

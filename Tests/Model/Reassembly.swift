@@ -17,22 +17,42 @@ struct Reassembly {
     }
 
     private var datagrams: [[UInt8]: Datagram] = [:]
+    /// What memory a datagram takes, for whom.
+    private struct Charge {
+        let key: [UInt8]
+        let remote: Int
+        let network: Int
+        var cells = 0
+    }
+
+    /// In the order in which they were opened.
+    private var charges: [Charge] = []
+    /// Numbers of remotes and networks.
+    private var numbers: [ArraySlice<UInt8>: Int] = [:]
     let timeout: UInt64
+    /// Pieces of 256 bytes that fit; nil: as many as there are.
+    let cells: Int?
     private(set) var failures = Reassembler.Failures()
 
-    init(timeout: UInt64) { self.timeout = timeout }
+    init(timeout: UInt64, cells: Int? = nil) {
+        self.timeout = timeout
+        self.cells = cells
+    }
 
+    /// The oldest go first; where the clock went back, one that is not due keeps those behind it.
     mutating func expire(now: UInt64) {
-        if datagrams.isEmpty { return }
-        for (key, datagram) in datagrams where now - datagram.arrival >= timeout {
+        while let key = charges.first?.key, let datagram = datagrams[key], now >= datagram.arrival,
+            now - datagram.arrival >= timeout
+        {
             if !datagram.isRefused { failures.timeout += 1 }
-            datagrams[key] = nil
+            remove(key)
         }
     }
 
     mutating func insert(_ piece: OuterFragment, now: UInt64) -> Outcome {
-        var datagram = datagrams[piece.key] ?? Datagram(arrival: now)
-        defer { datagrams[piece.key] = datagram }
+        expire(now: now)
+        open(piece.key, now)
+        let datagram = datagrams[piece.key]!
         if datagram.isRefused { return .refused(.fragmentOverlap) }
         let isDuplicate = datagram.pieces.contains {
             $0.offset == piece.offset && $0.payload.count == piece.payload.count
@@ -48,41 +68,119 @@ struct Reassembly {
         }
         if isWrong {
             failures.overlap += 1
-            datagram.isRefused = true
-            datagram.pieces = []
+            refuse(piece.key)
             return .refused(.fragmentOverlap)
         }
         if isDuplicate { return .refused(.duplicateFragment) }
-        datagram.pieces.append(piece)
+        if datagram.pieces.count == 64 {
+            failures.memory += 1
+            refuse(piece.key)
+            return .refused(.fragmentMemoryLimit)
+        }
+        let header = piece.offset == 0 ? piece.header.count : 0
+        let count = (header + piece.payload.count + 255) / 256
+        guard makeRoom(count, for: piece.key) else {
+            giveUp(piece.key)
+            return .refused(.fragmentMemoryLimit)
+        }
+        charges[place(piece.key)].cells += count
+        datagrams[piece.key]!.pieces.append(piece)
         return .held
+    }
+
+    // MARK: Memory
+
+    private func place(_ key: [UInt8]) -> Int { charges.firstIndex { $0.key == key }! }
+
+    private mutating func number(_ prefix: ArraySlice<UInt8>) -> Int {
+        if let number = numbers[prefix] { return number }
+        numbers[prefix] = numbers.count
+        return numbers.count - 1
+    }
+
+    private func cells(where isCounted: (Charge) -> Bool) -> Int {
+        charges.reduce(0) { $0 + (isCounted($1) ? $1.cells : 0) }
+    }
+
+    private mutating func open(_ key: [UInt8], _ now: UInt64) {
+        guard datagrams[key] == nil else { return }
+        // No more datagrams than cells.
+        if datagrams.count == cells { _ = evict(otherThan: []) }
+        datagrams[key] = Datagram(arrival: now)
+        let isIPv4 = key.count == 11
+        charges.append(
+            Charge(
+                key: key, remote: number(key[..<(isIPv4 ? 4 : 16)]),
+                network: number(key[..<(isIPv4 ? 3 : 8)])))
+    }
+
+    private mutating func remove(_ key: [UInt8]) {
+        datagrams[key] = nil
+        charges.remove(at: place(key))
+    }
+
+    /// Keeps the key alone, in a cell.
+    private mutating func refuse(_ key: [UInt8]) {
+        datagrams[key]!.isRefused = true
+        datagrams[key]!.pieces = []
+        charges[place(key)].cells = 1
+    }
+
+    private mutating func giveUp(_ key: [UInt8]) {
+        if !datagrams[key]!.isRefused { failures.memory += 1 }
+        remove(key)
+    }
+
+    /// A remote may have an eighth of the cells, or one datagram of 64 KB.
+    private mutating func makeRoom(_ count: Int, for key: [UInt8]) -> Bool {
+        guard let cells else { return true }
+        let remote = charges[place(key)].remote
+        while self.cells(where: { $0.remote == remote }) + count > max(cells / 8, 323) {
+            guard let victim = charges.first(where: { $0.key != key && $0.remote == remote }) else {
+                return false
+            }
+            giveUp(victim.key)
+        }
+        while self.cells(where: { _ in true }) + count > cells {
+            guard evict(otherThan: key) else { return false }
+        }
+        return true
+    }
+
+    /// Of the eight oldest the first whose network, then whose remote, has most.
+    private mutating func evict(otherThan key: [UInt8]) -> Bool {
+        var chosen: [UInt8]?
+        var most = (0, 0)
+        for candidate in charges.lazy.filter({ $0.key != key }).prefix(8) {
+            let weight = (
+                cells { $0.network == candidate.network }, cells { $0.remote == candidate.remote }
+            )
+            if weight > most { (chosen, most) = (candidate.key, weight) }
+        }
+        guard let chosen else { return false }
+        giveUp(chosen)
+        return true
     }
 
     /// Whatever else comes of this datagram, of which there are pieces, is refused.
     /// - Parameter opens: also where there are none.
     mutating func refuse(_ key: [UInt8], opens: Bool, now: UInt64) {
-        guard var datagram = datagrams[key] ?? (opens ? Datagram(arrival: now) : nil),
-            !datagram.isRefused
-        else { return }
+        expire(now: now)
+        if opens { open(key, now) }
+        guard let datagram = datagrams[key], !datagram.isRefused else { return }
         failures.overlap += 1
-        datagram.isRefused = true
-        datagram.pieces = []
-        datagrams[key] = datagram
+        guard !datagram.pieces.isEmpty || makeRoom(1, for: key) else { return remove(key) }
+        refuse(key)
     }
 
-    /// What the pieces of that key are together; refuses what has too many.
+    /// What the pieces of that key are together.
     mutating func complete(_ key: [UInt8]) -> Outcome {
         guard let datagram = datagrams[key] else { return .held }
-        if datagram.pieces.count > 64 {
-            failures.memory += 1
-            datagrams[key]!.isRefused = true
-            datagrams[key]!.pieces = []
-            return .refused(.fragmentMemoryLimit)
-        }
         let pieces = datagram.pieces.sorted { $0.offset < $1.offset }
         guard let first = pieces.first, let last = pieces.last, first.offset == 0, !last.hasMore,
             zip(pieces, pieces.dropFirst()).allSatisfy({ $0.end == $1.offset })
         else { return .held }
-        datagrams[key] = nil
+        remove(key)
         let isIPv4 = key.count == 11
         let payload = pieces.flatMap(\.payload)
         var whole = first.header + payload

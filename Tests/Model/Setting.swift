@@ -11,6 +11,8 @@ public struct Setting: Sendable {
     public var interfaces: [InterfaceState]
     /// Nanoseconds; nil: outer fragments are refused.
     public var fragmentTimeout: UInt64?
+    /// Cells of 256 bytes that fragments may take; nil: as many as they need.
+    public var fragmentCells: Int?
 
     public init(policy: Policy, routes: [RouteEntry]?, interfaces: [InterfaceState]) {
         self.policy = policy

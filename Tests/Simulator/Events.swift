@@ -21,16 +21,18 @@ extension Event: CustomStringConvertible {
             switch kind {
             case .arrive: "ring \(first): \(third) frames arrive, the last is frame \(second)"
             case .overflow: "ring \(first) is full: frame \(second) is lost"
-            case .take: "the worker takes \(first) frames, \(second) of them larger than their slot"
+            case .take: "worker \(third) takes \(first) frames, \(second) of them larger than their slot"
             case .plan: "plan: \(first) operations"
             case .write:
                 "write \(first) to device \(second >> 16), from place \(second & 0xffff): \(third)"
             case .icmp: "ICMP error for place \(first): \(second)"
             case .settle: "settle: \(first) more operations"
             case .release: "\(first) of \(second) slots go back"
-            case .crash: "the worker dies at \(World.CrashPoint(rawValue: UInt8(first))!), \(second) done"
-            case .succeed: "a successor begins; \(first) frames were in flight, \(second) copies are lost"
-            case .adopt: "the worker adopts generation \(first)"
+            case .crash:
+                "worker \(third), and the process, dies at "
+                    + "\(World.CrashPoint(rawValue: UInt8(first))!), \(second) done"
+            case .succeed: "another process begins; \(first) frames were in flight"
+            case .adopt: "worker \(second) adopts generation \(first)"
             case .reload: "reload: generation \(first)"
             case .routes: "routes change: generation \(first)"
             case .jump: "the clock jumps by \(first) ms"

@@ -5,11 +5,12 @@ import IP
 import Model
 import Routing
 
-/// What a reload makes: a policy, and buckets that no later reload shares.
+/// What a reload makes: a policy, and buckets that all workers take from and no later reload shares.
 final class Setup {
     /// Which of the world's policies.
     let policy: Int
     let tables: PolicyTables
+    let shape: CounterBlock.Shape
     let isShadow: Bool
     let errors: ICMPErrorTokens
     let limits: PacketLimits?
@@ -17,23 +18,83 @@ final class Setup {
     let packetsPerSecond: Int?
     static let errorsPerSecond = 1000
     static let errorBurst = 50
+    var packetBucket: Bucket
+    var errorBucket = Bucket(perSecond: errorsPerSecond, burst: errorBurst, debt: 1)
 
-    init(policy: Int, tables: PolicyTables, isShadow: Bool, packetsPerSecond: Int?) {
+    init(
+        policy: Int, _ content: Policy, _ tables: PolicyTables, isShadow: Bool = false,
+        packetsPerSecond: Int? = nil
+    ) {
         self.policy = policy
         self.tables = tables
+        shape = CounterBlock.Shape(content)
         self.isShadow = isShadow
         self.packetsPerSecond = packetsPerSecond
         errors = ICMPErrorTokens(perSecond: Self.errorsPerSecond, burst: Self.errorBurst)
         limits = PacketLimits(packetsPerSecond: packetsPerSecond, perRemote: nil, seed: 1)
+        // 10 ms of the rate at once, or a batch.
+        let rate = packetsPerSecond ?? 1
+        packetBucket = Bucket(perSecond: rate, burst: max(rate / 100, Limits.batch), debt: 65_535)
+    }
+
+    /// The same with buckets of its own.
+    init(_ other: Setup) {
+        (policy, tables, shape, isShadow) = (other.policy, other.tables, other.shape, other.isShadow)
+        packetsPerSecond = other.packetsPerSecond
+        errors = ICMPErrorTokens(perSecond: Self.errorsPerSecond, burst: Self.errorBurst)
+        limits = PacketLimits(packetsPerSecond: packetsPerSecond, perRemote: nil, seed: 1)
+        packetBucket = other.packetBucket
     }
 
     deinit {
         errors.deallocate()
         limits?.deallocate()
     }
+}
 
-    /// Packets that may be injected at once: 10 ms of the rate, or a batch.
-    var burst: Int { packetsPerSecond.map { max($0 / 100, Limits.batch) } ?? 0 }
+/// Bounds of what a bucket may give, by a clock of which only the steps forward count.
+struct Bucket {
+    private let rate: Double
+    private let burst: Double
+    /// What a single packet may take beyond that.
+    private let debt: Double
+    /// Given since it was full, less what came in since; of frames that are cut no more than certainly.
+    private var least = 0.0
+    /// Likewise, no less than possibly.
+    private var most = 0.0
+
+    init(perSecond: Int, burst: Int, debt: Int) {
+        rate = Double(perSecond)
+        self.burst = Double(burst)
+        self.debt = Double(debt)
+    }
+
+    mutating func pass(nanoseconds: UInt64) {
+        let filled = rate * Double(nanoseconds) / 1e9
+        least = max(0, least - filled)
+        most = max(0, most - filled * 0.999)
+    }
+
+    /// The clock went back. What is further ahead of it than a packet can bring is known to be of another
+    /// time, so the bucket is full; else it waits for as long.
+    mutating func goBack(nanoseconds: UInt64) {
+        let waits = rate * Double(nanoseconds) / 1e9
+        most = least + waits * 0.99 > burst + debt + 1 ? 0 : most + waits
+        least = 0
+    }
+
+    /// A packet is let through.
+    /// - Parameter tokens: that it takes at most.
+    /// - Returns: whether there can have been one.
+    mutating func give(atMost tokens: Int = 1) -> Bool {
+        least += 1
+        most += Double(tokens)
+        return least <= burst + 1
+    }
+
+    /// Whether there can have been none.
+    /// - Parameter age: nanoseconds since the worker read the clock.
+    func mayRefuse(age: UInt64) -> Bool { most + rate * Double(age) / 1e9 >= burst - 2 }
 }
 
 /// The model's answer to a template whose marks are zero.

@@ -35,7 +35,9 @@ enum RandomPolicy {
         let local = (0..<3).flatMap { host in
             both.map { Prefix(host: Address(bytes: Blocks.local($0, host))!) }
         }
-        let remotes = both.map { Prefix(Address(bytes: Blocks.remote($0, 0))!, length: $0 ? 27 : 123)! }
+        let remotes = [0, 32].flatMap { host in
+            both.map { Prefix(Address(bytes: Blocks.remote($0, host))!, length: $0 ? 27 : 123)! }
+        }
         let destinations =
             random.percent(15)
             ? []

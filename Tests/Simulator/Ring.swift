@@ -51,8 +51,6 @@ struct Ring {
     private(set) var dropped = 0
     /// The slot that the worker reads next.
     var cursor = 0
-    /// Number of the frame that goes back next: each goes back once, in order.
-    var released = 0
 
     init(count: Int) {
         mask = count - 1
@@ -105,6 +103,7 @@ struct Ring {
             write(queue + place &* Self.queuedBytes, template, draft)
             queueLengths[place] = length
             queueCount &+= 1
+            bytes(head).copyMemory(from: queue + place &* Self.queuedBytes, byteCount: Self.fitting)
         } else if !isLarge {
             write(bytes(head), template, draft)
         }
@@ -137,4 +136,21 @@ struct Ring {
         }
         return 0
     }
+
+    /// Whether the next frame of the queue is the slot's.
+    func isQueued(_ index: Int) -> Bool {
+        let length = Int(slots[index].length)
+        let next = UnsafeRawBufferPointer(start: queue + queueStart &* Self.queuedBytes, count: length)
+        return queueCount > 0 && queueLengths[queueStart] == length && begins(next, as: index)
+    }
+
+    /// Whether a frame begins with what the slot holds of it.
+    func begins(_ frame: UnsafeRawBufferPointer, as index: Int) -> Bool {
+        frame.count >= Self.fitting
+            && frame.prefix(Self.fitting).elementsEqual(
+                UnsafeRawBufferPointer(start: bytes(index), count: Self.fitting))
+    }
+
+    /// Whether the kernel fills this slot next.
+    func isNext(_ index: Int) -> Bool { index == head }
 }

@@ -32,6 +32,12 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case countedTwice
     /// Packets of a refused joined packet go out last first.
     case reorderedAfterRefusal
+    /// Each worker has the tokens that all of them are to share.
+    case bucketsOfItsOwn
+    /// Counters of a killed worker are taken as they are.
+    case unrepairedCounters
+    /// A slot without its frame is given back before the ring's place says so.
+    case losesInOneStep
 }
 
 /// SplitMix64. Each subject of a world has a stream of its own, so that leaving out one thing changes little

@@ -7,7 +7,10 @@ import TestPackets
 /// The addresses that Tests/Model draws from, so that its random packets meet these policies.
 enum Blocks {
     static func local(_ isIPv4: Bool, _ host: Int) -> [UInt8] { address(isIPv4, [192, 0, 2], host) }
-    static func remote(_ isIPv4: Bool, _ host: Int) -> [UInt8] { address(isIPv4, [198, 51, 100], host) }
+    /// Of two networks, the second from host 32 on.
+    static func remote(_ isIPv4: Bool, _ host: Int) -> [UInt8] {
+        address(isIPv4, [198, 51, UInt8(100 + host / 32)], host % 32)
+    }
     static func pod(_ isIPv4: Bool, _ host: Int) -> [UInt8] { address(isIPv4, [10, 2, 1], host) }
     static func client(_ isIPv4: Bool, _ host: Int) -> [UInt8] { address(isIPv4, [203, 0, 113], host) }
 

@@ -22,6 +22,8 @@ struct Draft {
     var marks = Marks()
     /// Of a fragment; nil: the template's.
     var bytes: [UInt8]?
+    /// Decides the worker: the hash of the fanout.
+    var worker = 0
 }
 
 /// Draws frames. Takes nothing but its own numbers, so that the n-th frame is always the same.
@@ -35,15 +37,19 @@ struct Traffic {
     private var flow = 0
     private var left = 0
     private var waiting: [Draft] = []
+    /// The last pieces of datagrams, for when their memory is short.
+    private var late: [Draft] = []
     /// Of 1,000 draws those of a fragmented packet.
     private let fragmentShare: Int
     private let junkShare: Int
+    private let floods: Bool
     private var identification: UInt16 = 0
 
     init(_ seed: UInt64, _ setting: Setting) {
         random = RandomStream(seed, 1)
         fragmentShare = random.pick([0, 1, 5, 20])
         junkShare = random.pick([0, 10, 50, 200])
+        floods = random.chance(2)
         let count = random.pick([1, 4, 12, 32])
         for _ in 0..<count { addFlow(setting.policy) }
         var generator = PacketGenerator(setting, seed: random.next())
@@ -64,7 +70,7 @@ struct Traffic {
         let number = flows.count
         var flow = Flow(mode: mode, interface: interface, isTCP: isTCP)
         var outer = IPHeader(
-            from: Blocks.remote(mode.outerIsIPv4, random.below(8)),
+            from: Blocks.remote(mode.outerIsIPv4, random.below(2) * 32 + random.below(8)),
             to: Blocks.local(mode.outerIsIPv4, random.below(2)), protocolNumber: mode.innerIsIPv4 ? 4 : 41)
         outer.trafficClass = random.percent(80) ? 0 : UInt8(random.below(4))
         var inner = IPHeader(
@@ -111,14 +117,16 @@ struct Traffic {
 
     mutating func next() -> Draft {
         count &+= 1
+        if !late.isEmpty && random.chance(100) { return late.remove(at: random.below(late.count)) }
         if !waiting.isEmpty && random.chance(2) { return waiting.removeFirst() }
         let dice = random.below(1000)
         if dice < fragmentShare && waiting.count < 64 {
-            cut()
+            if floods && random.chance(100) { flood() } else { cut() }
             if !waiting.isEmpty { return waiting.removeFirst() }
         }
         if dice >= 1000 - junkShare && !junk.isEmpty {
-            return Draft(template: random.pick(junk))
+            let template = random.pick(junk)
+            return Draft(template: template, worker: hash(template))
         }
         if left == 0 {
             flow = random.below(flows.count)
@@ -136,7 +144,16 @@ struct Traffic {
             identification: flows[flow].identification, sequence: flows[flow].sequence, tag: UInt64(count))
         flows[flow].identification &+= random.chance(64) ? 7 : 1
         flows[flow].sequence &+= templates[index].step &+ (random.chance(64) ? 1 : 0)
-        return Draft(template: index, marks: marks)
+        return Draft(template: index, marks: marks, worker: flow)
+    }
+
+    /// Of addresses alone: fragments have no ports.
+    private func hash(_ template: Int) -> Int {
+        let template = templates[template]
+        let range = template.etherType == 0x0800 ? 12..<20 : 8..<40
+        guard template.count >= range.upperBound else { return 0 }
+        return range.reduce(0) { $0 &* 31 &+ Int(template.bytes.load(fromByteOffset: $1, as: UInt8.self)) }
+            & 0xffff
     }
 
     /// A packet in outer fragments: mostly well, at times twice, out of order, overlapping or not whole.
@@ -171,8 +188,35 @@ struct Traffic {
             for place in pieces.indices { pieces.swapAt(place, random.below(pieces.count)) }
         }
         if random.chance(8) { pieces.append(random.pick(pieces)) }
-        if random.chance(8) { pieces.remove(at: random.below(pieces.count)) }
-        waiting += pieces.map { Draft(template: draft.template, marks: draft.marks, bytes: $0) }
+        let worker = hash(draft.template)
+        if random.chance(8) {
+            let piece = pieces.remove(at: random.below(pieces.count))
+            late.append(Draft(template: draft.template, marks: draft.marks, bytes: piece, worker: worker))
+        }
+        waiting += pieces.map {
+            Draft(template: draft.template, marks: draft.marks, bytes: $0, worker: worker)
+        }
+    }
+
+    /// Fragments of datagrams that never become whole, from one remote or from many.
+    private mutating func flood() {
+        let isOne = random.chance(2)
+        let number = random.below(flows.count)
+        for _ in 0..<(20 + random.below(300)) {
+            let flow = isOne ? flows[number] : random.pick(flows)
+            let template = flow.templates[0]
+            let source = templates[template]
+            guard source.vnet == VirtioHeader() else { continue }
+            let isIPv4 = flow.mode.outerIsIPv4
+            let header = isIPv4 ? 20 : 40
+            let size = 8 * (1 + random.below(180))
+            identification &+= 1
+            var packet = Array(UnsafeRawBufferPointer(start: source.bytes, count: header))
+            packet += [UInt8](repeating: 0, count: size + 8)
+            let start = random.chance(4) ? 8 : 0
+            let piece = Self.piece(packet, header, start..<size, true, isIPv4: isIPv4, identification)
+            waiting.append(Draft(template: template, bytes: piece, worker: hash(template)))
+        }
     }
 
     private static func piece(

@@ -1,16 +1,19 @@
-// A simulated host from one seed: rings, devices, routes, reloads, a clock, and a worker that may die.
+// A simulated host from one seed: rings, devices, routes, reloads, a clock, and workers that may die.
 
 import Forwarding
 import IP
 import Model
 import Routing
 
-/// Real: `Batch` with all below it, `RingTurns`, the route mirror. Simulated: what the kernel, the control
-/// thread and `Worker` do around them, one step after the other. Invariants are checked at each step.
+/// Real: `Batch` with all below it, `RingTurns`, the words that outlive a process (`RingPlace`,
+/// `FrameCopies`, `CounterBlock`), the route mirror. Simulated: what the kernel, the control thread and
+/// `Worker` do around them, one step after the other. Between two steps of a worker's batch another worker
+/// may go through batches of its own. Invariants are checked at each step.
 public struct World: ~Copyable {
-    /// Where in its loop a worker may die.
+    /// Where in its loop a worker may die, and its process with it. The first three are within `gathered`.
     enum CrashPoint: UInt8, CaseIterable {
-        case gathered, planned, writing, performed, settled, releasing, accounted
+        case receiving, losing, gathering
+        case gathered, planned, writing, performed, settled, releasing, counting, accounted, settling
     }
 
     /// How a device answers writes.
@@ -26,18 +29,12 @@ public struct World: ~Copyable {
         var mood = Mood.fine
         /// Writes until it is fine again.
         var left = 0
-        /// What it refused to cut since the worker adopted its tables.
-        var refused: Coalescer.Kinds = []
-        /// Likewise, in the batch in work, whose plan could not know.
-        var refusedNow: Coalescer.Kinds = []
     }
 
     /// A frame of the batch in work.
     struct Place: BitwiseCopyable {
         var ring = 0
         var slot = 0
-        /// Its place among the copies; -1: it fits its slot.
-        var copy = -1
         /// nil before the verdict.
         var expected: UnsafePointer<Expected>?
         /// Writes of this batch that carried it.
@@ -45,19 +42,6 @@ public struct World: ~Copyable {
         /// What the last write that was to carry it gave.
         var result: Int32 = 0
         var isReleased = false
-    }
-
-    /// Of the worker, and in the end of what survives it.
-    struct Counters: Equatable {
-        var received = 0
-        var injected = 0
-        var passed = 0
-        var dropped = 0
-        var replied = 0
-        var held = 0
-        var truncated = 0
-        var writes = 0
-        var failures = Reassembler.Failures()
     }
 
     /// What a run covered.
@@ -80,6 +64,14 @@ public struct World: ~Copyable {
         public var twice = 0
         /// Frames larger than their slot that a dead worker had taken from the socket's queue.
         public var skipped = 0
+        /// Frames that were given back and that a kill kept from being counted.
+        public var uncounted = 0
+        /// Batches of a worker within a batch of another.
+        public var nested = 0
+        /// Datagrams given up for want of memory.
+        public var evicted = 0
+        /// Times that the clock went back.
+        public var setbacks = 0
 
         public init() {}
     }
@@ -92,11 +84,11 @@ public struct World: ~Copyable {
     // The kernel.
     var traffic: Traffic
     let templates: UnsafeMutablePointer<Template>
-    let rings: UnsafeMutablePointer<Ring>
     let ringCount: Int
     let devices: UnsafeMutablePointer<Device>
     let deviceCount: Int
-    var now: UInt64 = 1_000_000_000
+    /// Of the host's clock.
+    var clock: UInt64 = 1_000_000_000
     var schedule: RandomStream
     var faults: RandomStream
     var faultOfStep = 0
@@ -110,50 +102,23 @@ public struct World: ~Copyable {
     let interfaces: [InterfaceState]
     let mirror = RouteMirror()
     var routes: RandomRoutes
-    /// What the worker runs on, then what it has not adopted yet.
+    /// What the slowest worker runs on, and what was published since.
     var live: [Generation] = []
     var generations = 0
-    /// Batches until it looks into its mailbox.
-    var lateness = 0
-    /// Tables that a sabotaged worker still reads.
-    var kept: [Generation] = []
 
-    // The worker.
-    let batchMemory: UnsafeMutableRawPointer
-    var batch: Batch
-    var reassembler: Reassembler
-    var turns = RingTurns()
-    let large: UnsafeMutableRawPointer
-    let places: UnsafeMutablePointer<Place>
-    var counters = Counters()
-    var countedFailures = Reassembler.Failures()
-    var crashPoint: CrashPoint?
-    var crashAfter = 0
+    // The workers.
+    let workers: UnsafeMutablePointer<WorkerState>
+    let workerCount: Int
+    /// The one whose turn it is.
+    var worker: UnsafeMutablePointer<WorkerState>
+    /// Of each worker's reassembler.
+    let fragmentCells: Int
 
     // What is checked.
-    /// With the fragments that the worker should hold.
-    var model: Model
-    /// Answers to frames that depend on others.
-    let answers: UnsafeMutablePointer<Expected>
-    var answerCount = 0
-    /// Last frame of each flow that came out.
-    let lastOfFlow: UnsafeMutablePointer<Int>
-    /// Frames taken from each ring.
-    let taken: UnsafeMutablePointer<Int>
-    var releasedFrames = 0
-    var lostFrames = 0
-    var skippedFrames = 0
-    /// By ring << 32 | slot, what dead workers had taken from a ring's queue.
-    var copies: [Int: [UInt8]] = [:]
-    var uncounted = 0
-    var fragments = 0
-    /// Since the setup in force was adopted.
-    var acceptedSince: (time: UInt64, packets: Int, errors: Int) = (0, 0, 0)
     let gathered: UnsafeMutableRawPointer
     let scratch: UnsafeMutableRawPointer
     let other: UnsafeMutableRawPointer
 
-    static let largeMax = 8
     static let largeBytes = 8192
     private static let fragmentTimeout: UInt64 = 30_000_000_000
 
@@ -171,91 +136,114 @@ public struct World: ~Copyable {
         mirror.load(routes.entries, rules: RuleEntry.kernelDefaults)
         let first = Self.setting(policies[0], [], interfaces)
         traffic = Traffic(scenario.seed, first)
-        model = Model(first)
         let templates = UnsafeMutablePointer<Template>.allocate(capacity: traffic.templates.count)
         templates.initialize(from: traffic.templates, count: traffic.templates.count)
         self.templates = templates
         ringCount = interfaces.count
-        rings = .allocate(capacity: ringCount)
         let slots = random.pick([128, 128, 256, 512])
-        for ring in 0..<ringCount { (rings + ring).initialize(to: Ring(count: slots)) }
         deviceCount = policies[0].devices.count
         devices = .allocate(capacity: deviceCount)
         devices.initialize(repeating: Device(), count: deviceCount)
         schedule = RandomStream(scenario.seed, 2)
         faults = RandomStream(scenario.seed, 3)
         control = RandomStream(scenario.seed, 4)
-        batchMemory = .allocate(byteCount: Batch.byteCount(capacity: Limits.batch), alignment: 128)
-        batchMemory.initializeMemory(
-            as: UInt8.self, repeating: 0, count: Batch.byteCount(capacity: Limits.batch))
-        batch = Batch(in: batchMemory, capacity: Limits.batch)
-        reassembler = Self.newReassembler()
-        large = .allocate(byteCount: Self.largeMax * Self.largeBytes, alignment: 64)
-        places = .allocate(capacity: Limits.batch)
-        places.initialize(repeating: Place(), count: Limits.batch)
-        answers = .allocate(capacity: Limits.batch)
-        lastOfFlow = .allocate(capacity: traffic.flowCount)
-        lastOfFlow.initialize(repeating: -1, count: traffic.flowCount)
-        taken = .allocate(capacity: ringCount)
-        taken.initialize(repeating: 0, count: ringCount)
+        // The fewest, where a remote may have all; a quota for each; more than ever come.
+        fragmentCells = random.pick([323, 323, 700, 6000])
+        let beginning = Generation(
+            number: 0, setup: Setup(policy: 0, policies[0], compiled[0]), routes: mirror.generation(),
+            settings: [Self.setting(policies[0], [], interfaces, cells: fragmentCells)],
+            interfaces: interfaces, templates: 0)
+        live = [beginning]
+        workerCount = random.pick([1, 2, 2, 3])
+        workers = .allocate(capacity: workerCount)
+        worker = workers
+        for number in 0..<workerCount {
+            (workers + number).initialize(
+                to: WorkerState(
+                    interfaces: ringCount, slots: slots, devices: deviceCount, flows: traffic.flowCount,
+                    reassembler: Self.newReassembler(cells: fragmentCells), generation: beginning))
+        }
         gathered = .allocate(byteCount: 70_000, alignment: 64)
         scratch = .allocate(byteCount: 70_000, alignment: 64)
         other = .allocate(byteCount: 70_000, alignment: 64)
     }
 
     deinit {
-        freeAnswers()
-        for ring in 0..<ringCount { rings[ring].deallocate() }
+        for number in 0..<workerCount { workers[number].deallocate(interfaces: ringCount) }
+        workers.deinitialize(count: workerCount)
+        workers.deallocate()
         traffic.deallocate()
         templates.deallocate()
-        rings.deallocate()
         devices.deallocate()
-        batchMemory.deallocate()
-        large.deallocate()
-        places.deallocate()
-        answers.deallocate()
-        lastOfFlow.deallocate()
-        taken.deallocate()
         gathered.deallocate()
         scratch.deallocate()
         other.deallocate()
     }
 
-    static func setting(_ policy: Policy, _ routes: [RouteEntry], _ interfaces: [InterfaceState]) -> Setting {
+    static func setting(
+        _ policy: Policy, _ routes: [RouteEntry], _ interfaces: [InterfaceState], cells: Int? = nil
+    ) -> Setting {
         var setting = Setting(policy: policy, routes: routes, interfaces: interfaces)
         setting.fragmentTimeout = fragmentTimeout
+        setting.fragmentCells = cells
         return setting
     }
 
-    static func newReassembler() -> Reassembler {
-        Reassembler(memory: 2 << 20, timeout: fragmentTimeout, seed: 1)
+    static func newReassembler(cells: Int) -> Reassembler {
+        Reassembler(memory: cells * Reassembler.bytesPerCell, timeout: fragmentTimeout, seed: 1)
     }
-
-    func freeAnswers() { for index in 0..<answerCount { answers[index].bytes?.deallocate() } }
 
     /// Runs until all frames are through.
     /// - Returns: what the run covered.
     public mutating func run() throws(Finding) -> Summary {
         reload(isFirst: true)
-        adopt()
+        for number in 0..<workerCount {
+            worker = workers + number
+            adopt()
+        }
+        live.removeFirst(live.count - 1)
         while finding == nil {
             beginStep()
             arrive()
             change()
-            step()
+            worker = workers + schedule.below(workerCount)
+            turn()
             if traffic.count >= scenario.frames && areRingsEmpty { break }
         }
-        if finding == nil { checkTotals(isLast: true) }
+        for number in 0..<workerCount where finding == nil {
+            worker = workers + number
+            checkTotals(isLast: true)
+        }
         if let finding { throw finding }
         summary.frames = traffic.count
         summary.faults = happened.count
+        for number in 0..<workerCount {
+            let counters = workers[number].counters
+            summary.injected += counters.injected
+            summary.dropped += counters.dropped
+            summary.evicted += Int(counters.failures.memory)
+            summary.uncounted += workers[number].uncounted
+        }
         return summary
     }
 
-    var areRingsEmpty: Bool {
-        for ring in 0..<ringCount where rings[ring].isReady(rings[ring].cursor) { return false }
+    private var areRingsEmpty: Bool {
+        for number in 0..<workerCount {
+            for ring in 0..<ringCount {
+                let ring = workers[number].rings + ring
+                if ring.pointee.isReady(ring.pointee.cursor) { return false }
+            }
+        }
         return true
     }
+
+    // MARK: The worker whose turn it is
+
+    var rings: UnsafeMutablePointer<Ring> { worker.pointee.rings }
+    var batch: Batch { worker.pointee.batch }
+    var places: UnsafeMutablePointer<Place> { worker.pointee.places }
+
+    // MARK: Faults
 
     /// Whether a fault happens now, about once in so many times.
     @inline(__always)
@@ -276,6 +264,7 @@ public struct World: ~Copyable {
 
     /// Random numbers of this step alone, so that what is left out of one step changes no other.
     private mutating func beginStep() {
+        summary.steps &+= 1
         let seed = scenario.seed &+ UInt64(summary.steps) &* 0x9e37_79b9_7f4a_7c15
         schedule = RandomStream(seed, 2)
         faults = RandomStream(seed, 3)
@@ -315,6 +304,10 @@ extension World.Summary {
         failedWrites += other.failedWrites
         twice += other.twice
         skipped += other.skipped
+        uncounted += other.uncounted
+        nested += other.nested
+        evicted += other.evicted
+        setbacks += other.setbacks
     }
 
     /// What a run covered, for people.
@@ -324,6 +317,8 @@ extension World.Summary {
             "\(injected) injected, \(joined) joined; \(dropped) dropped, \(held) held, \(whole) whole",
             "\(failedWrites) writes failed, \(refusedJoins) joined ones refused, \(overflows) without a slot",
             "\(twice) frames written again after a death, \(skipped) thrown away behind two deaths",
+            "\(uncounted) frames not counted before a death, \(nested) batches within another's",
+            "\(evicted) datagrams given up for want of memory, \(setbacks) times the clock went back",
         ]
     }
 }

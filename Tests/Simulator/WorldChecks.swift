@@ -9,8 +9,9 @@ extension World {
     /// Every verdict is the model's, under the worker's own tables or routes that are newer: the tries change
     /// in place before the worker adopts their generation.
     mutating func checkVerdicts(_ count: Int) {
-        let limits = live[0].setup.limits != nil
-        var (packets, errors) = (0, 0)
+        let setup = worker.pointee.generation.setup
+        let limits = setup.limits != nil
+        worker.pointee.model.expire(now: worker.pointee.now)
         for index in 0..<count {
             let slot = rings[places[index].ring].slots + places[index].slot
             let number = Int(slot.pointee.template)
@@ -19,7 +20,7 @@ extension World {
             if template.pointee.hasState || slot.pointee.isFragment {
                 checkWithState(index, slot, template, isLimited: limits)
             } else {
-                var expected = live[0].expected(number, template)
+                var expected = worker.pointee.generation.expected(number, template)
                 if !expected.pointee.allows(verdict.pointee, isLimited: limits) {
                     expected = otherAnswer(number, template, verdict.pointee, limits) ?? expected
                     if !expected.pointee.allows(verdict.pointee, isLimited: limits) {
@@ -29,10 +30,14 @@ extension World {
                 }
                 places[index].expected = expected
             }
-            if verdict.pointee.kind == .inject { packets &+= 1 }
-            if verdict.pointee.kind == .reply { errors &+= 1 }
+            checkRates(verdict, places[index].expected, template, setup)
         }
-        checkRates(packets, errors)
+    }
+
+    /// Generations of the worker's policy that it has not adopted.
+    private var newer: [Generation] {
+        let own = worker.pointee.generation
+        return live.filter { $0.number > own.number && $0.setup === own.setup }
     }
 
     /// By routes that are newer than the worker's generation.
@@ -40,21 +45,22 @@ extension World {
     private mutating func otherAnswer(
         _ number: Int, _ template: UnsafePointer<Template>, _ verdict: Verdict, _ isLimited: Bool
     ) -> UnsafePointer<Expected>? {
-        for generation in live.dropFirst() where generation.setup === live[0].setup {
+        for generation in newer {
             let expected = generation.expected(number, template)
             if expected.pointee.allows(verdict, isLimited: isLimited) { return expected }
         }
         let bytes = UnsafeRawBufferPointer(start: template.pointee.bytes, count: template.pointee.count)
         let answer = otherAnswer(
-            Arrival(template, bytes), model, template.pointee.layout, verdict, isLimited)
+            Arrival(template, bytes), worker.pointee.model, template.pointee.layout, verdict, isLimited)
         return answer.map { keep($0) }
     }
 
     /// Until the batch is over.
     private mutating func keep(_ expected: Expected) -> UnsafePointer<Expected> {
-        answers[answerCount] = expected
-        answerCount &+= 1
-        return UnsafePointer(answers + answerCount - 1)
+        let answers = worker.pointee.answers
+        answers[worker.pointee.answerCount] = expected
+        worker.pointee.answerCount &+= 1
+        return UnsafePointer(answers + worker.pointee.answerCount - 1)
     }
 
     @inline(never)
@@ -67,7 +73,7 @@ extension World {
             \(verdict.reason.name) tunnel \(verdict.tunnel) device \(verdict.device) \
             length \(verdict.length), \
             the model says \(expected.kind) \(expected.reason.name) tunnel \(expected.tunnel) device \
-            \(expected.device) length \(expected.count), generation \(live[0].number)
+            \(expected.device) length \(expected.count), generation \(worker.pointee.generation.number)
             """)
     }
 
@@ -84,8 +90,9 @@ extension World {
             : UnsafeRawBufferPointer(
                 start: rings[places[index].ring].bytes(places[index].slot), count: Int(slot.pointee.length))
         let arrival = Arrival(template, bytes)
-        let before = model
-        var expected = Expected(model.answer(arrival, now: now), .fixed)
+        let before = worker.pointee.model
+        let now = worker.pointee.now
+        var expected = Expected(worker.pointee.model.answer(arrival, now: now), .fixed)
         if expected.kind == .hold { summary.held &+= 1 }
         if !expected.allows(batch.verdicts[index], isLimited: isLimited),
             let other = otherAnswer(arrival, before, .fixed, batch.verdicts[index], isLimited)
@@ -103,11 +110,11 @@ extension World {
     private mutating func otherAnswer(
         _ arrival: Arrival, _ before: Model, _ layout: Layout, _ verdict: Verdict, _ isLimited: Bool
     ) -> Expected? {
-        for generation in live.dropFirst() where generation.setup === live[0].setup {
+        for generation in newer {
             for model in generation.steps {
                 var other = model
                 other.takeOver(before)
-                let answer = Expected(other.answer(arrival, now: now), layout)
+                let answer = Expected(other.answer(arrival, now: worker.pointee.now), layout)
                 if answer.allows(verdict, isLimited: isLimited) { return answer }
                 answer.bytes?.deallocate()
             }
@@ -115,24 +122,42 @@ extension World {
         return nil
     }
 
-    /// No more than the rates allow since their buckets were full.
-    private mutating func checkRates(_ packets: Int, _ errors: Int) {
-        acceptedSince.packets &+= packets
-        acceptedSince.errors &+= errors
-        let setup = live[0].setup
-        let seconds = Double(now - acceptedSince.time) / 1e9
-        if let rate = setup.packetsPerSecond,
-            acceptedSince.packets > setup.burst + Limits.batch + Int(Double(rate) * seconds) + 1
-        {
-            fail("\(acceptedSince.packets) packets in \(seconds) s are more than \(rate) a second")
+    /// No more than the rates allow, and no less: what is refused found an empty bucket.
+    @inline(__always)
+    private mutating func checkRates(
+        _ verdict: UnsafePointer<Verdict>, _ expected: UnsafePointer<Expected>?,
+        _ template: UnsafePointer<Template>, _ setup: Setup
+    ) {
+        if setup.limits != nil {
+            let isLimited = verdict.pointee.kind == .drop && verdict.pointee.reason == .rateLimit
+            if isLimited || verdict.pointee.kind == .inject { checkRate(isLimited, template, setup) }
         }
-        if !setup.isShadow,
-            acceptedSince.errors > Setup.errorBurst + Int(Double(Setup.errorsPerSecond) * seconds)
-                + Limits.batch
-        {
-            fail("\(acceptedSince.errors) ICMP errors in \(seconds) s")
+        guard expected?.pointee.kind == .reply, !setup.isShadow else { return }
+        if verdict.pointee.kind == .reply {
+            if !setup.errorBucket.give() { fail("more ICMP errors than their rate allows") }
+        } else if !setup.errorBucket.mayRefuse(age: age) {
+            fail("an ICMP error is not sent, and its bucket is not empty")
         }
     }
+
+    private mutating func checkRate(
+        _ isLimited: Bool, _ template: UnsafePointer<Template>, _ setup: Setup
+    ) {
+        if isLimited {
+            if !setup.packetBucket.mayRefuse(age: age) {
+                fail("a packet is above the rate, and its bucket is not empty: \(setup.packetBucket)")
+            }
+            return
+        }
+        let size = Int(template.pointee.vnet.gsoSize)
+        let tokens = size == 0 ? 1 : (template.pointee.count + size - 1) / size
+        if !setup.packetBucket.give(atMost: tokens) {
+            fail("more packets than \(setup.packetsPerSecond ?? 0) a second: \(setup.packetBucket)")
+        }
+    }
+
+    /// Nanoseconds since the worker read the clock.
+    private var age: UInt64 { clock > worker.pointee.now ? clock - worker.pointee.now : 0 }
 
     // MARK: What comes out
 
@@ -181,7 +206,7 @@ extension World {
         _ place: Int, _ packet: UnsafeRawPointer, _ length: Int, _ vnet: VirtioHeader
     ) {
         let operation = batch.operations[place]
-        guard devices[Int(operation.index)].refused.isDisjoint(with: operation.joined) else {
+        guard worker.pointee.refusals[Int(operation.index)].refused.isDisjoint(with: operation.joined) else {
             return fail("device \(operation.index) is sent what it refused to cut")
         }
         guard let segments = Segments(packet, length: length, vnet) else {
@@ -286,10 +311,11 @@ extension World {
         if slot.pointee.deliveries > 1 { summary.twice &+= 1 }
         let flow = templates[Int(slot.pointee.template)].flow
         guard flow >= 0 else { return }
-        if slot.pointee.frame <= lastOfFlow[flow] {
-            fail("frame \(slot.pointee.frame) leaves behind frame \(lastOfFlow[flow]) of its flow")
+        let last = worker.pointee.lastOfFlow + flow
+        if slot.pointee.frame <= last.pointee {
+            fail("frame \(slot.pointee.frame) leaves behind frame \(last.pointee) of its flow")
         }
-        lastOfFlow[flow] = slot.pointee.frame
+        last.pointee = slot.pointee.frame
     }
 
     /// An ICMP error has no more bytes than the packet that it answers, and quotes it.
@@ -315,8 +341,11 @@ extension World {
     /// What was settled is what happened.
     mutating func checkOutcome(_ count: Int, _ writes: Int) {
         if finding != nil { return }
-        for device in 0..<deviceCount { devices[device].refused.formUnion(devices[device].refusedNow) }
-        let isShadow = live[0].setup.isShadow
+        for device in 0..<deviceCount {
+            let refusals = worker.pointee.refusals + device
+            refusals.pointee.refused.formUnion(refusals.pointee.refusedNow)
+        }
+        let isShadow = worker.pointee.generation.setup.isShadow
         if !isShadow && writes != batch.writes {
             fail("\(batch.writes) writes are counted, \(writes) were made")
         }
@@ -377,40 +406,90 @@ extension World {
         }
     }
 
-    /// Every frame is somewhere, once.
+    // MARK: Totals
+
+    /// Every frame of the worker is somewhere, once.
     mutating func checkTotals(isLast: Bool) {
+        let counters = worker.pointee.counters
+        let seen = worker.pointee.seen
         if counters.received != counters.injected + counters.passed + counters.dropped + counters.replied
             + counters.held
         {
             return fail("counters do not add up: \(counters)")
         }
-        if counters.received + uncounted != releasedFrames {
-            return fail("\(counters.received) frames are counted, \(releasedFrames) went back")
+        if counters.received + worker.pointee.uncounted != worker.pointee.releasedFrames {
+            return fail("\(counters.received) frames are counted, \(worker.pointee.releasedFrames) went back")
         }
+        if !seen.hasFates(of: counters) { return fail("\(counters) are counted of \(seen)") }
         guard isLast || summary.steps & 63 == 0 else { return }
+        checkBlock()
         var (filled, waiting) = (0, 0)
         for ring in 0..<ringCount {
             filled += rings[ring].filled
             for slot in 0...rings[ring].mask where rings[ring].slots[slot].isReady { waiting += 1 }
         }
-        if filled != releasedFrames + lostFrames + skippedFrames + waiting {
-            return fail(
-                "\(filled) frames came, \(releasedFrames) went back, \(lostFrames) lost, \(waiting) wait")
+        let (released, lost) = (worker.pointee.releasedFrames, worker.pointee.lostFrames)
+        if filled != released + lost + worker.pointee.skippedFrames + waiting {
+            return fail("\(filled) frames came, \(released) went back, \(lost) lost, \(waiting) wait")
         }
-        if counters.truncated != lostFrames {
-            fail("\(counters.truncated) are counted as lost of \(lostFrames)")
+        if counters.truncated != worker.pointee.lostCounts {
+            fail("\(counters.truncated) are counted as lost of \(worker.pointee.lostCounts)")
         }
         checkFragments(isLast: isLast)
-        (summary.injected, summary.dropped) = (counters.injected, counters.dropped)
+    }
+
+    /// A block whose sequence is even holds sums that agree with their parts.
+    mutating func checkBlock() {
+        if !worker.pointee.block.isOdd { checkParts(worker.pointee.block.values) }
+    }
+
+    /// Each sum is that of its parts.
+    mutating func checkParts(_ counters: CounterBlock.Values) {
+        let (shape, values) = (counters.shape, counters.values)
+        func sum(_ from: Int, _ to: Int) -> UInt64 { values[from..<to].reduce(0, +) }
+        let fates = [CounterBlock.Single.injected, .passed, .dropped, .replied, .held]
+        if counters[.injected] != sum(shape.injected, shape.injectedBytes)
+            || counters[.dropped] != sum(shape.dropped, shape.injected)
+            || counters[.replied] != sum(shape.replied, shape.dropped)
+            || counters[.received] != fates.reduce(0, { $0 + counters[$1] })
+        {
+            fail("counters do not agree with their parts: \(Counters(counters))")
+        }
+    }
+
+    /// A kill costs no more than the counts of a batch, and counts nothing that did not happen.
+    mutating func checkRetired() {
+        let (counters, seen) = (worker.pointee.retired, worker.pointee.seen)
+        let uncounted = worker.pointee.releasedFrames - counters.received
+        if !(0...Limits.batch).contains(uncounted - worker.pointee.uncounted)
+            || counters.injected > seen.injected || counters.passed > seen.passed
+            || counters.dropped > seen.dropped || counters.replied > seen.replied
+            || counters.held > seen.held
+        {
+            return fail(
+                """
+                after a kill \(counters) are counted of \(seen), \(worker.pointee.releasedFrames) went back, \
+                \(worker.pointee.uncounted) of them not counted before
+                """)
+        }
+        worker.pointee.uncounted = uncounted
+        worker.pointee.seen = counters
     }
 
     /// A datagram becomes whole, or is counted.
     private mutating func checkFragments(isLast: Bool) {
         if isLast {
-            reassembler.expire(now: .max)
-            model.expire()
+            worker.pointee.reassembler.expire(now: .max)
+            worker.pointee.model.expire()
         }
-        let (found, wanted) = (reassembler.failures, model.failures)
-        if isLast && found != wanted { fail("failed datagrams: \(found), the model says \(wanted)") }
+        let (found, wanted) = (worker.pointee.reassembler.failures, worker.pointee.model.failures)
+        if found != wanted { fail("failed datagrams: \(found), the model says \(wanted)") }
+    }
+}
+
+extension Counters {
+    fileprivate func hasFates(of other: Counters) -> Bool {
+        injected == other.injected && passed == other.passed && dropped == other.dropped
+            && replied == other.replied && held == other.held
     }
 }

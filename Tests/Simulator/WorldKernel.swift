@@ -5,17 +5,33 @@ import Forwarding
 extension World {
     /// Frames between two batches.
     mutating func arrive() {
-        now &+= UInt64(1_000 + schedule.below(100_000))
+        pass(UInt64(1_000 + schedule.below(100_000)))
         let dice = schedule.below(100)
         var count = dice < 60 ? 1 + schedule.below(48) : dice < 90 ? 64 : schedule.below(4)
-        if strikes(400) { count = rings[0].mask + 64 }
+        if strikes(400) { count = (rings[0].mask + 64) * workerCount }
         arrive(count)
     }
 
-    /// What comes in while the worker works.
+    /// What happens between two steps of a worker: frames come in, routes change, others work.
+    /// - Returns: false: the process died meanwhile.
     @inline(__always)
-    mutating func arriveBetween() {
+    mutating func meanwhile() -> Bool {
         if schedule.chance(8) { arrive(1 + schedule.below(6)) }
+        return workerCount == 1 || !schedule.chance(12) || othersWork()
+    }
+
+    @inline(never)
+    private mutating func othersWork() -> Bool {
+        let (own, deaths) = (worker, summary.crashes)
+        if acts(20) { changeRoutes() }
+        worker = workers + schedule.below(workerCount)
+        if !worker.pointee.isBusy {
+            summary.nested &+= 1
+            pass(UInt64(schedule.below(20_000)))
+            turn()
+        }
+        worker = own
+        return summary.crashes == deaths && finding == nil
     }
 
     mutating func arrive(_ count: Int) {
@@ -28,7 +44,7 @@ extension World {
             if !scenario.absentFrames.isEmpty && scenario.absentFrames.contains(frame) { continue }
             let template = templates + draft.template
             let ring = template.pointee.interface
-            if draft.bytes != nil { fragments &+= 1 }
+            let rings = workers[draft.worker % workerCount].rings
             let hasRoom = template.pointee.count <= Ring.fitting || !schedule.chance(50)
             if rings[ring].fill(template, draft.template, draft, frame: frame, hasRoom: hasRoom) {
                 (last, lastRing, arrived) = (frame, ring, arrived &+ 1)
@@ -101,7 +117,7 @@ extension World {
 
     private mutating func noteRefusal(_ operation: Batch.Operation, _ result: Int32) {
         if !operation.joined.isEmpty && result == -22 {
-            devices[Int(operation.index)].refusedNow.insert(operation.joined)
+            worker.pointee.refusals[Int(operation.index)].refusedNow.insert(operation.joined)
             summary.refusedJoins &+= 1
         }
     }

@@ -3,67 +3,91 @@
 import Forwarding
 
 extension World {
-    /// One batch, unless the worker dies in it.
-    mutating func step() {
-        summary.steps &+= 1
-        crashPoint = nil
-        if strikes(500) {
-            crashPoint = faults.pick(CrashPoint.allCases)
-            crashAfter = faults.below(64)
+    /// As `Worker.run`: the newest assignment at a batch border, then a batch.
+    mutating func turn() {
+        if worker.pointee.generation !== live[live.count - 1] {
+            worker.pointee.lateness -= 1
+            if worker.pointee.lateness <= 0 { adopt() }
         }
-        let count = gather()
-        if count == 0 { return }
-        if dies(.gathered, count) { return }
-        arriveBetween()
-        let plan = batch.plan(count: count, reassembler: reassembler, now: now)
+        let own = worker
+        own.pointee.isBusy = true
+        own.pointee.count = 0
+        own.pointee.now = clock
+        own.pointee.crashPoint = nil
+        if strikes(500) {
+            own.pointee.crashPoint = faults.pick(CrashPoint.allCases)
+            own.pointee.crashAfter = faults.below(64)
+        }
+        step()
+        own.pointee.isBusy = false
+    }
+
+    /// One batch, unless the worker dies in it.
+    private mutating func step() {
+        guard let count = gather() else { return }
+        if count == 0 { return expireFragments() }
+        if dies(.gathered) || !meanwhile() { return }
+        let plan = batch.plan(count: count, reassembler: worker.pointee.reassembler, now: worker.pointee.now)
         note(.plan, plan.operations.count)
         checkVerdicts(count)
-        if finding != nil || dies(.planned, count) { return }
+        if finding != nil || dies(.planned) { return }
         if scenario.sabotage == .earlyRelease { releaseAll(count) }
         var operations = plan.operations
         var isRest = false
         var writes = 0
         while !operations.isEmpty {
-            guard perform(operations, isRest: isRest, count, &writes), !dies(.performed, count) else {
-                return
-            }
+            guard perform(operations, isRest: isRest, &writes), !dies(.performed) else { return }
             guard let rest = batch.settle(operations) else { break }
             note(.settle, rest.count)
-            if dies(.settled, count) { return }
+            if dies(.settled) { return }
             operations = rest
             isRest = true
         }
         checkOutcome(count, writes)
         if finding != nil { return }
         account(count)
-        freeAnswers()
-        answerCount = 0
+    }
+
+    /// As `Worker.expireFragments`, which an idle worker calls.
+    private mutating func expireFragments() {
+        guard !worker.pointee.reassembler.isEmpty else { return }
+        worker.pointee.reassembler.expire(now: clock)
+        worker.pointee.model.expire(now: clock)
+        let writer = worker.pointee.block.writer
+        writer.begin()
+        countFailures(writer)
+        writer.end()
     }
 
     // MARK: Gather
 
-    private mutating func gather() -> Int {
+    /// - Returns: nil: the worker died.
+    private mutating func gather() -> Int? {
+        let deaths = summary.crashes
         var busy = 0
         for ring in 0..<ringCount where rings[ring].isReady(rings[ring].cursor) { busy &+= 1 }
-        var largeTaken = 0
         var count = 0
         if ringCount == 1 {
-            count = take(0, 0, Limits.batch, &largeTaken)
+            count = take(0, 0, Limits.batch)
         } else {
-            var turns = self.turns
+            var turns = worker.pointee.turns
             _ = turns.serve(rings: ringCount, busy: busy, batch: Limits.batch) { ring, limit in
-                let taken = take(ring, count, limit, &largeTaken)
+                if summary.crashes != deaths { return 0 }
+                let taken = take(ring, count, limit)
                 count &+= taken
                 return taken
             }
-            self.turns = turns
+            if summary.crashes == deaths { worker.pointee.turns = turns }
         }
-        if count > 0 { note(.take, count, largeTaken) }
+        guard summary.crashes == deaths else { return nil }
+        if count > 0 { note(.take, count, worker.pointee.copiesTaken.nonzeroBitCount, worker - workers) }
         return count
     }
 
+    private enum LargeFrame { case taken, lost, later }
+
     /// As `Worker.takeSlots`.
-    private mutating func take(_ index: Int, _ place: Int, _ limit: Int, _ largeTaken: inout Int) -> Int {
+    private mutating func take(_ index: Int, _ place: Int, _ limit: Int) -> Int {
         let ring = rings + index
         var start = ring.pointee.cursor
         var count = place
@@ -71,30 +95,28 @@ extension World {
         while count < end, ring.pointee.isReady(ring.pointee.cursor) {
             let cursor = ring.pointee.cursor
             let slot = ring.pointee.slots + cursor
-            var copy = -1
             if !slot.pointee.isLarge {
                 describe(slot, ring.pointee.bytes(cursor), count)
-            } else if slot.pointee.isQueued && largeTaken == Self.largeMax {
-                break
-            } else if takeLarge(index, cursor, count, largeTaken) {
-                copy = largeTaken
-                largeTaken &+= 1
             } else {
-                if cursor != start || ring.pointee.place.isUnderWay { break }
-                lose(index, slot)
-                advance(index)
-                start = ring.pointee.cursor
-                ring.pointee.place.settle(at: start)
-                end &-= 1
-                continue
+                guard let outcome = takeLarge(index, cursor, count) else { return 0 }
+                if outcome == .lost {
+                    if cursor != start || ring.pointee.place.isUnderWay { break }
+                    if !lose(index, slot) { return 0 }
+                    start = ring.pointee.cursor
+                    end &-= 1
+                    continue
+                }
+                if outcome == .later { break }
             }
             noteTaken(index, slot)
-            places[count] = Place(ring: index, slot: cursor, copy: copy)
+            places[count] = Place(ring: index, slot: cursor)
             count &+= 1
             advance(index)
         }
         if ring.pointee.cursor != start {
             ring.pointee.place.take(upTo: ring.pointee.cursor, mask: ring.pointee.mask)
+            worker.pointee.count = count
+            if worker.pointee.crashAfter & 1 == 0 && dies(.gathering) { return 0 }
         }
         return count &- place
     }
@@ -104,21 +126,30 @@ extension World {
         rings[index].cursor = (rings[index].cursor &+ 1) & rings[index].mask
     }
 
-    /// What a worker before this one had taken from the queue is there; the queue gives it once.
-    private mutating func takeLarge(_ index: Int, _ cursor: Int, _ place: Int, _ copy: Int) -> Bool {
+    /// As `Worker.takeLarge`: what a worker before this one had taken from the queue, or the queue's next.
+    /// - Returns: nil: the worker died.
+    private mutating func takeLarge(_ index: Int, _ cursor: Int, _ place: Int) -> LargeFrame? {
         let ring = rings + index
         let slot = ring.pointee.slots + cursor
-        guard slot.pointee.isQueued else { return false }
-        let buffer = large + copy &* Self.largeBytes
-        if slot.pointee.isReceived {
-            guard let left = copies.removeValue(forKey: index << 32 | cursor) else { return false }
-            buffer.copyMemory(from: left, byteCount: left.count)
-        } else if ring.pointee.receive(into: buffer, length: Int(slot.pointee.length)) == 0 {
-            return false
+        guard slot.pointee.isQueued else { return .lost }
+        let copies = worker.pointee.copies
+        var copy = 0
+        if let left = copies.left(interface: Int32(index), slot: cursor), left.bytes != nil {
+            copy = left.place
+        } else {
+            guard let free = copies.begin(interface: Int32(index), slot: cursor) else { return .later }
+            copy = free
+            if dies(.receiving, behind: 0, of: 3) { return nil }
+            let length = ring.pointee.receive(into: copies.buffer(free), length: Int(slot.pointee.length))
+            if dies(.receiving, behind: 1, of: 3) { return nil }
+            copies.end(free, bytes: length)
+            if dies(.receiving, behind: 2, of: 3) { return nil }
+            if length == 0 { return .lost }
         }
+        worker.pointee.copiesTaken |= 1 << UInt8(copy)
         slot.pointee.isReceived = true
-        describe(slot, buffer, place)
-        return true
+        describe(slot, copies.buffer(copy), place)
+        return .taken
     }
 
     @inline(__always)
@@ -138,18 +169,43 @@ extension World {
     /// Each frame that was put into a slot is taken once, in order.
     @inline(__always)
     private mutating func noteTaken(_ ring: Int, _ slot: UnsafeMutablePointer<Ring.Slot>) {
-        if slot.pointee.order != taken[ring] {
-            fail("ring \(ring): frame \(slot.pointee.order) of it is taken in the place of \(taken[ring])")
+        if slot.pointee.order != worker.pointee.taken[ring] {
+            fail(
+                """
+                ring \(ring): frame \(slot.pointee.order) of it is taken in the place of \
+                \(worker.pointee.taken[ring])
+                """)
         }
-        taken[ring] &+= 1
+        worker.pointee.taken[ring] &+= 1
     }
 
     /// As `Worker.lose`: the kernel had no room for the whole.
-    private mutating func lose(_ ring: Int, _ slot: UnsafeMutablePointer<Ring.Slot>) {
+    /// - Returns: false: the worker died.
+    private mutating func lose(_ ring: Int, _ slot: UnsafeMutablePointer<Ring.Slot>) -> Bool {
+        if slot.pointee.isQueued { fail("frame \(slot.pointee.frame), whole in the queue, is lost") }
+        let place = rings[ring].place
+        let next = (rings[ring].cursor &+ 1) & rings[ring].mask
+        let writer = worker.pointee.block.writer
+        writer.begin()
+        writer.add(.truncated)
+        writer.end()
+        worker.pointee.lostCounts &+= 1
+        if dies(.losing, behind: 0, of: 3) { return false }
+        if scenario.sabotage != .losesInOneStep { place.take(upTo: next, mask: rings[ring].mask) }
+        if worker.pointee.crashPoint == .losing && worker.pointee.crashAfter % 3 == 1 {
+            // It is under way, beside frames of other rings.
+            places[worker.pointee.count] = Place(ring: ring, slot: rings[ring].cursor)
+            worker.pointee.count += 1
+            die(.losing, 1)
+            return false
+        }
         noteTaken(ring, slot)
-        counters.truncated &+= 1
-        lostFrames &+= 1
+        worker.pointee.lostFrames &+= 1
         slot.pointee.isReady = false
+        if dies(.losing, behind: 2, of: 3) { return false }
+        advance(ring)
+        place.settle(at: next)
+        return true
     }
 
     // MARK: Perform
@@ -157,7 +213,7 @@ extension World {
     /// As `Worker.perform`: ICMP errors, then writes in order, whose results come in any order.
     /// - Returns: false: the worker died.
     private mutating func perform(
-        _ operations: Range<Int>, isRest: Bool, _ count: Int, _ writes: inout Int
+        _ operations: Range<Int>, isRest: Bool, _ writes: inout Int
     ) -> Bool {
         for place in operations where batch.operations[place].target == .icmpError {
             let result = sendError(place)
@@ -169,11 +225,11 @@ extension World {
         for number in 0..<operations.count {
             let place = isReversed ? operations.upperBound - 1 - number : operations.lowerBound + number
             guard batch.operations[place].target == .device else { continue }
-            if crashPoint == .writing && done >= crashAfter {
-                die(.writing, done, count)
+            if worker.pointee.crashPoint == .writing && done >= worker.pointee.crashAfter {
+                die(.writing, done)
                 return false
             }
-            arriveBetween()
+            guard meanwhile() else { return false }
             var result = write(place)
             let isRefused = !batch.operations[place].joined.isEmpty && result == -22
             if !isRefused {
@@ -201,43 +257,94 @@ extension World {
 
     // MARK: Account
 
+    /// As `Worker.account`: neighbours of one fate are counted together, behind the release of their slots.
     private mutating func account(_ count: Int) {
-        var new = counters
-        new.received &+= count
+        let writer = worker.pointee.block.writer
+        let verdicts = batch.verdicts
+        writer.begin()
+        writer.add(.received, UInt64(count))
+        var (first, bytes, groups) = (0, UInt64(0), 0)
         for index in 0..<count {
-            if crashPoint == .releasing && index >= crashAfter {
-                uncounted &+= index
-                die(.releasing, index, count)
-                return
+            if !(verdicts + index).hasFate(of: verdicts + first) {
+                guard tally(first, index, bytes, writer, &groups) else { return }
+                (first, bytes) = (index, 0)
             }
-            switch batch.verdicts[index].kind {
-            case .inject: new.injected &+= 1
-            case .pass: new.passed &+= 1
-            case .drop: new.dropped &+= 1
-            case .reply: new.replied &+= 1
-            case .hold: new.held &+= 1
+            if worker.pointee.crashPoint == .releasing && index >= worker.pointee.crashAfter {
+                return die(.releasing, index)
             }
+            bytes &+= UInt64(verdicts[index].length)
+            noteSeen(verdicts[index].kind)
             if !places[index].isReleased { release(index) }
         }
+        guard tally(first, count, bytes, writer, &groups) else { return }
         if scenario.sabotage == .countedTwice && count == Limits.batch {
-            new.received &+= 1
-            new.injected &+= 1
+            writer.add(.received)
+            writer.add(.injected)
         }
-        new.writes &+= batch.writes
-        add(reassembler.failures, to: &new)
-        counters = new
+        writer.add(.writes, UInt64(batch.writes))
+        countFailures(writer)
+        if dies(.counting, behind: 63, of: 64) { return }
+        writer.end()
+        if dies(.accounted) { return }
         note(.release, count, count)
-        checkTotals(isLast: false)
-        if dies(.accounted, 0) { return }
-        for ring in 0..<ringCount { rings[ring].place.settle(at: rings[ring].cursor) }
+        settlePlaces()
     }
 
-    /// A successor's reassembler begins at 0 again.
-    private mutating func add(_ failures: Reassembler.Failures, to new: inout Counters) {
-        new.failures.overlap &+= failures.overlap &- countedFailures.overlap
-        new.failures.memory &+= failures.memory &- countedFailures.memory
-        new.failures.timeout &+= failures.timeout &- countedFailures.timeout
-        countedFailures = failures
+    /// A kill may find each word that is changed as it was or as it is to be.
+    /// - Returns: false: the worker died.
+    private mutating func tally(
+        _ first: Int, _ next: Int, _ bytes: UInt64, _ writer: CounterBlock.Writer, _ groups: inout Int
+    ) -> Bool {
+        let block = worker.pointee.block
+        let isLast = worker.pointee.crashPoint == .counting && worker.pointee.crashAfter % 8 == groups
+        groups &+= 1
+        let before = isLast ? block.values.values : []
+        writer.tally(batch.verdicts + first, UInt64(next &- first), bytes)
+        guard isLast else { return true }
+        for (word, value) in before.enumerated() where faults.chance(2) {
+            block.words[word].store(value, ordering: .relaxed)
+        }
+        die(.counting, groups)
+        return false
+    }
+
+    private mutating func settlePlaces() {
+        for ring in 0..<ringCount {
+            if worker.pointee.crashPoint == .settling
+                && worker.pointee.crashAfter % (ringCount + 1) == ring
+            {
+                return die(.settling, ring)
+            }
+            rings[ring].place.settle(at: rings[ring].cursor)
+        }
+        worker.pointee.count = 0
+        if dies(.settling) { return }
+        worker.pointee.copies.clear(worker.pointee.copiesTaken)
+        worker.pointee.copiesTaken = 0
+        worker.pointee.freeAnswers()
+        worker.pointee.answerCount = 0
+        checkTotals(isLast: false)
+    }
+
+    @inline(__always)
+    private func noteSeen(_ kind: Verdict.Kind) {
+        switch kind {
+        case .inject: worker.pointee.seen.injected &+= 1
+        case .pass: worker.pointee.seen.passed &+= 1
+        case .drop: worker.pointee.seen.dropped &+= 1
+        case .reply: worker.pointee.seen.replied &+= 1
+        case .hold: worker.pointee.seen.held &+= 1
+        }
+    }
+
+    /// As `Worker.countFailures`. A successor's reassembler begins at 0 again.
+    private mutating func countFailures(_ writer: CounterBlock.Writer) {
+        let (failures, counted) = (worker.pointee.reassembler.failures, worker.pointee.countedFailures)
+        if failures == counted { return }
+        writer.add(.reassemblyOverlap, failures.overlap &- counted.overlap)
+        writer.add(.reassemblyMemory, failures.memory &- counted.memory)
+        writer.add(.reassemblyTimeout, failures.timeout &- counted.timeout)
+        worker.pointee.countedFailures = failures
     }
 
     private mutating func releaseAll(_ count: Int) { for index in 0..<count { release(index) } }
@@ -247,6 +354,6 @@ extension World {
         let slot = rings[places[index].ring].slots + places[index].slot
         places[index].isReleased = true
         slot.pointee.isReady = false
-        releasedFrames &+= 1
+        worker.pointee.releasedFrames &+= 1
     }
 }

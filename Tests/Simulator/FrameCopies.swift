@@ -1,0 +1,1 @@
+../../Sources/LinuxIO/FrameCopies.swift
