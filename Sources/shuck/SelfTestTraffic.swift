@@ -108,7 +108,7 @@ extension SelfTestLab {
         let data = (0..<bytes).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 11) }
         var (sent, received, answer): (Int, [UInt8], [UInt8]) = (0, [], [])
         var service: IPSocket?
-        let isOver = try wait(seconds: 3) {
+        let isOver = try wait(seconds: 5) {
             if service == nil { service = listener.accept() }
             if sent < data.count { sent += max(client.send(data[sent..<min(sent + 65_536, data.count)]), 0) }
             while received.count < data.count, let more = service?.receive(), !more.isEmpty {
@@ -118,10 +118,10 @@ extension SelfTestLab {
             answer += client.receive() ?? []
             return answer.count >= 3
         }
-        checks.expect(service != nil, "\(mode.name): no connection was made within 3 s")
+        checks.expect(service != nil, "\(mode.name): no connection was made within 5 s")
         guard service != nil else { return }
         checks.expect(
-            isOver, "\(mode.name): \(received.count) of \(data.count) bytes arrived within 3 s")
+            isOver, "\(mode.name): \(received.count) of \(data.count) bytes arrived within 5 s")
         checks.expect(data.starts(with: received), "\(mode.name): the data was changed")
     }
 
