@@ -62,8 +62,8 @@ final class SelfTestLab {
     private static func connect(_ namespaces: [TestNetwork.Place: NetworkNamespace]) throws {
         for wire in TestNetwork.wires {
             let other = VethEnd(name: wire.links[1], mtu: wire.mtu, namespace: namespaces[wire.places[1]])
-            // From within: older kernels (6.1) look for a link of the first name where the request comes from,
-            // and most hosts have an eth0.
+            // From within: older kernels (6.1) look for a link of the first name where the request comes
+            // from, and most hosts have an eth0.
             try namespaces[wire.places[0]]!.enter {
                 try NetlinkSocket().addVeth(VethEnd(name: wire.links[0], mtu: wire.mtu), other)
             }
