@@ -25,9 +25,9 @@ final class AdminServer {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private(set) var channels: [Channel] = []
 
-    /// - Parameter socket: stays open when this stops.
+    /// - Parameter socket: the admin socket, which listens; stays open when this stops.
     init(
-        _ admin: Configuration.Admin, state: AdminState, socket: AdminSocket, bounds: Bounds = Bounds()
+        _ admin: Configuration.Admin, state: AdminState, socket: Descriptor, bounds: Bounds = Bounds()
     ) throws {
         // Accepting backs off for a second when there are no descriptors (NIO's AcceptBackoffHandler).
         func bootstrap(_ access: AdminAccess) -> ServerBootstrap {
@@ -46,7 +46,7 @@ final class AdminServer {
         }
         let local = AdminAccess(listen: nil, showsStatus: true)
         // The event loop closes its own.
-        let listening = fcntl(socket.descriptor.number, F_DUPFD_CLOEXEC, 0)
+        let listening = fcntl(socket.number, F_DUPFD_CLOEXEC, 0)
         guard listening >= 0 else { throw SystemError("dup", admin.socket, errno: errno) }
         channels.append(try bootstrap(local).withBoundSocket(listening).wait())
         guard let listen = admin.listen else { return }
@@ -209,17 +209,13 @@ private final class AdminHandler: ChannelInboundHandler {
             ask(context, AdminState.Request.reload) {
                 .lines($0.lines, status: $0.isApplied ? .ok : .conflict)
             }
-        case (.POST, "/upgrade"):
-            ask(context, AdminState.Request.upgrade) {
-                $0.map { .lines([$0], status: .conflict) } ?? .lines(["prepared"], status: .ok)
-            }
-        case (_, let page) where page == "/reload" || page == "/upgrade" || Self.pages.contains(page):
-            send(context, .lines(["GET; POST for /reload and /upgrade"], status: .methodNotAllowed))
+        case (_, let page) where page == "/reload" || Self.pages.contains(page):
+            send(context, .lines(["GET; POST for /reload"], status: .methodNotAllowed))
         default:
             let pages = Self.pages.joined(separator: " ")
             send(
                 context,
-                .lines(["there are \(pages) and, by POST, /reload and /upgrade"], status: .notFound))
+                .lines(["there are \(pages) and, by POST, /reload"], status: .notFound))
         }
     }
 

@@ -10,8 +10,6 @@ final class AdminState: Sendable {
         case reload(EventLoopPromise<ReloadOutcome>)
         /// The mirror of the routes is the control thread's alone. nil: the interface is not configured.
         case why(RouteAnswer.Inquiry, EventLoopPromise<RouteAnswer?>)
-        /// nil: another process is prepared and takes over; else why not.
-        case upgrade(EventLoopPromise<String?>)
     }
 
     /// nil before the first assignment was published.

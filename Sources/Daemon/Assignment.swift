@@ -22,7 +22,7 @@ final class Assignment: Sendable {
     }
 
     /// Whether the worker's work is over.
-    enum Ending {
+    enum Ending: String, Codable {
         case none
         /// Empty the rings, then end.
         case drained

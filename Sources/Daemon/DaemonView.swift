@@ -30,6 +30,7 @@ struct DaemonView: Sendable {
     var otherFindings: [Finding] = []
     var uptime: Double
     var isControlStill = false
+    var isSupervisorStill = false
     var logFailure: String?
     var logLinesDropped: UInt64 = 0
 }
@@ -43,14 +44,21 @@ extension DaemonView {
 
     /// Threads that ended, or that stand still.
     var unhealthiness: [String] {
-        (isControlStill ? [Self.stillControl] : [])
+        (isControlStill ? [Self.stillControl] : []) + (isSupervisorStill ? [stillSupervisor] : [])
             + endedWorkers + workers.compactMap { $0.isStill && !$0.hasEnded ? stillness($0) : nil }
     }
 
     private static var stillControl: String {
         """
-        the control thread stands still, so that routes, links, reloads and SIGTERM wait: see what \
-        holds it (ps -L -o tid,stat,wchan:20,comm -p \(getpid())), or kill shuck
+        the engine's control thread stands still, so that routes and links wait: see what holds it (ps -L \
+        -o tid,stat,wchan:20,comm -p \(getpid())), or kill \(getpid())
+        """
+    }
+
+    private var stillSupervisor: String {
+        """
+        the control thread stands still, so that interfaces, reloads and SIGTERM wait: see what holds it \
+        (ps -L -o tid,stat,wchan:20,comm -p \(state.processID)), or kill shuck
         """
     }
 

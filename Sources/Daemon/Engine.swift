@@ -1,6 +1,6 @@
 // The engine: workers, the mirror of the kernel's routes, and the admin endpoint. It opens nothing on the
 // host: what it runs on is provided by the supervisor (Supervisor.swift), and of that it asks for a reload
-// or an upgrade alone.
+// alone. It lives in a process of its own (EngineProgram.swift).
 
 import Forwarding
 import HostPlan
@@ -22,6 +22,12 @@ final class Engine {
     var snapshot: Snapshot
     /// What publications replaced and a worker may still run on, the oldest first.
     var replaced: [Replaced] = []
+    /// What it was provided with, the oldest first, and the first generation of workers that runs on it.
+    var provided: [(sequence: UInt64, generation: UInt64)] = []
+    /// The oldest generation that a worker ran on when that was last looked at.
+    var settledGeneration: UInt64 = 0
+    /// Counters that were replaced have been added to what is counted; nobody was told yet.
+    var hasFolded = false
     /// The mirror's tries have left nodes that a worker may still read.
     var isUnreclaimed = false
     /// Until then workers are looked at often, to let go of what they no longer run on.
@@ -60,12 +66,25 @@ final class Engine {
     }
 
     /// Starts the workers, on what may not have been there when they were prepared for.
-    func start(_ provision: Provision) throws {
+    func start(_ provision: Provision, _ sequence: UInt64) throws {
         snapshot.plumbing = provision.plumbing
         snapshot.state.supervisor = provision.report
+        if let count = provision.count { goOn(from: count) }
+        adopt(provision.left)
         try startWorkers(provision.memories)
+        provided.append((sequence, snapshot.generation))
         findClaimGaps()
         share()
+    }
+
+    /// Frames that workers of another process had taken from their queues.
+    private func adopt(_ left: [NamedMemory]) {
+        for (worker, memory) in left.enumerated() {
+            let copies = FrameCopies(in: memory)
+            for interface in snapshot.plumbing.interfaces where worker < interface.rings.count {
+                interface.rings[worker].adopt(copies, batch: Limits.batch)
+            }
+        }
     }
 
     /// Shows the admin threads the new state.
@@ -76,7 +95,7 @@ final class Engine {
     }
 
     /// Answers on the admin socket from now on.
-    func serve(_ admin: Configuration.Admin, on socket: AdminSocket) throws {
+    func serve(_ admin: Configuration.Admin, on socket: Descriptor) throws {
         server = try AdminServer(admin, state: self.admin, socket: socket)
     }
 
@@ -86,6 +105,8 @@ final class Engine {
     }
 
     // MARK: the loop
+
+    var hasStarted: Bool { !provided.isEmpty }
 
     /// How long to wait for the next event, in milliseconds.
     var patience: Int32 {
@@ -101,7 +122,7 @@ final class Engine {
     /// - Parameters:
     ///   - isTold: the kernel has told of something.
     ///   - isAsked: so has the admin endpoint.
-    /// - Returns: what is for the supervisor to do.
+    /// - Returns: what is for the supervisor to do: reloads.
     func turn(isTold: Bool, isAsked: Bool) -> [AdminState.Request] {
         snapshot.pulse.beat()
         letGo()
@@ -143,7 +164,22 @@ final class Engine {
     /// Why it does not forward as asked, when that was last looked at; nil: it does.
     private(set) var unreadiness: String?
 
-    var isAnyWorkerStill: Bool { snapshot.workers.contains(where: \.isStill) }
+    /// As the supervisor is told.
+    var state: EngineState {
+        let refused = snapshot.configuration.devices.compactMap { device in
+            snapshot.plumbing.device(device.name).map { (device.name, $0.refusals.offloads) }
+        }
+        return EngineState(
+            settled: provided.last { $0.generation <= settledGeneration }?.sequence ?? 0,
+            generation: snapshot.generation, unreadiness: unreadiness.map(Self.clip),
+            stillWorker: snapshot.workers.first(where: \.isStill).map {
+                "worker \($0.number) on CPU \($0.cpu)"
+            }, failure: snapshot.endedWorkers().first.map(Self.clip),
+            refused: Dictionary(uniqueKeysWithValues: refused.filter { !$0.1.isEmpty }))
+    }
+
+    /// So that a message holds it.
+    private static func clip(_ text: String) -> String { String(text.prefix(500)) }
 
     /// Tells the log how it is when that has changed: each degradation when it comes and when it goes, and
     /// whether packets are forwarded.
@@ -168,12 +204,7 @@ final class Engine {
         }
     }
 
-    func refuseFallbacks() throws {
-        let fallbacks = snapshot.view().findings.filter(\.what.isFallback).map(\.description)
-        guard !fallbacks.isEmpty else { return }
-        throw HostProblem(
-            description: "--strict starts on no fallback: \(fallbacks.joined(separator: "; "))")
-    }
+    var fallbacks: [String] { snapshot.view().findings.filter(\.what.isFallback).map(\.description) }
 
     // MARK: the end
 
@@ -196,24 +227,18 @@ final class Engine {
         return left.map { "worker \($0.number) on CPU \($0.cpu)" }
     }
 
-    /// Lets go of everything that it was provided with, once the workers have ended.
-    func release() {
-        (replaced, snapshot.workers) = ([], [])
-        snapshot.plumbing = Plumbing()
-        admin.snapshot.withLock { $0 = nil }
-    }
-
     /// What was counted, in the words of a hand-over.
     /// - Parameters:
     ///   - cpuNanoseconds: of the workers; a thread that has ended does not tell.
-    ///   - isWhole: else without what the counters of now hold.
+    ///   - isWhole: else without what counters hold that workers may still write.
     func count(_ cpuNanoseconds: [Int: UInt64], isWhole: Bool) -> EngineCount {
-        let totals = isWhole ? snapshot.counts().totals : earlierTotals
-        var ringDrops: [Int: UInt64] = [:]
-        for worker in snapshot.workers {
-            ringDrops[worker.number] =
-                snapshot.earlierRingDrops(worker.number)
-                + (isWhole ? worker.counters.read()[.truncated] : 0)
+        let totals = isWhole ? snapshot.counts().totals : snapshot.retired
+        var ringDrops = snapshot.retiredRingDrops
+        if isWhole {
+            for worker in snapshot.workers {
+                ringDrops[worker.number] =
+                    snapshot.earlierRingDrops(worker.number) + worker.counters.read()[.truncated]
+            }
         }
         return EngineCount(
             totals: totals.map {
@@ -224,24 +249,13 @@ final class Engine {
                 uniqueKeysWithValues: routes.resyncs.map { ($0.key.rawValue, $0.value) }))
     }
 
-    /// Without what the counters of now hold.
-    private var earlierTotals: Totals {
-        var totals = snapshot.retired
-        for old in snapshot.replacedCounters {
-            totals.add(old.counters.read(), worker: old.worker, configuration: old.configuration)
-        }
-        return totals
-    }
-
     var cpuNanoseconds: [Int: UInt64] {
         Dictionary(uniqueKeysWithValues: snapshot.workers.map { ($0.number, snapshot.nanoseconds($0)) })
     }
 
-    /// Goes on counting where another engine stopped. Before `start`.
-    func goOn(from count: EngineCount) {
-        for value in count.totals {
-            snapshot.retired[Series(metric: value.metric, labels: value.labels), default: 0] += value.value
-        }
+    /// Goes on counting where another engine stopped.
+    private func goOn(from count: EngineCount) {
+        snapshot.retired.merge(count.sums, uniquingKeysWith: +)
         (snapshot.retiredRingDrops, snapshot.retiredNanoseconds) = (count.ringDrops, count.cpuNanoseconds)
         routes.count(changes: count.routeChanges, resyncs: count.routeResyncs)
     }

@@ -58,9 +58,9 @@ extension Control {
                 var next = plumbing
                 _ = try next.reach(configuration, facts, .follow)
                 (plumbing, reachedLinks) = (next, links)
-                superseded.append(Superseded(generation: .max, plumbing: old))
-                try engine.follow(provision)
-                settle()
+                engine.follow(provision)
+                superseded.append(
+                    Superseded(sequence: engine.sequence, plumbing: old, configuration: configuration))
                 logArrivals(unlike: old)
                 keepStored()
             }
@@ -73,6 +73,15 @@ extension Control {
             }
             refollow = Backoff.Retry(after: refollow, now: Host.monotonicNanoseconds())
         }
+    }
+
+    /// The engine could not take all that it was given: a little later it is given that again.
+    func provideAgain() {
+        engine.isMissingParts = false
+        if refollow == nil { log.error("the engine could not take all that was opened: it gets it again") }
+        refollow = Backoff.Retry(after: refollow, now: Host.monotonicNanoseconds())
+        // A notice meanwhile finds it changed as well.
+        reachedLinks = []
     }
 
     /// Whether a configured interface or a device came, went, or was made again, or the MTU of an interface

@@ -8,7 +8,10 @@ import LinuxIO
 struct HandOver: Codable {
     /// Of messages, documents, the order of descriptors, and memory that outlives a process (`CounterBlock`,
     /// `RingPlace`, `FrameCopies`): raised when any of them changes.
-    static let format = 2
+    static let format = 3
+
+    /// Where the next process asks for it, beside the admin socket.
+    static func path(beside admin: String) -> String { admin + ".hand-over" }
 
     struct File: Codable, Equatable {
         var name: String

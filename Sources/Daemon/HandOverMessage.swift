@@ -18,6 +18,10 @@ enum HandOverMessage: Codable {
     case go
     /// The next process forwards.
     case forwarding
+    /// The running one is to become the binary on disk; it answers with `prepared`, or refuses.
+    case upgrade
+    /// Another process is prepared, and takes over.
+    case prepared
     case refuse(String)
 }
 
@@ -38,12 +42,23 @@ extension HandOverSocket {
         }
     }
 
-    /// - Returns: nil when the other process has closed its end.
     func hear(
         milliseconds: Int32 = Timing.handOverMilliseconds
     ) throws -> (message: HandOverMessage, descriptors: [Descriptor])? {
         guard let (bytes, descriptors) = try receive(milliseconds: milliseconds) else { return nil }
         return (try JSONDecoder().decode(HandOverMessage.self, from: Data(bytes)), descriptors)
+    }
+
+    /// Takes the descriptors that `say(descriptors:)` sends behind a message.
+    func hear(descriptors count: Int) throws -> [Descriptor] {
+        var descriptors: [Descriptor] = []
+        while descriptors.count < count {
+            guard let (message, more) = try hear(), case .descriptors = message, !more.isEmpty else {
+                throw HostProblem(description: "descriptors of a hand-over did not come")
+            }
+            descriptors += more
+        }
+        return descriptors
     }
 
     static func read<T: Decodable>(_: T.Type, from document: Descriptor?) throws -> T {

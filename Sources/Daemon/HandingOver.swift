@@ -22,9 +22,6 @@ struct Successor {
 }
 
 extension Control {
-    /// Where the next process asks for it, beside the admin socket.
-    static func handOverPath(_ admin: String) -> String { admin + ".hand-over" }
-
     /// A process that wants to take over; one at a time. One that has not done so in time makes way.
     func acceptSuccessor() {
         guard let socket = handOverListener?.accept() else { return }
@@ -62,9 +59,14 @@ extension Control {
                     return nil
                 }
                 return try handOver(to: socket)
+            case .upgrade:
+                successor = nil
+                upgrade(for: socket)
             case .refuse(let reason): dropSuccessor(reason)
+            // One that said nothing has only looked who listens.
+            case nil where successor?.processID == 0 && successor?.upgrade == nil: successor = nil
             case nil: dropSuccessor("it has ended")
-            case .offer, .descriptors, .go, .forwarding:
+            case .offer, .descriptors, .go, .forwarding, .prepared:
                 dropSuccessor("it said what it may not say")
             }
         } catch {
@@ -75,7 +77,7 @@ extension Control {
 
     private func dropSuccessor(_ reason: String) {
         log.error("another process did not take over: \(reason)")
-        successor?.upgrade?.fail(reason)
+        if let upgrade = successor?.upgrade { upgrade.fail(reason) }
         successor = nil
     }
 
@@ -105,25 +107,25 @@ extension Control {
     /// - Returns: the exit code once the other one forwards, or when workers cannot be started here again;
     ///   nil: they run here again.
     private func handOver(to socket: HandOverSocket) throws -> Int32? {
-        if let worker = engine.snapshot.workers.first(where: \.isStill) {
-            let reason = "worker \(worker.number) on CPU \(worker.cpu) stands still"
+        let isInTheWay =
+            engine.hasEnded ? "the engine has ended" : engine.state.stillWorker.map { "\($0) stands still" }
+        if let reason = isInTheWay {
             try socket.say(.refuse(reason))
             dropSuccessor(reason)
             return nil
         }
         let request = successor?.upgrade
         request?.succeed()
-        engine.stopServing()
-        let (rest, hasEnded) = endWorkers()
+        let (count, left) = endWorkers(.handedOver)
         do {
-            guard hasEnded else {
-                throw HostProblem(description: "a worker stands still and did not end")
+            guard left.isEmpty else {
+                throw HostProblem(description: "\(left[0]) stands still and did not end")
             }
-            try socket.say(.go, document: rest)
+            try socket.say(.go, document: HandOver.Rest(count: count, report: report))
             try hearThatItForwards(socket)
         } catch let reason {
             do {
-                try resume(behind: rest.count)
+                try resume(behind: count)
             } catch {
                 dropSuccessor("\(reason)")
                 log.critical("workers could not be started again: \(error); stopping")
@@ -135,6 +137,7 @@ extension Control {
         log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
         // Restarted, this process must not take up what the other one has.
         store?.clear()
+        engine.finish()
         guard request != nil else { return 0 }
         becomeBinaryOnDisk(socket)
         return 1
@@ -148,14 +151,12 @@ extension Control {
         throw HostProblem(description: "it ended before it forwarded")
     }
 
-    /// Ends the workers where they are.
-    /// - Returns: what there is to tell of them, and whether all have ended.
-    func endWorkers() -> (rest: HandOver.Rest, hasEnded: Bool) {
-        let cpuNanoseconds = engine.cpuNanoseconds
-        let left = engine.end(.handedOver)
-        return (
-            HandOver.Rest(count: engine.count(cpuNanoseconds, isWhole: true), report: report), left.isEmpty
-        )
+    /// Ends the workers.
+    /// - Returns: what was counted, and what has not ended.
+    func endWorkers(_ ending: Assignment.Ending) -> (count: EngineCount, left: [String]) {
+        if let (left, count) = engine.end(ending) { return (count, left) }
+        engine.finish()
+        return (countOfEnded(), ["the engine"])
     }
 
     /// The other process has failed after workers had ended here. How far it came nobody knows, so rings are
@@ -170,13 +171,13 @@ extension Control {
         plumbing.forgetRings()
         let facts = HostFacts.read(for: configuration, cpus: cpus, links: try netlink.links())
         _ = try plumbing.reach(configuration, facts, .follow)
-        memories = try makeMemories(configuration)
-        engine.release()
-        engine = try Engine(provision, cpus: cpus)
-        engine.goOn(from: count)
-        try engine.start(provision)
-        if let adminSocket { try engine.serve(configuration.admin, on: adminSocket) }
-        tell()
+        engine.finish()
+        superseded = []
+        engine = try EngineProcess()
+        try engine.prepare(provision)
+        try startEngine(from: count)
+        try engine.serve(provision)
+        keepStored()
         log.warning("workers run here again, on new rings")
     }
 }

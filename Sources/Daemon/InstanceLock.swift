@@ -61,7 +61,9 @@ final class InstanceLock {
 
     /// The process is the kernel's word: a number in a file may be of one that ended long ago.
     private static func held(_ path: String, _ lock: String, _ file: Descriptor) -> HostProblem {
-        let listener = UnixAddress(path: path).listener
+        // Of the admin socket the kernel names the engine, which answers there.
+        var listener = UnixAddress(path: HandOver.path(beside: path)).packetListener
+        if case .none = listener { listener = UnixAddress(path: path).listener }
         guard case .none = listener else {
             var name = "of another pid namespace"
             var stop = "stop it"

@@ -218,6 +218,10 @@ extension Metric {
             "shuck_rewritten_answers_total", "Answers to rewritten probes, sent to the prober.",
             .single(.answersSent)),
         Metric(
+            "shuck_engine_restarts_total",
+            "How often the process that forwards ended by itself and was started again.",
+            .value { Double($0.state.engineRestarts) }),
+        Metric(
             "shuck_repeated_packets_total",
             "Frames of batches that a killed process had begun: they may have been injected twice.",
             .value { Double($0.state.repeated) }),

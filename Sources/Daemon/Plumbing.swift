@@ -93,6 +93,17 @@ struct Plumbing {
     /// nil: no limit.
     private(set) var limits: InjectionLimits?
 
+    init() {}
+
+    /// What others have opened, or not.
+    init(
+        _ absences: [Part: Absence], _ socketInterfaces: [Int], _ configuration: Configuration,
+        _ limits: InjectionLimits?
+    ) {
+        (self.absences, self.socketInterfaces) = (absences, socketInterfaces)
+        self.limits = .of(configuration.limits, keeping: limits)
+    }
+
     /// What a plan compares with what is wanted.
     var present: [Resource.Key: Resource] { held.mapValues(\.resource) }
 
@@ -118,13 +129,6 @@ struct Plumbing {
             guard case .device(let device) = one.resource, device.namespace != nil else { return nil }
             return (one.handle as? TunDevice)?.queues[0].number
         }
-    }
-
-    /// Without what only who opens and removes needs.
-    var forEngine: Plumbing {
-        var plumbing = self
-        (plumbing.surplus, plumbing.filters) = ([], nil)
-        return plumbing
     }
 
     /// Removes claims that do not end with their descriptors.
@@ -431,10 +435,14 @@ extension Plumbing {
         held = held.filter { wanted.contains($0.key) }
         socketInterfaces = plan.socketInterfaces
         absences = waiting.merging(plan.awaited.mapValues { Absence(awaiting: $0) }) { failed, _ in failed }
+        findProbeReturn(configuration)
+        return done
+    }
+
+    mutating func findProbeReturn(_ configuration: Configuration) {
         probeReturn = handle(.reading).map { device in
             ProbeReturn(configuration, device: device) { handle(.returnSocket($0)) }
         }
-        return done
     }
 
     /// Once no worker runs on what was before: rings let in what the configuration asks for alone. What a

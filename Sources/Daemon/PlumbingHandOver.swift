@@ -3,6 +3,7 @@
 import HostPlan
 import IP
 import LinuxIO
+import Settings
 
 extension Plumbing {
     /// What is held, what stands on other things last.
@@ -15,14 +16,18 @@ extension Plumbing {
                 return piece
             }
         }
-        let ordered = held.values.sorted {
-            ($0.resource.requirement == nil ? 0 : 1) < ($1.resource.requirement == nil ? 0 : 1)
-        }
         return (pieces(ordered), pieces(surplus), descriptors)
     }
 
-    /// nil: the next process makes its own.
-    private static func piece(_ one: Held) -> (piece: HandOver.Piece, descriptors: [Descriptor])? {
+    /// What is held, what stands on other things last.
+    var ordered: [Held] {
+        held.values.sorted {
+            ($0.resource.requirement == nil ? 0 : 1) < ($1.resource.requirement == nil ? 0 : 1)
+        }
+    }
+
+    /// nil: the other process makes its own, or needs none.
+    static func piece(_ one: Held) -> (piece: HandOver.Piece, descriptors: [Descriptor])? {
         var piece = HandOver.Piece(resource: one.resource)
         var descriptors: [Descriptor] = []
         switch (one.resource, one.handle) {
@@ -66,6 +71,33 @@ extension Plumbing {
             let handle = try adopt(piece, try take(piece))
             self.surplus.append(Held(resource: piece.resource, handle: handle))
         }
+    }
+
+    /// An engine's, of what its supervisor provides.
+    /// - Parameters:
+    ///   - known: what it has already.
+    ///   - new: what it is given, what stands on other things last.
+    ///   - limits: of before.
+    /// - Returns: without what could not be had, and why not.
+    static func provided(
+        held known: [Held], new: [(piece: HandOver.Piece, descriptors: [Descriptor])],
+        absences: [Part: Absence], socketInterfaces: [Int], _ configuration: Configuration,
+        limits: InjectionLimits?
+    ) -> (plumbing: Plumbing, failures: [Resource.Key: any Error]) {
+        var plumbing = Plumbing(absences, socketInterfaces, configuration, limits)
+        var failures: [Resource.Key: any Error] = [:]
+        for one in known { plumbing.held[one.resource.key] = one }
+        for (piece, own) in new {
+            do {
+                guard own.count == piece.descriptors else { throw misfit(piece) }
+                let handle = try plumbing.adopt(piece, own)
+                plumbing.held[piece.resource.key] = Held(resource: piece.resource, handle: handle)
+            } catch {
+                failures[piece.resource.key] = error
+            }
+        }
+        plumbing.findProbeReturn(configuration)
+        return (plumbing, failures)
     }
 
     private static func misfit(_ piece: HandOver.Piece) -> HostProblem {

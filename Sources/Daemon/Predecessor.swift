@@ -43,13 +43,7 @@ final class Predecessor {
 
     private func offer(_ count: Int, document: Descriptor?) throws -> Offer {
         let document = try HandOverSocket.read(HandOver.self, from: document)
-        var descriptors: [Descriptor] = []
-        while descriptors.count < count {
-            let (message, more) = try hear()
-            guard case .descriptors = message, !more.isEmpty else { throw Self.misunderstood }
-            descriptors += more
-        }
-        return try Offer(document, descriptors)
+        return try Offer(document, socket.hear(descriptors: count))
     }
 
     /// Says that this process is prepared.

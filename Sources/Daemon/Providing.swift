@@ -1,13 +1,14 @@
 // Part of Engine (Engine.swift): it is provided with something else to run on while workers run.
 
 import Forwarding
+import HostPlan
 import LinuxIO
 import Settings
 
 extension Engine {
     /// Takes another configuration: all of it or none.
     /// - Throws: when something cannot be had; then all is as it was.
-    func take(_ next: Provision) throws -> ReloadOutcome {
+    func take(_ next: Provision, _ sequence: UInt64) throws -> ReloadOutcome {
         let before = snapshot
         let links = try netlink.links()
         let configuration = next.configuration
@@ -33,6 +34,7 @@ extension Engine {
             goBack(to: before)
             return .refused(outcome.refusals)
         }
+        provided.append((sequence, snapshot.generation))
         letGo()
         return ReloadOutcome(
             isApplied: true,
@@ -40,20 +42,27 @@ extension Engine {
     }
 
     /// Takes what was opened or went, under the same configuration. Waits for nobody.
-    func follow(_ next: Provision) throws {
+    func follow(_ next: Provision, _ sequence: UInt64) {
         let old = snapshot.plumbing
-        snapshot.links = try netlink.links()
+        do throws(SystemError) {
+            snapshot.links = try netlink.links()
+        } catch {
+            log.error("the host's links changed and could not be followed: \(error)")
+            refollow = Backoff.Retry(after: refollow, now: Host.monotonicNanoseconds())
+        }
         snapshot.state.supervisor = next.report
         snapshot.plumbing = next.plumbing
         publish(routes.generation, replacing: old)
+        provided.append((sequence, snapshot.generation))
         share()
         announce()
     }
 
     /// Takes what is only reported: workers go on with what they have.
-    func note(_ next: Provision) {
+    func note(_ next: Provision, _ sequence: UInt64) {
         snapshot.state.supervisor = next.report
         snapshot.plumbing = next.plumbing
+        provided.append((sequence, snapshot.generation))
         findClaimGaps()
         share()
         announce()

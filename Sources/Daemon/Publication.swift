@@ -136,9 +136,12 @@ extension Engine {
 
     /// Closes and counts what no worker runs on any more.
     func letGo() {
+        let oldest = oldestGeneration
+        settledGeneration = oldest
+        if let newest = provided.lastIndex(where: { $0.generation <= oldest }) {
+            provided.removeFirst(newest)
+        }
         guard !replaced.isEmpty || isUnreclaimed || !snapshot.replacedCounters.isEmpty else { return }
-        let taken = snapshot.workers.map { $0.mailbox.taken.load(ordering: .acquiring) }
-        let oldest = taken.min() ?? snapshot.generation
         var isChanged = false
         for old in replaced.prefix(while: { $0.generation <= oldest }) {
             for (worker, ring, counted) in old.rings {
@@ -147,14 +150,15 @@ extension Engine {
             isChanged = true
         }
         replaced.removeAll { $0.generation <= oldest }
-        let free = snapshot.replacedCounters.filter { $0.generation <= taken[$0.worker] }
+        let free = snapshot.replacedCounters.filter { $0.generation <= oldest }
         for old in free {
             let values = old.counters.read()
             snapshot.retired.add(values, worker: old.worker, configuration: old.configuration)
             snapshot.retiredRingDrops[old.worker, default: 0] += values[.truncated]
             isChanged = true
         }
-        snapshot.replacedCounters.removeAll { $0.generation <= taken[$0.worker] }
+        snapshot.replacedCounters.removeAll { $0.generation <= oldest }
+        if !free.isEmpty { hasFolded = true }
         if oldest == snapshot.generation {
             if isUnreclaimed { routes.reclaim() }
             isUnreclaimed = false

@@ -18,7 +18,7 @@ extension Control {
         let errors = problems.filter { $0.severity == .error }.map(\.description)
         let outcome =
             if let loaded, errors.isEmpty {
-                apply(loaded)
+                apply(loaded, texts)
             } else {
                 ReloadOutcome.refused(errors)
             }
@@ -26,7 +26,6 @@ extension Control {
         report.lastReloadProblems = outcome.isApplied ? [] : outcome.lines
         report.lastReloadUnix = Host.unixSeconds()
         if outcome.isApplied {
-            files = texts
             report.configurations += 1
             report.lastAppliedUnix = report.lastReloadUnix
         } else {
@@ -41,7 +40,7 @@ extension Control {
         problem.severity == .error ? .error : .warning
     }
 
-    private func apply(_ next: Configuration) -> ReloadOutcome {
+    private func apply(_ next: Configuration, _ texts: [HandOver.File]) -> ReloadOutcome {
         let old = configuration
         let restarts = next.changesNeedingRestart(from: old)
         guard restarts.isEmpty else {
@@ -50,7 +49,7 @@ extension Control {
         }
         let outcome: ReloadOutcome
         do {
-            outcome = try takeUp(next)
+            outcome = try takeUp(next, texts)
         } catch {
             let failure = error as? PlanFailure
             if let failure { plumbing.note(failure.left) }
@@ -59,13 +58,13 @@ extension Control {
         guard outcome.isApplied else { return outcome }
         LogSettings.apply(next.log)
         for line in next.differences(from: old) { log.notice("reload: \(line)") }
-        log.notice("reload applied", metadata: ["generation": "\(engine.snapshot.generation)"])
+        log.notice("reload applied", metadata: ["generation": "\(engine.state.generation)"])
         for line in outcome.lines { log.warning("reload: \(line)") }
         return outcome
     }
 
     /// - Throws: when something cannot be had; then all is as it was.
-    private func takeUp(_ next: Configuration) throws -> ReloadOutcome {
+    private func takeUp(_ next: Configuration, _ texts: [HandOver.File]) throws -> ReloadOutcome {
         let (before, reportBefore) = (plumbing, report)
         let links = try netlink.links()
         var facts = HostFacts.read(for: next, cpus: cpus, links: links)
@@ -74,11 +73,11 @@ extension Control {
         let counters = try makeCounters(next)
         var plumbing = before
         let done = try plumbing.reach(next, facts, .reload, beside: configuration)
-        var provision = self.provision
-        (provision.configuration, provision.plumbing) = (next, plumbing.forEngine)
-        for (worker, new) in counters.enumerated() { provision.memories[worker].counters = new }
         report.warnings = Self.notes(advice)
-        provision.report = report
+        var provision = self.provision
+        (provision.configuration, provision.files, provision.plumbing) = (next, texts, plumbing)
+        provision.report.replyTable = plumbing.replyTable?.name
+        for (worker, new) in counters.enumerated() { provision.memories[worker].counters = new }
         let outcome: ReloadOutcome
         do {
             outcome = try engine.take(provision)
@@ -91,21 +90,15 @@ extension Control {
             self.plumbing.note(plumbing.undo(done))
             return outcome
         }
-        (self.plumbing, configuration, memories) = (plumbing, next, provision.memories)
-        reachedLinks = links
-        isUnsettled = true
-        superseded.append(Superseded(generation: .max, plumbing: before))
-        settle()
+        superseded.append(
+            Superseded(
+                sequence: engine.sequence, plumbing: before, counters: memories.map(\.counters),
+                configuration: configuration))
+        (self.plumbing, configuration, files) = (plumbing, next, texts)
+        (memories, reachedLinks, isUnsettled) = (provision.memories, links, true)
+        engine.hear()
         letGo()
         logArrivals(unlike: before)
         return outcome
-    }
-
-    /// The engine has taken what replaces all before.
-    func settle() {
-        let generation = engine.snapshot.generation
-        for place in superseded.indices where superseded[place].generation == .max {
-            superseded[place].generation = generation
-        }
     }
 }

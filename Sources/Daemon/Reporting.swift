@@ -11,10 +11,11 @@ extension StatusReport {
         let received = totals.sums(.received, by: "worker")
         self.init(
             version: Build.version, ready: view.unreadiness.isEmpty, notReady: view.unreadiness,
-            processID: getpid(), uptime: view.uptime,
+            processID: state.processID, engineProcessID: getpid(), uptime: view.uptime,
             mode: state.configuration.mode, configurationFile: state.configurationFile,
             generation: state.configurations, publications: state.generation,
-            handOvers: state.handOvers,
+            handOvers: state.handOvers, engineRestarts: state.engineRestarts,
+            lastEngineEnd: state.lastEngineEnd,
             lastReloadSuccessful: state.lastReloadSuccessful, lastReloadProblems: state.lastReloadProblems,
             engine: state.ringRefusal == nil ? "io_uring" : "plain writes", joining: view.joining,
             interfaces: view.interfaces.map { interface in

@@ -37,6 +37,8 @@ struct Snapshot: @unchecked Sendable {
     var plumbing: Plumbing
     var workers: [WorkerState] = []
     let pulse = Pulse()
+    /// The supervisor's, as far as the engine hears it.
+    let supervisorPulse = Pulse()
     var replacedCounters: [ReplacedCounters] = []
     /// What earlier policies' counters came to.
     var retired: Totals = [:]
@@ -84,7 +86,7 @@ extension Snapshot {
 
     func view() -> DaemonView {
         let (links, configuration) = (state.links.byName, state.configuration)
-        let table = plumbing.replyTable
+        let table = state.supervisor.replyTable
         let isStale = plumbing.absences[.replyTable] != nil
         return DaemonView(
             state: state,
@@ -105,12 +107,13 @@ extension Snapshot {
             workers: workers.map(worker), endedWorkers: endedWorkers(),
             replies: StatusReport.Replies(
                 asked: configuration.mss.replies, active: table == nil ? .off : isStale ? .stale : .nft,
-                table: table?.name),
+                table: table),
             absences: plumbing.absences.mapValues(\.reason),
             otherFindings: plumbing.findings(configuration) + claimGaps,
             uptime: Double(Host.monotonicNanoseconds() - state.startedNanoseconds) / 1e9,
-            isControlStill: pulse.isStill, logFailure: LogSink.standardError.failure.map { "\($0)" },
-            logLinesDropped: LogSink.standardError.droppedLines)
+            isControlStill: pulse.isStill, isSupervisorStill: supervisorPulse.isStill,
+            logFailure: LogSink.standardError.failure.map { "\($0)" } ?? state.logFailure,
+            logLinesDropped: LogSink.standardError.droppedLines + state.logLinesDropped)
     }
 
     private func activeClaim(_ interface: String, _ number: Int) -> StatusReport.Interface.Claim {

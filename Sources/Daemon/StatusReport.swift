@@ -83,6 +83,8 @@ public struct StatusReport: Codable, Sendable {
     public var ready: Bool
     public var notReady: [String]
     public var processID: Int32
+    /// Of the process that forwards.
+    public var engineProcessID: Int32?
     public var uptime: Double
     public var mode: Configuration.RunMode
     public var configurationFile: String
@@ -92,6 +94,9 @@ public struct StatusReport: Codable, Sendable {
     public var publications: UInt64?
     /// How often one process took over from another since the start.
     public var handOvers: UInt64
+    /// How often the process that forwards was started again since the start, and how it ended last.
+    public var engineRestarts: UInt64?
+    public var lastEngineEnd: String?
     public var lastReloadSuccessful: Bool
     public var lastReloadProblems: [String]
     public var engine: String

@@ -12,15 +12,15 @@ extension Control {
     func keepStored() {
         guard let store, let (document, descriptors) = description() else { return }
         let counters = memories.map(\.counters)
-        let earlier = engine.snapshot.retired
+        let count = countOfEarlier()
+        let earlier = count.totals
         let isKnown =
             stored.map {
-                $0.plumbing.isSame(as: plumbing) && $0.earlier == earlier
+                $0.plumbing.isSame(as: plumbing) && Set($0.earlier) == Set(earlier)
                     && zip($0.counters, counters).allSatisfy { $0 === $1 }
             } ?? false
         if isKnown { return }
         stored = (plumbing, counters, earlier)
-        let count = engine.count(engine.cpuNanoseconds, isWhole: false)
         let rest = HandOver.Rest(count: count, report: report)
         store.put(descriptors + counters.map(\.file) + memories.map(\.copies.file)) { names in
             StoredState(handOver: document, rest: rest, names: names, workers: counters.count)
@@ -35,8 +35,8 @@ extension Control {
         ServiceNotifier.notify("STOPPING=1")
         report.isStopping = true
         engine.note(provision)
-        guard endWorkers().hasEnded else { return nil }
-        engine.stopServing()
+        guard endWorkers(.handedOver).left.isEmpty else { return nil }
+        engine.finish()
         // A filter on clsact would outlive its descriptors.
         plumbing.removeOwnerless()
         keepStored()
@@ -80,7 +80,10 @@ extension Control {
         let control = try prepared(offer, path, isStrict)
         control.storedBefore = received.names
         let counters = try control.countersLeft(all.suffix(2 * state.workers).prefix(state.workers))
-        let (repeated, skipped) = try control.resumeRings(copies: Array(all.suffix(state.workers)))
+        control.left = try all.suffix(state.workers).map {
+            try NamedMemory(adopting: $0, byteCount: FrameCopies.byteCount)
+        }
+        let (repeated, skipped) = control.resumeRings()
         var rest = state.rest
         rest.count.add(counters, control.configuration)
         rest.report.repeated += repeated
@@ -92,12 +95,11 @@ extension Control {
         return control
     }
 
-    /// Finds the place in each ring, with the frames that were taken from its queue already.
+    /// Finds the place in each ring, with the frames that were taken from its queue already (`left`).
     /// - Returns: frames that may have been injected, and those that were thrown away.
-    private func resumeRings(copies files: [Descriptor]) throws -> (repeated: UInt64, skipped: UInt64) {
+    func resumeRings() -> (repeated: UInt64, skipped: UInt64) {
         var (repeated, skipped): (UInt64, UInt64) = (0, 0)
-        for (worker, file) in files.enumerated() {
-            let memory = try NamedMemory(adopting: file, byteCount: FrameCopies.byteCount)
+        for (worker, memory) in left.enumerated() {
             let copies = FrameCopies(in: memory)
             for interface in plumbing.interfaces where worker < interface.rings.count {
                 interface.rings[worker].adopt(copies, batch: Limits.batch)
@@ -106,7 +108,6 @@ extension Control {
                 skipped += UInt64(frames.count)
                 if !frames.isEmpty { keep(frames, from: interface.specification.interface, worker) }
             }
-            withExtendedLifetime(memory) {}
         }
         return (repeated, skipped)
     }
@@ -136,7 +137,7 @@ extension Control {
 
 extension EngineCount {
     /// Adds what the workers' counters hold.
-    fileprivate mutating func add(_ counters: [CounterBlock.Values], _ configuration: Configuration) {
+    mutating func add(_ counters: [CounterBlock.Values], _ configuration: Configuration) {
         var sums: Totals = [:]
         for (worker, values) in counters.enumerated() {
             sums.add(values, worker: worker, configuration: configuration)

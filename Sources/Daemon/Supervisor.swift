@@ -34,6 +34,8 @@ public enum Supervisor {
         Host.raiseDescriptorLimit()
         // A reader of standard error that is gone costs a line, not the process.
         signal(SIGPIPE, SIG_IGN)
+        // Whoever started it may have it ignored: then nobody tells how a child ended.
+        signal(SIGCHLD, SIG_DFL)
         defer { LogSink.standardError.finish(seconds: Timing.logSeconds) }
         LoggingSystem.bootstrap { _ in LineLogHandler() }
         do {
@@ -70,7 +72,7 @@ public enum Supervisor {
         LogSettings.apply(configuration.log)
         for problem in problems { Logger(label: "shuck").warning("\(problem)") }
         if case .running = origin {
-            let place = Control.handOverPath(configuration.admin.socket)
+            let place = HandOver.path(beside: configuration.admin.socket)
             if let socket = try HandOverSocket.connect(to: place) {
                 let control = try Control.takeOver(from: socket, path, isStrict)
                 control.reloadIfChanged()
@@ -105,15 +107,27 @@ final class Control {
     /// nil: the service manager has none, or this process stands in.
     var store: DescriptorStore?
     /// What was put there last.
-    var stored: (plumbing: Plumbing, counters: [CounterBlock], earlier: Totals)?
+    var stored: (plumbing: Plumbing, counters: [CounterBlock], earlier: [EngineCount.Value])?
     /// Names of what processes before this one have put there.
     var storedBefore: [String] = []
     /// The process that wants to take over, while there is one.
     var successor: Successor?
     var plumbing: Plumbing
     var memories: [WorkerMemory] = []
+    /// Copies of frames that workers of another process have left, until an engine has them.
+    var left: [NamedMemory] = []
     var report: SupervisorReport
-    var engine: Engine
+    var engine: EngineProcess
+    /// The engine has ended: when another one is started.
+    var restart: Backoff.Retry?
+    /// Engines that did not live long, in a row, and the last that was waited for.
+    var shortLives = 0
+    var failedEngines: Backoff.Retry?
+    /// It was told to start workers.
+    var isEngineStarted = false
+    /// What an engine that has ended had counted.
+    var engineLeft: EngineCount?
+    var startedEngineNanoseconds = Host.monotonicNanoseconds()
     /// Those that the plumbing was last made for: an interface that came since then is to be taken up.
     var reachedLinks: [Link] = []
     /// What the plumbing of now replaced and a worker may still run on, the oldest first.
@@ -131,14 +145,20 @@ final class Control {
 
     /// Held until no worker runs on it. Claims above all, for until then both hold.
     struct Superseded {
-        /// The first generation that does without it; `max`: the engine has not heard of what replaces it.
-        var generation: UInt64
+        /// The provision that replaced it.
+        let sequence: UInt64
         let plumbing: Plumbing
+        /// Counters that it replaced too, and their configuration.
+        var counters: [CounterBlock] = []
+        let configuration: Configuration
     }
 
     var provision: Provision {
-        Provision(
-            configuration: configuration, plumbing: plumbing.forEngine, memories: memories, report: report)
+        var report = report
+        report.replyTable = plumbing.replyTable?.name
+        return Provision(
+            cpus: cpus, files: files, configuration: configuration, plumbing: plumbing, memories: memories,
+            left: left, adminSocket: adminSocket?.descriptor, report: report)
     }
 
     /// Makes all that workers need, and starts none.
@@ -174,36 +194,57 @@ final class Control {
         reachedLinks = try netlink.links()
         self.plumbing = plumbing
         report = SupervisorReport(configurationFile: path, warnings: Self.notes(advice))
-        engine = try Engine(
-            Provision(
-                configuration: configuration, plumbing: plumbing.forEngine, memories: [], report: report),
-            cpus: cpus)
+        engine = try EngineProcess()
+        try engine.prepare(provision)
     }
 
     /// Starts the workers; frames come in and the kernel is silent.
     /// - Parameters:
     ///   - inherited: the admin socket of the process that handed over; nil: it is made.
     ///   - listener: likewise.
-    func begin(adminSocket inherited: Descriptor? = nil, listener: Descriptor? = nil) throws {
-        memories = try makeMemories(configuration)
-        try engine.start(provision)
+    ///   - count: where the engine of another process stopped counting.
+    func begin(
+        adminSocket inherited: Descriptor? = nil, listener: Descriptor? = nil, from count: EngineCount? = nil
+    ) throws {
+        try startEngine(from: count)
         let facts = HostFacts.read(for: configuration, cpus: cpus, links: reachedLinks)
         _ = try plumbing.reach(configuration, facts, .start)
-        engine.note(provision)
-        if isStrict { try engine.refuseFallbacks() }
-        logArrivals(unlike: Plumbing())
         let admin = configuration.admin
-        let socket =
-            try inherited.map { AdminSocket(adopting: $0, admin) } ?? AdminSocket(admin)
-        adminSocket = socket
-        try engine.serve(admin, on: socket)
-        let place = Self.handOverPath(admin.socket)
-        handOverListener =
-            try listener.map { HandOverListener(adopting: $0, path: place) }
-            ?? HandOverListener(path: place)
+        adminSocket = try inherited.map { AdminSocket(adopting: $0, admin) } ?? AdminSocket(admin)
+        let place = HandOver.path(beside: admin.socket)
+        do {
+            handOverListener =
+                try listener.map { HandOverListener(adopting: $0, path: place) }
+                ?? HandOverListener(path: place)
+            // Whoever finds it ready can ask for all.
+            try engine.serve(provision)
+            if isStrict { try refuseFallbacks() }
+        } catch {
+            if inherited == nil { adminSocket?.remove() }
+            if listener == nil { handOverListener?.remove() }
+            throw error
+        }
+        logArrivals(unlike: Plumbing())
         store = DescriptorStore(replacing: storedBefore)
         report.host = host.look(configuration, plumbing, log)
         tell()
+    }
+
+    /// Starts workers that go on counting from there.
+    func startEngine(from count: EngineCount?) throws {
+        memories = try makeMemories(configuration)
+        var provision = provision
+        provision.count = count
+        isEngineStarted = true
+        try engine.start(provision)
+        startedEngineNanoseconds = Host.monotonicNanoseconds()
+        left = []
+    }
+
+    func refuseFallbacks() throws {
+        guard !engine.fallbacks.isEmpty else { return }
+        throw HostProblem(
+            description: "--strict starts on no fallback: \(engine.fallbacks.joined(separator: "; "))")
     }
 
     /// One for each worker.
@@ -251,14 +292,16 @@ final class Control {
                 [
                     signals.descriptor.number, notices.descriptor, watch.descriptor,
                     handOverListener?.descriptor.number ?? -1, successor?.socket.descriptor.number ?? -1,
-                    engine.notices.descriptor, engine.admin.wakeup.descriptor.number,
+                    engine.descriptor,
                 ], failing: elsewhere, milliseconds: patience)
-            if let failure = engine.snapshot.endedWorkers().first {
+            engine.hear()
+            if let failure = engine.state.failure {
                 log.critical("\(failure); stopping")
                 stop()
                 return 1
             }
-            let requests = engine.turn(isTold: ready[5], isAsked: ready[6])
+            if engine.hasEnded { restartEngine() }
+            if engine.isMissingParts { provideAgain() }
             letGo()
             let isTick = Host.monotonicNanoseconds() >= tickDue
             if isTick { tick() }
@@ -269,12 +312,9 @@ final class Control {
             let hasEnded = ready.suffix(elsewhere.count).contains(true)
             followNamespaces(isTold: ready[2], looks: isTick || hasEnded)
             watchHost()
-            for request in requests {
-                switch request {
-                case .reload(let promise): promise.succeed(reload())
-                case .upgrade(let promise): upgrade(UpgradeRequest(promise))
-                case .why: break
-                }
+            for number in engine.takeReloads() {
+                let outcome = reload()
+                engine.reloaded(number, outcome)
             }
             if ready[3] { acceptSuccessor() }
             if ready[4], let end = serveSuccessor() { return end }
@@ -282,7 +322,7 @@ final class Control {
             guard ready[0] else { continue }
             switch signals.next() {
             case SIGHUP: _ = reload()
-            case SIGUSR2: upgrade(UpgradeRequest(nil))
+            case SIGUSR2: upgrade(for: nil)
             default: return leaveToStore() ?? (stop() ? 0 : 1)
             }
         }
@@ -292,31 +332,45 @@ final class Control {
     private var patience: Int32 {
         let now = Host.monotonicNanoseconds()
         var due = min(tickDue, host.dueNanoseconds)
-        for other in [plumbing.nextAttemptNanoseconds, refollow?.dueNanoseconds] {
+        for other in [
+            plumbing.nextAttemptNanoseconds, refollow?.dueNanoseconds, restart?.dueNanoseconds,
+        ] {
             due = min(due, other ?? due)
         }
         let waits = due > now ? Int32(clamping: (due - now) / 1_000_000 + 1) : 0
         let isExpecting = !plumbing.absences.isEmpty && now < expectedUntil
-        return min(waits, isExpecting ? Timing.namespaceMilliseconds : waits, engine.patience)
+        return min(waits, isExpecting ? Timing.namespaceMilliseconds : waits)
     }
 
     private func tick() {
         tickDue = Host.monotonicNanoseconds() + Timing.tickNanoseconds
         plumbing.removeSurplus()
+        if let end = Program.reap()[engine.processID] { engine.seenEnd = end }
+        engine.showLife()
+        tellOfLog()
         // systemd ends and restarts a daemon whose workers do not go on.
-        if !engine.isAnyWorkerStill { ServiceNotifier.keepAlive() }
+        if engine.isGoingOn { ServiceNotifier.keepAlive() }
+        for (device, offloads) in engine.state.refused { plumbing.device(device)?.refusals.note(offloads) }
         if !hasForwarded { ServiceNotifier.notify(ServiceNotifier.startsYet) }
+    }
+
+    private func tellOfLog() {
+        let log = LogSink.standardError
+        let (failure, dropped) = (log.failure.map { "\($0)" }, log.droppedLines)
+        guard failure != report.logFailure || dropped != report.logLinesDropped else { return }
+        (report.logFailure, report.logLinesDropped) = (failure, dropped)
+        engine.note(provision)
     }
 
     /// Lets go of what no worker runs on any more.
     func letGo() {
         guard !superseded.isEmpty || isUnsettled else { return }
-        let oldest = engine.oldestGeneration
-        for old in superseded.prefix(while: { $0.generation <= oldest }) {
-            let later = superseded.filter { $0.generation > old.generation }.map(\.plumbing)
+        let settled = engine.state.settled
+        for old in superseded.prefix(while: { $0.sequence <= settled }) {
+            let later = superseded.filter { $0.sequence > old.sequence }.map(\.plumbing)
             plumbing.removeSurplus(of: old.plumbing, beside: later)
         }
-        superseded.removeAll { $0.generation <= oldest }
+        superseded.removeAll { $0.sequence <= settled }
         if isUnsettled && superseded.isEmpty {
             isUnsettled = !plumbing.narrow(configuration, links: (try? netlink.links()) ?? reachedLinks)
         }
@@ -326,8 +380,9 @@ final class Control {
 
     /// Tells systemd how it is when that has changed. READY comes when it first forwards.
     func notify() {
-        if engine.unreadiness == nil { hasForwarded = true }
-        let status = engine.unreadiness.map { "waiting: \($0)" } ?? "forwarding"
+        let unreadiness = engine.hasEnded ? "the engine ended" : engine.state.unreadiness
+        if unreadiness == nil { hasForwarded = true }
+        let status = unreadiness.map { "waiting: \($0)" } ?? "forwarding"
         let state = hasForwarded ? "READY=1" : ServiceNotifier.startsYet
         // What systemd could not be told is told with the next event.
         if status != notifiedStatus, ServiceNotifier.notify(state, "STATUS=\(status)") {
@@ -365,22 +420,22 @@ final class Control {
         report.isStopping = true
         engine.note(provision)
         do { try plumbing.stopReceiving() } catch { log.error("\(error)") }
-        let left = engine.end(.drained)
+        let (count, left) = endWorkers(.drained)
         for worker in left {
             log.error(
                 "\(worker) stands still and did not end: frames that wait in its rings are lost")
         }
-        let packets = StatusReport.Packets(engine.snapshot.counts())
+        let packets = StatusReport.Packets(DaemonCounts(totals: count.sums))
         log.notice(
             "stopped",
             metadata: [
                 "received": "\(packets.received)", "injected": "\(packets.injected)",
                 "dropped": "\(packets.dropped)", "passed": "\(packets.passed)",
             ])
-        engine.stopServing()
         adminSocket?.remove()
         handOverListener?.remove()
-        engine.release()
+        // It holds what is to be removed.
+        engine.finish()
         superseded = []
         let last = plumbing
         plumbing = Plumbing()

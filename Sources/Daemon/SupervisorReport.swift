@@ -1,11 +1,21 @@
 // What became of starts, reloads and of the host, as the supervisor tells it.
 
+import Glibc
 import HostPlan
 import LinuxIO
 
 /// What the engine has from the supervisor only to report it.
 struct SupervisorReport: Sendable, Codable {
     var configurationFile: String
+    var processID = getpid()
+    /// The nft table of `mss.replies`; nil: there is none.
+    var replyTable: String?
+    /// How often the engine was started again since the start, and how it ended last.
+    var engineRestarts: UInt64 = 0
+    var lastEngineEnd: String?
+    /// Of the supervisor's own log.
+    var logFailure: String?
+    var logLinesDropped: UInt64 = 0
     /// Accepted since the start.
     var configurations: UInt64 = 1
     /// How often one process took over from another since the start.

@@ -17,7 +17,7 @@ extension Control {
             var offer = try predecessor.offer()
             while true {
                 let control = try prepared(offer, path, isStrict)
-                if isStrict { try control.engine.refuseFallbacks() }
+                if isStrict { try control.refuseFallbacks() }
                 let (rest, next) = try predecessor.ready()
                 if let rest {
                     try control.begin(where: rest, offer)
@@ -53,8 +53,8 @@ extension Control {
     /// - Parameter rest: with what is counted elsewhere.
     func begin(where rest: HandOver.Rest, _ offer: Predecessor.Offer) throws {
         report.goOn(from: rest.report)
-        engine.goOn(from: rest.count)
-        try begin(adminSocket: offer.adminSocket, listener: offer.handOverListener)
+        try begin(
+            adminSocket: offer.adminSocket, listener: offer.handOverListener, from: rest.count)
         plumbing.takeOverGuards()
     }
 
@@ -72,6 +72,8 @@ extension SupervisorReport {
         next.handOvers += 1
         (next.configurationFile, next.warnings) = (configurationFile, warnings)
         (next.host, next.isStopping) = (host, isStopping)
+        (next.processID, next.replyTable) = (processID, replyTable)
+        (next.logFailure, next.logLinesDropped) = (logFailure, logLinesDropped)
         self = next
     }
 }

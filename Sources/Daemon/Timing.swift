@@ -26,6 +26,9 @@ enum Timing {
     /// Interval at which the control thread looks at a thread that it waits for.
     static let pauseMilliseconds: UInt32 = 1
 
+    /// Interval at which an engine says what it has counted beside its counters.
+    static let countNanoseconds: UInt64 = 10_000_000_000
+
     // MARK: Standing still
 
     /// A worker that gives no sign of life for this long stands still.
@@ -53,6 +56,15 @@ enum Timing {
     static let takeOverMilliseconds: Int32 = 5_000
     /// Time for a start that the service manager grants from each word on.
     static let startExtensionMicroseconds: UInt64 = 10_000_000
+    /// Time for the engine to answer what it does at once.
+    static let engineMilliseconds: Int32 = 5_000
+    /// Time for an engine to prepare itself: it reads all routes.
+    static let engineStartMilliseconds: Int32 = 60_000
+    /// Time for an engine to end once nothing is left to do.
+    static let engineEndNanoseconds: UInt64 = 2_000_000_000
+    /// An engine that lived longer is replaced at once when it ends, and so many in a row that did not.
+    static let engineLifeNanoseconds: UInt64 = 1_000_000_000
+    static let enginesAtOnce = 3
     /// Time for the service manager to deal with what it was told.
     static let barrierMilliseconds: Int32 = 5_000
     /// Time for the log's last lines.
@@ -101,6 +113,10 @@ enum Timing {
         precondition(tickNanoseconds + stillNanoseconds + tickNanoseconds <= namedNanoseconds)
         precondition(reloadNanoseconds + stopNanoseconds < controlNanoseconds)
         precondition(startNanoseconds <= controlNanoseconds)
+        // It may take another configuration, and go back to the one before.
+        precondition(2 * reloadNanoseconds < UInt64(engineMilliseconds) * 1_000_000)
+        precondition(stopNanoseconds < UInt64(engineMilliseconds) * 1_000_000)
+        precondition(startNanoseconds < UInt64(engineStartMilliseconds) * 1_000_000)
         precondition(startExtensionMicroseconds * 1_000 > 2 * tickNanoseconds)
         // Its predecessor ends workers before it says go.
         precondition(UInt64(takeOverMilliseconds) * 1_000_000 > stopNanoseconds)

@@ -3,23 +3,22 @@
 // are forwarded all the time, and the process id stays.
 
 import LinuxIO
-import NIOCore
 
 /// Whoever asked for an upgrade hears once what becomes of it.
-final class UpgradeRequest: Sendable {
-    private let promise: EventLoopPromise<String?>?
-
-    /// - Parameter promise: nil: nobody waits, as after a signal.
-    init(_ promise: EventLoopPromise<String?>?) { self.promise = promise }
+struct UpgradeRequest {
+    /// nil: nobody waits, as after a signal.
+    let socket: HandOverSocket?
 
     /// The other process is prepared.
-    func succeed() { promise?.succeed(nil) }
-    func fail(_ reason: String) { promise?.succeed(reason) }
+    func succeed() { try? socket?.say(.prepared) }
+    func fail(_ reason: String) { try? socket?.say(.refuse(reason)) }
 }
 
 extension Control {
     /// Starts the binary on disk, which then asks for what is here.
-    func upgrade(_ request: UpgradeRequest) {
+    /// - Parameter socket: of whoever waits; nil: nobody does.
+    func upgrade(for socket: HandOverSocket?) {
+        let request = UpgradeRequest(socket: socket)
         guard successor == nil else {
             return request.fail("another process is about to take over")
         }
@@ -27,7 +26,7 @@ extension Control {
             let program = try Program.path()
             let (here, there) = try HandOverSocket.pair()
             // systemd listens to the main process alone, which stays this one.
-            try Program.start(
+            _ = try Program.start(
                 program, arguments(connection: Program.connection) + ["--stand-in"],
                 connection: there.descriptor,
                 without: ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"])
@@ -48,7 +47,6 @@ extension Control {
     /// - Returns: only if that fails: the other process goes on.
     func becomeBinaryOnDisk(_ connection: HandOverSocket) {
         // Their tables end here, not in the next program.
-        engine.release()
         plumbing = Plumbing()
         superseded = []
         LogSink.standardError.finish(seconds: Timing.logSeconds)

@@ -8,7 +8,7 @@ public enum Occasion: Sendable {
 }
 
 /// Why a part is not there.
-public struct Absence: Sendable, Equatable {
+public struct Absence: Sendable, Equatable, Codable {
     public let reason: String
     /// The ifindex of the name at the last attempt. Under another index shuck tries again at once.
     public private(set) var index: Int32 = 0

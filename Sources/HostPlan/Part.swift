@@ -1,7 +1,7 @@
 // Parts of a plan that are there or absent as a whole.
 
 /// What is there or absent as a whole.
-public enum Part: Sendable, Hashable {
+public enum Part: Sendable, Hashable, Codable {
     case interface(String)
     case device(String)
     case errors

@@ -8,7 +8,7 @@ import Glibc
 public final class HandOverSocket: Sendable {
     public let descriptor: Descriptor
 
-    /// Bytes of a message; what is longer goes into a `document`.
+    /// Bytes of a message that `receive` takes; what is longer goes into a `document`.
     public static let messageBytes = 4096
     /// Descriptors of a message; the kernel takes no more than 253 (SCM_MAX_FD of net/scm.h).
     public static let messageDescriptors = 200
@@ -58,7 +58,7 @@ public final class HandOverSocket: Sendable {
     public func send(
         _ message: [UInt8], descriptors: [Int32] = [], milliseconds: Int32
     ) throws(SystemError) {
-        precondition(message.count <= Self.messageBytes && descriptors.count <= Self.messageDescriptors)
+        precondition(descriptors.count <= Self.messageDescriptors)
         var polled = pollfd(fd: descriptor.number, events: Int16(POLLOUT), revents: 0)
         if poll(&polled, 1, milliseconds) == 0 {
             throw SystemError("sendmsg", "hand-over", errno: ETIMEDOUT)
@@ -96,10 +96,33 @@ public final class HandOverSocket: Sendable {
     public func receive(
         milliseconds: Int32
     ) throws(SystemError) -> (message: [UInt8], descriptors: [Descriptor])? {
+        guard let piece = try receivePiece(bytes: Self.messageBytes, milliseconds: milliseconds) else {
+            return nil
+        }
+        guard piece.isWhole else {
+            throw SystemError(
+                "recvmsg", "hand-over", errno: EMSGSIZE,
+                hint: "descriptors are missing: raise the limit of open files (LimitNOFILE=)")
+        }
+        return (piece.bytes, piece.descriptors)
+    }
+
+    /// A message as it came.
+    public struct Piece: Sendable {
+        public var bytes: [UInt8]
+        public var descriptors: [Descriptor]
+        /// Else it was longer than the buffer, or this process may not have all of its descriptors.
+        public var isWhole: Bool
+    }
+
+    /// Takes the next message, also when some of its descriptors are missing.
+    /// - Parameter bytes: as long as it may be.
+    /// - Returns: nil when the other end is closed. An error says that none came in time.
+    public func receivePiece(bytes: Int, milliseconds: Int32) throws(SystemError) -> Piece? {
         guard Host.waitReadable([descriptor.number], milliseconds: milliseconds)[0] else {
             throw SystemError("recvmsg", "hand-over", errno: ETIMEDOUT)
         }
-        var message = [UInt8](repeating: 0, count: Self.messageBytes)
+        var message = [UInt8](repeating: 0, count: bytes)
         var control = [UInt8](repeating: 0, count: 16 + 4 * Self.messageDescriptors)
         var (count, flags, controlCount): (Int32, Int32, Int) = (0, 0, 0)
         do throws(SystemError) {
@@ -119,13 +142,9 @@ public final class HandOverSocket: Sendable {
         }
         // First of all, so that each is closed whatever follows.
         let descriptors = Self.descriptors(control.prefix(controlCount))
-        guard flags & Int32(MSG_TRUNC | MSG_CTRUNC) == 0 else {
-            throw SystemError(
-                "recvmsg", "hand-over", errno: EMSGSIZE,
-                hint: "descriptors are missing: raise the limit of open files (LimitNOFILE=)")
-        }
-        if count == 0 && descriptors.isEmpty { return nil }
-        return (Array(message.prefix(Int(count))), descriptors)
+        let isWhole = flags & Int32(MSG_TRUNC | MSG_CTRUNC) == 0
+        if count == 0 && descriptors.isEmpty && isWhole { return nil }
+        return Piece(bytes: Array(message.prefix(Int(count))), descriptors: descriptors, isWhole: isWhole)
     }
 
     private static let rights = Int32(SCM_RIGHTS)
@@ -198,9 +217,11 @@ public final class HandOverSocket: Sendable {
 }
 
 /// Where a running process is found by the one that takes its place. Only its own user can connect.
-public final class HandOverListener {
+public final class HandOverListener: Sendable {
     public let descriptor: Descriptor
     public let path: String
+
+    private static let backlog: Int32 = 4
 
     /// Replaces what an earlier process left at the path. For the holder of the instance lock alone.
     public init(path: String) throws(SystemError) {
@@ -213,13 +234,15 @@ public final class HandOverListener {
         // The file takes the mode of the socket's own inode; the umask can only narrow it.
         fchmod(number, 0o600)
         try check("bind(AF_UNIX)", path) { UnixAddress(path: path).with { bind(number, $0, $1) } }
-        try check("listen(AF_UNIX)", path) { listen(number, 4) }
+        try check("listen(AF_UNIX)", path) { listen(number, Self.backlog) }
     }
 
     /// The listener of another process, which it handed over: who waits there is served here.
     public init(adopting descriptor: Descriptor, path: String) {
         self.descriptor = descriptor
         self.path = path
+        // The kernel tells who called listen(2) last (net/unix/af_unix.c `unix_listen`).
+        listen(descriptor.number, Self.backlog)
     }
 
     public func remove() { unlink(path) }

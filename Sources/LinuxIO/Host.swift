@@ -193,6 +193,9 @@ extension Host {
     @discardableResult
     public static func mountOwnSysfs() -> Bool { clinux_mount_own_sysfs() == 0 }
 
+    /// The calling thread's, as ps(1) has it: at most 15 bytes.
+    public static func nameThread(_ name: String) { clinux_name_self(name) }
+
     /// Sleeps.
     public static func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 }

@@ -17,13 +17,15 @@ public enum Program {
     /// The descriptor that a program started by `start` finds its connection at.
     public static let connection: Int32 = 3
 
-    /// Starts a program with standard streams and one connection; whatever becomes of it is its parent's no
-    /// more (SIGCHLD is ignored).
+    /// This very program, also when another one lies on disk by now.
+    public static let itself = "/proc/self/exe"
+
+    /// Starts a program with standard streams and one connection.
     /// - Parameter environment: names that it does not get.
+    /// - Returns: its process id; the process is to be reaped.
     public static func start(
         _ path: String, _ arguments: [String], connection: Descriptor, without environment: [String]
-    ) throws(SystemError) {
-        signal(SIGCHLD, SIG_IGN)
+    ) throws(SystemError) -> pid_t {
         closeOnExec()
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -33,10 +35,37 @@ public enum Program {
             !environment.contains { variable.hasPrefix($0 + "=") }
         }
         var child = pid_t()
-        let result = withStrings([path] + arguments) { arguments in
+        let result = withStrings(["shuck"] + arguments) { arguments in
             withStrings(variables) { posix_spawn(&child, path, &actions, nil, arguments, $0) }
         }
         guard result == 0 else { throw SystemError("posix_spawn", path, errno: result) }
+        return child
+    }
+
+    /// Takes in processes that this one started, or that were left to it, and that have ended.
+    /// - Returns: how each ended.
+    public static func reap() -> [pid_t: String] {
+        var ends: [pid_t: String] = [:]
+        var status: Int32 = 0
+        while true {
+            let child = waitpid(-1, &status, WNOHANG)
+            guard child > 0 else { return ends }
+            ends[child] = end(status)
+        }
+    }
+
+    /// - Returns: how this child ended; nil: it has not, or nobody knows.
+    public static func reap(_ child: pid_t) -> String? {
+        var status: Int32 = 0
+        return waitpid(child, &status, WNOHANG) == child ? end(status) : nil
+    }
+
+    /// The words for what wait(2) says of a process.
+    static func end(_ status: Int32) -> String {
+        let signal = status & 0x7f
+        return signal == 0
+            ? "ended with \(status >> 8 & 0xff)"
+            : "was ended by signal \(signal) (\(String(cString: strsignal(signal))))"
     }
 
     /// Runs a program in this process's place. Returns only with an error; the connection is closed then.

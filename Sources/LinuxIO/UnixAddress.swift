@@ -35,8 +35,13 @@ public struct UnixAddress {
     }
 
     /// Who listens there now.
-    public var listener: Listener {
-        let number = Sockets.open(AF_UNIX, .stream, isNonBlocking: true)
+    public var listener: Listener { listener(of: .stream) }
+
+    /// Who listens there now on a socket that keeps the borders of messages.
+    public var packetListener: Listener { listener(of: .packets) }
+
+    private func listener(of kind: Sockets.Kind) -> Listener {
+        let number = Sockets.open(AF_UNIX, kind, isNonBlocking: true)
         guard number >= 0 else { return .unknown }
         let descriptor = Descriptor(number)
         if with({ connect(number, $0, $1) }) != 0 { return errno == EAGAIN ? .unknown : .none }

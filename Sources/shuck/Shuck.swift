@@ -19,6 +19,7 @@ struct Shuck: ParsableCommand {
             RunCommand.self, CheckCommand.self, ReloadCommand.self, StatusCommand.self,
             DoctorCommand.self, ExplainCommand.self, ProbeCommand.self, ReplayCommand.self,
             UpgradeCommand.self, BugReportCommand.self, SelfTestCommand.self, SelfTestChild.self,
+            EngineCommand.self,
         ])
 
     static func main() {

@@ -18,14 +18,8 @@ struct UpgradeCommand: ParsableCommand {
     func run() throws {
         let client = socket.client
         let before = try status(client)
-        let answer = try client.request("POST", "/upgrade", seconds: Self.seconds)
-        let reason = answer.body.split(separator: "\n").joined(separator: "; ")
-        switch answer.status {
-        case 200: break
-        case 409: throw Failure(message: "not upgraded, the old shuck goes on: \(reason)")
-        default:
-            throw Failure(
-                message: "the shuck at \(socket.socket) cannot upgrade: it answers \(answer.status)")
+        if let reason = try refusal() {
+            throw Failure(message: "not upgraded, the old shuck goes on: \(reason)")
         }
         let end = Date(timeIntervalSinceNow: Double(Self.seconds))
         while Date() < end {
@@ -38,6 +32,15 @@ struct UpgradeCommand: ParsableCommand {
             usleep(20_000)
         }
         throw Failure(message: "prepared, but not done after \(Self.seconds) s: see the log and shuck status")
+    }
+
+    /// nil: another process is prepared, and takes over.
+    private func refusal() throws -> String? {
+        do {
+            return try UpgradeQuestion.ask(at: socket.socket, seconds: Int32(Self.seconds))
+        } catch {
+            throw Failure(message: "the shuck at \(socket.socket) cannot be asked to upgrade: \(error)")
+        }
     }
 
     /// What every version's status has.

@@ -1,6 +1,7 @@
 // The verbs that ask a daemon: without one, and against a socket that answers as one would.
 
 import Foundation
+import LinuxIO
 import Synchronization
 import Testing
 
@@ -67,13 +68,24 @@ final class FakeDaemon: Sendable {
         """
 
     /// Runs shuck beside a daemon that answers so.
+    /// - Parameter upgrade: its word where it is asked for an upgrade; nil: it cannot be asked.
     private func run(
-        _ arguments: [String], answer: @escaping @Sendable (String) -> (Int, String)?
+        _ arguments: [String], upgrade: HandOverMessage? = nil,
+        answer: @escaping @Sendable (String) -> (Int, String)?
     ) throws -> (outcome: Outcome, requests: [String]) {
         let shell = try Shell()
         try shell.write("c.yaml", configuration)
         let daemon = try FakeDaemon(shell.path("s.sock"), answer: answer)
         defer { daemon.stop() }
+        if let upgrade {
+            let listener = try HandOverListener(path: shell.path("s.sock.hand-over"))
+            Thread.detachNewThread {
+                _ = Host.waitReadable([listener.descriptor.number], milliseconds: 10_000)
+                let asking = listener.accept()
+                guard case .upgrade = try? asking?.hear()?.message else { return }
+                try? asking?.say(upgrade)
+            }
+        }
         return (try shell.run(arguments + ["--socket", "s.sock"]), daemon.requests)
     }
 
@@ -116,21 +128,17 @@ final class FakeDaemon: Sendable {
     // MARK: upgrade
 
     @Test func upgrade() throws {
-        let state = Mutex((asked: false, looks: 0))
+        let looks = Mutex(0)
         @Sendable func status(_ handOvers: Int, process: Int = 7) -> (Int, String)? {
             (200, #"{"version": "0.\#(handOvers)", "processID": \#(process), "handOvers": \#(handOvers)}"#)
         }
-        let (done, requests) = try run(["upgrade"]) { line in
-            if line.hasPrefix("POST") {
-                state.withLock { $0.asked = true }
-                return (200, "prepared\n")
-            }
+        let (done, _) = try run(["upgrade"], upgrade: .prepared) { _ in
             // Before; the one that stands in; nobody for a moment; the new one.
-            let looks = state.withLock { state in
-                if state.asked { state.looks += 1 }
-                return state.looks
+            let look = looks.withLock { looks in
+                defer { looks += 1 }
+                return looks
             }
-            return switch looks {
+            return switch look {
             case 0: status(4)
             case 1: status(5, process: 8)
             case 2: nil
@@ -138,12 +146,12 @@ final class FakeDaemon: Sendable {
             }
         }
         #expect(done.code == 0 && done.output == "upgraded from 0.4 to 0.6\n", "\(done)")
-        #expect(requests.contains("POST /upgrade HTTP/1.1"))
-        let (refused, _) = try run(["upgrade"]) { line in
-            line.hasPrefix("POST") ? (409, "it has ended\n") : status(0)
-        }
+        let (refused, _) = try run(["upgrade"], upgrade: .refuse("it has ended")) { _ in status(0) }
         #expect(refused.code == 1)
         #expect(refused.error == "shuck: not upgraded, the old shuck goes on: it has ended\n")
+        let (silent, _) = try run(["upgrade"]) { _ in status(0) }
+        #expect(silent.code == 1)
+        #expect(silent.error.contains("cannot be asked to upgrade: no shuck runs that could upgrade itself"))
         for answer in ["{}", "no JSON"] {
             let (older, _) = try run(["upgrade"]) { _ in (200, answer) }
             #expect(older.code == 1)

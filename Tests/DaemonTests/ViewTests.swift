@@ -64,7 +64,10 @@ import Testing
         view.endedWorkers = ["worker 0 ended: SIGBUS"]
         #expect(view.unhealthiness == ["worker 0 ended: SIGBUS"])
         view.isControlStill = true
-        #expect(view.unhealthiness.count == 2 && view.unhealthiness[0].hasPrefix("the control thread"))
+        #expect(view.unhealthiness.count == 2)
+        #expect(view.unhealthiness[0].hasPrefix("the engine's control thread"))
+        view.isSupervisorStill = true
+        #expect(view.unhealthiness.count == 3 && view.unhealthiness[1].hasPrefix("the control thread"))
     }
 
     @Test func whatBlocksNothingIsANote() {

@@ -20,27 +20,15 @@ extension EndToEnd {
                 ])
         }
 
-        /// Numbered packets of all modes from the balancer to the pod while `body` runs.
         private static func stream(_ rig: Rig, _ body: () throws -> Void) throws {
-            let command = [
-                Tools.lab, "stream", "\(rig.name)-balancer", "back", "\(rig.name)-pod", "--rate", "20000",
-                "--seconds", "60",
-            ]
-            let stream = try rig.launch(command)
-            defer { stream.end() }
-            try eventually("the first packet") { !stream.output.isEmpty }
-            usleep(200_000)
-            try body()
-            usleep(200_000)
-            stream.signal(SIGINT)
-            let answer = try Answer(stream.wait().get())
+            let answer = try rig.stream(body)
             #expect(answer["sent"] > 4_000)
             for what in ["lost", "twice", "late", "altered"] { #expect(answer[what] == 0, "\(answer)") }
         }
 
         private static func held(_ rig: Rig, _ daemon: Daemon) throws -> HeldState {
             try HeldState(
-                rig, processID: daemon.status().processID, namespaces: ["\(rig.name)-pod"], prefix: "shuck")
+                rig, daemon, namespaces: ["\(rig.name)-pod"], prefix: "shuck")
         }
 
         /// - Parameter exceptThreads: libdispatch keeps the threads that end an event loop.
@@ -180,7 +168,7 @@ extension EndToEnd {
             try peer.receive(milliseconds: 10_000).map { String(decoding: $0.message, as: UTF8.self) }
         }
 
-        private static let ask = #"{"ask":{"format":2,"version":"test","processID":7}}"#
+        private static let ask = #"{"ask":{"format":3,"version":"test","processID":7}}"#
 
         private static func takeOffer(_ peer: HandOverSocket) throws {
             #expect(try hear(peer)?.hasPrefix(#"{"offer""#) ?? false)

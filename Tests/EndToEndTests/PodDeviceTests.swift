@@ -106,16 +106,17 @@ extension EndToEnd {
             #expect(status.packets["dropped"] == 0, "\(status.dropsByReason)")
             #expect(status.notes.isEmpty, "\(status.notes)")
             // No descriptor of a namespace, on which it would live on.
-            let open = try FileManager.default.contentsOfDirectory(
-                atPath: "/proc/\(status.processID)/fd")
             var namespace = stat()
             #expect(stat(path, &namespace) == 0)
-            for number in open {
-                var file = stat()
-                // 0 unless it was closed meanwhile.
-                guard stat("/proc/\(status.processID)/fd/\(number)", &file) == 0 else { continue }
-                #expect(
-                    file.st_dev != namespace.st_dev || file.st_ino != namespace.st_ino, "\(number)")
+            for process in [status.processID, status.engineProcessID] {
+                let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/fd")
+                for number in open {
+                    var file = stat()
+                    // 0 unless it was closed meanwhile.
+                    guard stat("/proc/\(process)/fd/\(number)", &file) == 0 else { continue }
+                    #expect(
+                        file.st_dev != namespace.st_dev || file.st_ino != namespace.st_ino, "\(number)")
+                }
             }
         }
 

@@ -19,7 +19,8 @@ extension EndToEnd {
             var description: String { "\(error) of \(kind.name), call \(occurrence)" }
         }
 
-        @Test func eachSystemCallOfAReloadMayFail() throws {
+        @Test(arguments: ["supervisor", "engine"])
+        func eachSystemCallOfAReloadMayFail(of process: String) throws {
             try Rig.with { rig in
                 let pods = (0..<2).map { "\(rig.name)-extra\($0)" }
                 for pod in pods { try rig.launch(["ip", "netns", "add", pod]).wait().get() }
@@ -34,7 +35,7 @@ extension EndToEnd {
 
                         """)
                 }
-                var walk = try Walk(rig, pods)
+                var walk = try Walk(rig, pods, isEngine: process == "engine")
                 let faults = try walk.faults()
                 for index in 0..<2 {
                     for fault in faults[index] {
@@ -42,7 +43,7 @@ extension EndToEnd {
                         try walk.change(with: fault)
                     }
                 }
-                print("reload faults: \(faults[0].count + faults[1].count)")
+                print("reload faults of the \(process): \(faults[0].count + faults[1].count)")
                 #expect(walk.failures == [])
             }
         }
@@ -51,6 +52,8 @@ extension EndToEnd {
         private struct Walk {
             let rig: Rig
             let pods: [String]
+            /// Its calls fail, not the supervisor's.
+            let isEngine: Bool
             let setups: [Setup]
             /// What a fresh start of each holds.
             private var fresh: [HeldState] = []
@@ -59,8 +62,8 @@ extension EndToEnd {
             private(set) var current = 0
             private(set) var failures: [String] = []
 
-            init(_ rig: Rig, _ pods: [String]) throws {
-                self.rig = rig
+            init(_ rig: Rig, _ pods: [String], isEngine: Bool) throws {
+                (self.rig, self.isEngine) = (rig, isEngine)
                 self.pods = pods
                 setups = ReloadFaultTests.setups(pods)
                 for setup in setups {
@@ -72,7 +75,11 @@ extension EndToEnd {
             }
 
             private static func held(_ rig: Rig, _ daemon: Daemon, _ pods: [String]) throws -> HeldState {
-                try HeldState(rig, processID: daemon.process.processID, namespaces: pods, prefix: "sh")
+                try HeldState(rig, daemon, namespaces: pods, prefix: "sh")
+            }
+
+            private func process() throws -> pid_t {
+                isEngine ? try daemon.status().engineProcessID : daemon.process.processID
             }
 
             mutating func change() throws {
@@ -86,7 +93,7 @@ extension EndToEnd {
                 var counts: [[String: Int]] = []
                 // What the first of each calls once and never again is no part of a reload.
                 for _ in 0..<4 {
-                    let counting = try FailingCall(counting: rig, of: daemon.process.processID)
+                    let counting = try FailingCall(counting: rig, of: process())
                     try change()
                     counts.append(try counting.end())
                 }
@@ -108,7 +115,7 @@ extension EndToEnd {
                 let next = 1 - current
                 try daemon.configure(setups[next])
                 let call = try FailingCall(
-                    rig, of: daemon.process.processID, fault.kind, error: fault.error,
+                    rig, of: process(), fault.kind, error: fault.error,
                     occurrence: fault.occurrence)
                 let answer = AdminClient.ask(daemon.socket, "POST", "/reload")
                 try call.end()

@@ -124,7 +124,7 @@ extension EndToEnd {
             try eventually("a state that stays", 30) {
                 let notes = try daemon.status().notes.joined()
                 let now = try HeldState(
-                    rig, processID: daemon.process.processID, namespaces: there.sorted(), prefix: Self.prefix)
+                    rig, daemon, namespaces: there.sorted(), prefix: Self.prefix)
                 defer { last = now }
                 return now == last && !Self.causes.contains { notes.contains($0) }
             }

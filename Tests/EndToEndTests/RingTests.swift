@@ -30,9 +30,9 @@ extension EndToEnd {
                 let daemon = try Daemon(rig, Setup(coalesce: false), wrapper: [helper])
                 try daemon.waitUntilReady()
                 // Collected in the ring, they come as one batch.
-                daemon.process.signal(SIGSTOP)
+                try daemon.signalEngine(SIGSTOP)
                 try rig.send(Self.backlog(64))
-                daemon.process.signal(SIGCONT)
+                try daemon.signalEngine(SIGCONT)
                 let result = try daemon.process.wait(seconds: 20)
                 #expect(result.status == 1, "\(result.errors)")
                 #expect(result.errors.contains("io_uring_enter"), "\(result.errors)")
@@ -103,10 +103,10 @@ extension EndToEnd {
                         interfaces: ["eth0", "eth1"], coalesce: false,
                         more: ["reversePath: {mode: \"off\"}"]))
                 let arrived = try Capture(rig, .pod, "eth0", "udp and dst host \(Mode.ipip.vip)")
-                daemon.process.signal(SIGSTOP)
+                try daemon.signalEngine(SIGSTOP)
                 try rig.send(Self.backlog(2000), pause: 20)
                 try rig.send(Self.backlog(1, port: 4243), through: "more")
-                daemon.process.signal(SIGCONT)
+                try daemon.signalEngine(SIGCONT)
                 let other = "\(Mode.ipip.vip).4243:"
                 try eventually("the other interface's frame") {
                     arrived.packets.contains { $0.contains(other) }

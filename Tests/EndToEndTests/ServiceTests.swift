@@ -98,7 +98,7 @@ extension EndToEnd {
                     wrapper: ["env", "NOTIFY_SOCKET=\(manager.path)", "WATCHDOG_USEC=2000000"])
                 try daemon.waitUntilReady()
                 for _ in 0..<3 { try manager.wait(for: "WATCHDOG=1") }
-                let held = try HeldThread(rig, of: daemon.status().processID, name: "shuck-worker-1")
+                let held = try HeldThread(rig, of: daemon.status().engineProcessID, name: "shuck-worker-1")
                 try eventually("its mention", 10) {
                     AdminClient.ask(daemon.socket, "GET", "/healthz")?.status == 503
                 }

@@ -11,7 +11,7 @@ extension EndToEnd {
 
         private static func hold(_ rig: Rig, _ daemon: Daemon, worker: Int) throws -> HeldThread {
             try HeldThread(
-                rig, of: daemon.status().processID, name: "shuck-worker-\(worker)")
+                rig, of: daemon.status().engineProcessID, name: "shuck-worker-\(worker)")
         }
 
         /// Nothing comes to it, so that nothing but the question for a sign of life shows it.

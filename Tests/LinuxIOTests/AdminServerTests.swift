@@ -45,7 +45,7 @@ struct AdminServerTests {
             $0.listenStatus = showsStatus
         }
         let socket = try AdminSocket(admin)
-        let server = try AdminServer(admin, state: state, socket: socket, bounds: bounds)
+        let server = try AdminServer(admin, state: state, socket: socket.descriptor, bounds: bounds)
         defer {
             server.stop()
             socket.remove()
@@ -266,7 +266,7 @@ struct AdminServerTests {
             let other = Place()
             let admin = other.admin { $0.listen = .init(host: "127.0.0.1", port: port) }
             do {
-                _ = try AdminServer(admin, state: AdminState(), socket: AdminSocket(admin))
+                _ = try AdminServer(admin, state: AdminState(), socket: AdminSocket(admin).descriptor)
                 Issue.record("two listen on one port")
             } catch {
                 #expect(
@@ -359,7 +359,7 @@ struct AdminServerTests {
             "\($0)".contains("is locked by \(name), which serves no \(place.socket) yet")
         }
         let socket = try AdminSocket(place.admin())
-        let server = try AdminServer(place.admin(), state: AdminState(), socket: socket)
+        let server = try AdminServer(place.admin(), state: AdminState(), socket: socket.descriptor)
         #expect {
             _ = try InstanceLock(place.admin())
         } throws: {

@@ -173,16 +173,24 @@ workers: {{cpus: "0"}}
     def packets(self):
         return self.status()["packets"]
 
+    def engine(self):
+        """The process that forwards."""
+        return self.status()["engineProcessID"]
+
+    def processes(self):
+        return [self.process.pid, self.engine()]
+
     def metric(self, series):
         """The sum of the series that begin so."""
         page = self.ask("GET", "/metrics")[1]
         return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(series))
 
     def thread(self, name):
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+        engine = self.engine()
+        for task in Path(f"/proc/{engine}/task").iterdir():
             if (task / "comm").read_text().strip() == name:
                 return int(task.name)
-        raise Problem(f"process {self.process.pid} has no thread {name}")
+        raise Problem(f"process {engine} has no thread {name}")
 
     def reload(self):
         answer = self.ask("POST", "/reload")

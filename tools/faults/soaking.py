@@ -46,46 +46,50 @@ def status_of(process, key):
     raise Problem(f"process {process} has no {key}")
 
 
-def sample(process, seconds):
-    return Sample(round(seconds, 1), status_of(process, "VmRSS"), sum(held(process).values()), status_of(process, "Threads"))
+def sample(processes, seconds):
+    def total(key):
+        return sum(status_of(process, key) for process in processes)
+    return Sample(round(seconds, 1), total("VmRSS"), sum(held(processes).values()), total("Threads"))
 
 
-def held(process):
-    """Its descriptors, by kind or path."""
+def held(processes):
+    """Their descriptors, by kind or path."""
     kinds = collections.Counter()
-    for entry in os.scandir(f"/proc/{process}/fd"):
-        try:
-            kinds[os.readlink(entry.path).split(":[")[0]] += 1
-        except FileNotFoundError:
-            pass   # closed meanwhile
+    for process in processes:
+        for entry in os.scandir(f"/proc/{process}/fd"):
+            try:
+                kinds[os.readlink(entry.path).split(":[")[0]] += 1
+            except FileNotFoundError:
+                pass   # closed meanwhile
     return kinds
 
 
-def names(process):
+def names(processes):
     threads = collections.Counter()
-    for task in Path(f"/proc/{process}/task").iterdir():
-        try:
-            threads[(task / "comm").read_text().strip()] += 1
-        except OSError:
-            pass   # ended meanwhile
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            try:
+                threads[(task / "comm").read_text().strip()] += 1
+            except OSError:
+                pass   # ended meanwhile
     return threads
 
 
 class Resources:
     """The descriptors and threads that a daemon has had since its start."""
 
-    def __init__(self, process):
-        self.process = process
-        self.first = held(process), names(process)
+    def __init__(self, processes):
+        self.processes = processes
+        self.first = held(processes), names(processes)
 
     def settle(self, what):
         """Waits until they are as at the start; a finding if they are not."""
         def is_settled():
-            return (held(self.process), names(self.process)) == self.first
+            return (held(self.processes), names(self.processes)) == self.first
         try:
             wait_for(is_settled, "", SETTLE_S)
         except Problem:
-            now = held(self.process), names(self.process)
+            now = held(self.processes), names(self.processes)
             more = [dict(now[i] - self.first[i]) for i in (0, 1)]
             less = [dict(self.first[i] - now[i]) for i in (0, 1)]
             raise Finding(f"{SETTLE_S:.0f} s after {what}: descriptors more {more[0]}, less {less[0]}; "

@@ -71,7 +71,7 @@ class SoakTests(unittest.TestCase):
         self.assertEqual(soaking.growth(samples, 5), (20, 360))
 
     def test_a_descriptor_that_stays_is_a_finding(self):
-        resources = soaking.Resources(os.getpid())
+        resources = soaking.Resources([os.getpid()])
         resources.settle("nothing")
         before, soaking.SETTLE_S = soaking.SETTLE_S, 0.05
         try:

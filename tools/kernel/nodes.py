@@ -139,9 +139,13 @@ class Node:
     def status(self):
         return json.loads(self.shell.run("shuck status --json"))
 
+    def engine(self):
+        """The process that forwards."""
+        return self.status()["engineProcessID"]
+
     def affinities(self):
         """CPUs that each worker's thread may run on, by its name."""
-        text = self.shell.run(f"cd /proc/{self.pid}/task; grep -H . */comm; "
+        text = self.shell.run(f"cd /proc/{self.engine()}/task; grep -H . */comm; "
                               "grep -H Cpus_allowed_list */status; cd /")
         names = dict(re.findall(r"^(\d+)/comm:(\S+)$", text, re.M))
         return {names[thread]: cpus for thread, cpus in
@@ -150,7 +154,7 @@ class Node:
     def pages(self):
         """For each mapping of shuck: its name, and pages by node."""
         result = []
-        for line in self.shell.run(f"pages {self.pid}").splitlines():
+        for line in self.shell.run(f"pages {self.engine()}").splitlines():
             name, _, _, *counts = line.split()
             result.append((name, {int(node): int(count) for node, count in
                                   (word.split("=") for word in counts)}))
@@ -180,12 +184,13 @@ class Node:
         Returns how many more were injected, and in how many writes."""
         before = self.status()["packets"]
         counter = "$(cat /sys/class/net/eth0/statistics/rx_packets)"
-        awaited = int(self.shell.run(f"kill -STOP {self.pid}; echo {counter}")) + len(burst)
+        engine = self.engine()
+        awaited = int(self.shell.run(f"kill -STOP {engine}; echo {counter}")) + len(burst)
         for packet in burst:
             self.wire.send(encapsulated("ip6ip", packet))
         # The driver counts them before it hands the last ones on.
         self.shell.run(f"for i in $(seq 100); do [ {counter} -ge {awaited} ] && break; sleep 0.1; done; "
-                       f"sleep 0.2; kill -CONT {self.pid}")
+                       f"sleep 0.2; kill -CONT {engine}")
         for packet in burst:
             self.expect(packet)
         after = self.status()["packets"]

@@ -11,6 +11,11 @@ LAB = ROOT / ".build/lab/lab"
 VIPS = {"ipip": "203.0.113.4", "ip6ip": "2001:db8:f::4", "ipip6": "203.0.113.6", "ip6ip6": "2001:db8:f::6"}
 
 
+def with_children(process):
+    children = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [process, *map(int, children.split())]
+
+
 class Problem(Exception):
     """A problem that ends the bench: a sentence, and the exit code."""
 
@@ -143,8 +148,7 @@ class Naive(Peer):
         self.process.wait()
 
     def processes(self):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [self.process.pid, *map(int, children.split())]
+        return with_children(self.process.pid)
 
 
 class Shuck(Peer):
@@ -189,7 +193,7 @@ class Shuck(Peer):
         self.process.wait()
 
     def processes(self):
-        return [self.process.pid]
+        return with_children(self.process.pid)
 
     def status(self):
         return json.loads(self.get("/status"))

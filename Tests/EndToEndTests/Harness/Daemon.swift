@@ -28,6 +28,9 @@ struct Status: Decodable {
         let cpuSeconds: Double
     }
     let processID: pid_t
+    let engineProcessID: pid_t
+    let engineRestarts: Int
+    let lastEngineEnd: String?
     let mode: String
     struct Drop: Decodable {
         let age: Double
@@ -90,6 +93,8 @@ struct Metrics {
 }
 
 final class Daemon {
+    /// The process that forwards; 0: not known yet.
+    private var engine: pid_t = 0
     let process: RunningCommand
     let socket: String
     let configurationPath: String
@@ -146,6 +151,12 @@ final class Daemon {
 
     func status() throws -> Status {
         try JSONDecoder().decode(Status.self, from: Data(try page("/status").utf8))
+    }
+
+    /// Signals the process that forwards; what is stopped is asked no status.
+    func signalEngine(_ number: Int32) throws {
+        if engine == 0 { engine = try status().engineProcessID }
+        kill(engine, number)
     }
 
     func metrics() throws -> Metrics { Metrics(try page("/metrics")) }

@@ -18,6 +18,7 @@ final class FailingCall {
         Kind(name: "bind", error: "ENOMEM"),
         Kind(name: "bpf", error: "ENOMEM"),
         Kind(name: "capget", error: "EPERM"),
+        Kind(name: "clock_gettime", error: "EINVAL"),
         Kind(name: "clock_nanosleep", error: "EINTR"),
         Kind(name: "clone3", error: "EAGAIN"),
         Kind(name: "close", error: "EIO", isDone: true),
@@ -64,7 +65,7 @@ final class FailingCall {
     /// What cannot fail, and what glibc ends a program for: locks, memory of malloc(3), a thread's own area.
     static let exempt: Set = [
         "brk", "exit", "futex", "geteuid", "getpid", "gettid", "mprotect", "restart_syscall", "rseq",
-        "rt_sigprocmask", "set_robust_list", "uname",
+        "rt_sigprocmask", "set_robust_list", "uname", "wait4",
     ]
 
     /// What a call may fail with beside the error of its kind: a lack that may end.

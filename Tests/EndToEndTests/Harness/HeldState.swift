@@ -9,16 +9,19 @@ struct HeldState: Equatable {
     /// - Parameters:
     ///   - namespaces: of pods, by name.
     ///   - prefix: of the names of the daemon's devices.
-    init(_ rig: Rig, processID: pid_t, namespaces: [String], prefix: String) throws {
+    init(_ rig: Rig, _ daemon: Daemon, namespaces: [String], prefix: String) throws {
         var lines: [String] = []
         for name in [rig.name + "-" + Place.node.rawValue] + namespaces {
             let place = name.replacingOccurrences(of: rig.name, with: "")
             let text = try rig.launch(["sh", "-c", Self.script, "sh", name, prefix]).wait().get()
             lines += Self.normal(text).map { "\(place): \($0)" }
         }
-        lines += try Self.descriptors(processID).map { "descriptor \($0)" }
-        let threads = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(processID)/task")
-        lines.append("threads \(threads.count)")
+        let engine = try daemon.status().engineProcessID
+        for (name, process) in [("supervisor", daemon.process.processID), ("engine", engine)] {
+            lines += try Self.descriptors(process).map { "\(name): descriptor \($0)" }
+            let threads = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")
+            lines.append("\(name): threads \(threads.count)")
+        }
         self.lines = lines.sorted()
     }
 

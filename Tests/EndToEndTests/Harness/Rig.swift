@@ -123,6 +123,21 @@ final class Rig {
         return server
     }
 
+    /// Numbered packets of all modes from the balancer to the pod while `body` runs.
+    func stream(_ body: () throws -> Void) throws -> Answer {
+        let stream = try launch([
+            Tools.lab, "stream", "\(name)-balancer", "back", "\(name)-pod", "--rate", "20000", "--seconds",
+            "60",
+        ])
+        defer { stream.end() }
+        try eventually("the first packet") { !stream.output.isEmpty }
+        usleep(200_000)
+        try body()
+        usleep(200_000)
+        stream.signal(SIGINT)
+        return try Answer(stream.wait().get())
+    }
+
     /// Runs a verb of the lab: the numbers and texts that it prints.
     @discardableResult
     func lab(_ place: Place, _ arguments: String...) throws -> Answer {
