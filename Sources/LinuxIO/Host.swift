@@ -48,7 +48,8 @@ public enum Host {
 
     /// Sets a sysctl by its dotted name, of this network namespace.
     public static func setSysctl(_ name: String, _ value: String) throws(SystemError) {
-        try write(value + "\n", to: sysctlPath(name), hint: "/proc/sys may be read-only here")
+        let hint = "/proc/sys may be read-only, as in a container: run it outside"
+        try write(value + "\n", to: sysctlPath(name), hint: hint)
     }
 
     /// Writes to a file that is there.

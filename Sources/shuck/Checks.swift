@@ -1,6 +1,6 @@
 // Checks, what a test of `shuck selftest` looked at.
 
-/// What was looked at, and what of it is not as it must be.
+/// How much was looked at, and what was wrong.
 struct Checks {
     private(set) var count = 0
     private(set) var failures: [String] = []

@@ -23,7 +23,7 @@ enum Output {
         }
     }
 
-    /// What it means for the process: its silent end, if the reader has gone.
+    /// What a verb throws then. Ends the process silently if the reader has gone.
     static func failure(_ error: Unwritten) -> Failure {
         if error.errno == EPIPE { endForClosedPipe() }
         return Failure(message: "standard output could not be written: \(systemMessage(error.errno))")

@@ -11,7 +11,7 @@ import Settings
 /// The user ended the self-test.
 struct Interrupted: Error {}
 
-/// Goes whole with the instance, and with the process: no namespace has a name.
+/// All of it ends with the instance, and with the process: no namespace has a name.
 final class SelfTestLab {
     let hasIPv6: Bool
     let interruption: Interruption
@@ -96,8 +96,7 @@ final class SelfTestLab {
 
     // MARK: Waiting
 
-    /// Waits for packets or so long.
-    /// - Parameter descriptors: of sockets that are waited for.
+    /// Waits until a socket has something, or until the time is over.
     func wait(_ descriptors: [Int32] = [], milliseconds: Int32) throws(Interrupted) {
         _ = Host.waitReadable(descriptors + [interruption.descriptor.number], milliseconds: milliseconds)
         if interruption.isRaised { throw Interrupted() }

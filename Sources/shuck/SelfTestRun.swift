@@ -42,7 +42,7 @@ struct SelfTest {
             ]
     }
 
-    /// The name, for people and scripts.
+    /// Those on a host that has everything.
     static var names: [String] { all(hasIPv6: true).map(\.name) }
 
     private static var joining: NodeConfiguration {
@@ -121,7 +121,8 @@ struct SelfTest {
         for exchange in test.exchanges {
             for packet in exchange.packets {
                 let error = lab.send(packet)
-                checks.expect(error == 0, "\(exchange.what): it was not sent: \(systemMessage(error))")
+                guard error != 0 else { continue }
+                checks.expect(false, "\(exchange.what): it was not sent: \(systemMessage(error))")
             }
         }
         var arrived: [[UInt8]] = []
@@ -157,11 +158,13 @@ struct SelfTest {
         configuration.modes = [mode]
         configuration.services = [mode]
         do {
-            try lab.configure(configuration)
-        } catch let failure as Failure {
-            throw Skipped(reason: "no nftables here: \(failure.message)")
+            _ = try lab.inside(.node) { try FilterContext.ruleset() }
+        } catch let error as SystemError {
+            throw Skipped(reason: "\(error)")
         }
-        guard try lab.status().mssReplies.active == .nft else { throw Skipped(reason: "no nftables here") }
+        try lab.configure(configuration)
+        let active = try lab.status().mssReplies.active
+        checks.expect(active == .nft, "\(mode.name): mss.replies is \(active), not nft")
         let address = TestNetwork.service(mode)
         let listener = try lab.listener(mode)
         defer { withExtendedLifetime(listener) {} }
