@@ -1,5 +1,6 @@
 // The tests of `shuck selftest`, in their order, and what each does.
 
+import Daemon
 import Forwarding
 import Foundation
 import IP
@@ -39,6 +40,7 @@ struct SelfTest {
                 SelfTest(name: "probe") { try probe($0, modes, &$1) },
                 SelfTest(name: "reload") { try reload($0, modes, &$1) },
                 SelfTest(name: "upgrade") { try upgrade($0, modes, &$1) },
+                SelfTest(name: "engine killed") { try killEngine($0, modes, &$1) },
             ]
     }
 
@@ -243,6 +245,28 @@ struct SelfTest {
         let after = try lab.status()
         checks.expect(after.handOvers > before.handOvers, "no process took over")
         checks.expect(after.processID == before.processID, "another process serves the socket")
+        for mode in modes { try lab.expectDatagrams(mode, count: 5, &checks) }
+    }
+    /// The supervisor starts another engine, which goes on with what waits in the rings.
+    private static func killEngine(_ lab: SelfTestLab, _ modes: [Mode], _ checks: inout Checks) throws {
+        try lab.configure(joining)
+        let before = try lab.status()
+        guard let engine = before.engineProcessID else { throw Failure(message: "status names no engine") }
+        let stream = try EchoStream(lab, .ipip)
+        try stream.run(count: 20)
+        kill(engine, SIGKILL)
+        let end = Host.monotonicNanoseconds() + 5_000_000_000
+        var after: StatusReport?
+        try stream.run {
+            let now = try? lab.status()
+            if let now, now.engineRestarts ?? 0 > before.engineRestarts ?? 0 { after = now }
+            return after != nil || Host.monotonicNanoseconds() > end
+        }
+        checks.expect(after != nil, "no other engine was started within 5 s")
+        checks.expect(
+            after?.processID == before.processID, "another process serves the socket")
+        checks.expect(
+            stream.lost == 0, "\(stream.lost) of \(stream.sent) datagrams were lost with the engine")
         for mode in modes { try lab.expectDatagrams(mode, count: 5, &checks) }
     }
 }
