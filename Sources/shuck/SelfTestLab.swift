@@ -72,14 +72,17 @@ final class SelfTestLab {
 
     private static func setUp(_ place: TestNetwork.Place, hasIPv6: Bool) throws {
         let netlink = try NetlinkSocket()
-        let links = TestNetwork.wires.flatMap { zip($0.places, $0.links).filter { $0.0 == place }.map(\.1) }
-        for link in ["lo"] + links { try netlink.setUp(link) }
+        for link in ["lo"] + links(place) { try netlink.setUp(link) }
         for own in TestNetwork.addresses where own.place == place && (hasIPv6 || own.address.isIPv4) {
             try netlink.addAddress(own.address, length: own.length, to: own.link)
         }
         for route in TestNetwork.routes where route.place == place && (hasIPv6 || route.prefix.isIPv4) {
             try netlink.addRoute(to: route.prefix, via: route.gateway)
         }
+    }
+
+    private static func links(_ place: TestNetwork.Place) -> [String] {
+        TestNetwork.wires.flatMap { zip($0.places, $0.links).filter { $0.0 == place }.map(\.1) }
     }
 
     deinit { stop() }
@@ -133,6 +136,12 @@ final class SelfTestLab {
 
     /// Starts the daemon and waits until it forwards.
     func start(_ configuration: NodeConfiguration) throws {
+        for place in TestNetwork.Place.allCases {
+            let areRunning = try wait(seconds: 5) {
+                try inside(place) { try NetlinkSocket().areRunning(Self.links(place)) }
+            }
+            if !areRunning { throw Failure(message: "the links of the \(place) have no carrier") }
+        }
         try write(configuration)
         let child = try start(.node, ["run", "--config", configurationPath], output: "log")
         daemon = child
