@@ -9,8 +9,11 @@ struct TokenRate: BitwiseCopyable {
     private let interval: UInt64
     /// How far ahead of the clock the stamp may be when a token is taken.
     private let tolerance: UInt64
-    /// How far it can come by that. What is further ahead stems from before the clock went back.
+    /// How far it can be for a worker that read the clock `ageMax` ago. What is further ahead stems from before
+    /// the clock went back.
     private let reach: UInt64
+    /// Nanoseconds since a worker read the clock for its batch, at most.
+    private static let ageMax: UInt64 = 1_000_000_000
 
     /// - Parameters:
     ///   - perSecond: at least 1, as `burst`.
@@ -19,7 +22,7 @@ struct TokenRate: BitwiseCopyable {
         // Rounded up, so that the rate is never above what was asked for.
         interval = (1_000_000_000 + UInt64(perSecond) - 1) / UInt64(perSecond)
         tolerance = interval * UInt64(burst - 1)
-        reach = tolerance + interval * UInt64(most)
+        reach = tolerance + interval * UInt64(most) + Self.ageMax
     }
 
     /// Takes `count` tokens at once. One in the bucket is enough; the rest is a debt.
