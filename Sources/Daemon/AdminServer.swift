@@ -136,6 +136,8 @@ private final class AdminHandler: ChannelInboundHandler {
     private var patience: Scheduled<Void>?
     /// A connection is for one request.
     private var isAsked = false
+    /// nil: no capture was asked for.
+    private var stream: CaptureStream?
 
     init(_ state: AdminState, _ access: AdminAccess, _ bounds: AdminServer.Bounds) {
         self.state = state
@@ -145,7 +147,10 @@ private final class AdminHandler: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) { close(context.channel, after: bounds.request) }
 
-    func handlerRemoved(context: ChannelHandlerContext) { patience?.cancel() }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        patience?.cancel()
+        stream?.stop()
+    }
 
     private func close(_ channel: Channel, after time: TimeAmount) {
         patience?.cancel()
@@ -187,7 +192,7 @@ private final class AdminHandler: ChannelInboundHandler {
         }
     }
 
-    private static let pages = ["/metrics", "/healthz", "/readyz", "/status", "/config", "/why"]
+    private static let pages = ["/metrics", "/healthz", "/readyz", "/status", "/config", "/why", "/capture"]
 
     private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let path = request.uri.split(separator: "?", maxSplits: 1).first.map(String.init) ?? "/"
@@ -205,6 +210,7 @@ private final class AdminHandler: ChannelInboundHandler {
         case (.GET, "/healthz"): show(context) { .checks($0.view().unhealthiness) }
         case (.GET, "/readyz"): show(context) { .checks($0.view().unreadiness) }
         case (.GET, "/why"): why(request.uri, context)
+        case (.GET, "/capture"): capture(request.uri, context)
         case (.POST, "/reload"):
             ask(context, AdminState.Request.reload) {
                 .lines($0.lines, status: $0.isApplied ? .ok : .conflict)
@@ -216,6 +222,39 @@ private final class AdminHandler: ChannelInboundHandler {
             send(
                 context,
                 .lines(["there are \(pages) and, by POST, /reload"], status: .notFound))
+        }
+    }
+
+    /// Serves a capture until its reader goes.
+    private func capture(_ uri: String, _ context: ChannelHandlerContext) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        AdminPeer.user(of: context.channel).whenComplete { result in
+            let (handler, context) = bound.value
+            handler.capture(uri, user: try? result.get(), context)
+        }
+    }
+
+    private func capture(_ uri: String, user: UInt32?, _ context: ChannelHandlerContext) {
+        guard let snapshot = state.snapshot.withLock(\.self) else {
+            return send(context, .lines(["starting"], status: .serviceUnavailable))
+        }
+        if let refusal = AdminPeer.captureRefusal(user, snapshot.configuration.admin) {
+            return send(context, .lines([refusal], status: .forbidden))
+        }
+        do {
+            guard let feed = try CaptureFeed(CaptureQuery(uri), snapshot) else {
+                return send(context, .lines(["another capture runs"], status: .conflict))
+            }
+            stream = CaptureStream(feed, state, patience: bounds.answer)
+            let head = HTTPResponseHead(
+                version: .http1_1, status: .ok,
+                headers: ["Content-Type": "application/x-pcapng", "Connection": "close"])
+            context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+            stream?.begin(context.channel, snapshot)
+        } catch let problem as HostProblem {
+            send(context, .lines([problem.description], status: .badRequest))
+        } catch {
+            send(context, .lines(["\(error)"], status: .internalServerError))
         }
     }
 

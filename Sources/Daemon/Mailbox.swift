@@ -21,6 +21,8 @@ final class Mailbox: Sendable {
     /// The worker's thread does nothing any more.
     let hasEnded = Atomic<Bool>(false)
     let wakeup: Wakeup
+    /// For whoever captures what the worker receives.
+    let tap = CaptureTap()
 
     struct Refusal: Sendable {
         let generation: UInt64
@@ -34,6 +36,7 @@ final class Mailbox: Sendable {
     func post(_ assignment: Assignment) {
         let new = UInt(bitPattern: Unmanaged.passRetained(assignment).toOpaque())
         noteWaiting()
+        tap.note(assignment)
         // One that was never taken is replaced.
         _ = Self.owned(next.exchange(new, ordering: .acquiringAndReleasing))
         wakeup.signal()

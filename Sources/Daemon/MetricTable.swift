@@ -232,6 +232,10 @@ extension Metric {
         Metric(
             "shuck_ring_dropped_packets_total", "Frames that the kernel had no room for: never received.",
             ["worker"], .each { $0.counts.workers.map { (["\($0.number)"], Double($0.ringDropped)) } }),
+        Metric(
+            "shuck_capture_dropped_packets_total",
+            "Packets that `shuck capture` was to show and had no room for; they were forwarded all the same.",
+            ["worker"], .each { $0.counts.workers.map { (["\($0.number)"], Double($0.captureDropped)) } }),
     ]
 
     private static let routes: [Metric] = [

@@ -5,10 +5,10 @@ import IP
 
 /// A packet in one line, outer header first:
 /// `192.0.2.1 > 192.0.2.2 ipip 198.51.100.2:4000 > 203.0.113.4:80 tcp`.
-enum PacketLine {
+public enum PacketLine {
     /// - Parameter head: the first bytes, from the network header on; a header that is cut off ends
     ///   the line.
-    static func text(_ head: [UInt8]) -> String {
+    public static func text(_ head: [UInt8]) -> String {
         head.withUnsafeBytes { buffer in
             guard let base = buffer.baseAddress, let outer = Header(Bytes(base, count: buffer.count)) else {
                 return "\(head.count) bytes that are no IP header"

@@ -30,7 +30,8 @@ public struct ReasonHelp: Sendable {
         self.reason = reason
         self.meaning = meaning
         self.causes = causes
-        let shown = commands.contains { $0.0.contains("FILTER") } ? commands : commands + [Self.frames]
+        let own = commands.contains { $0.0.contains("FILTER") } ? commands : commands + [Self.frames]
+        let shown = own + [("shuck capture --reason \(reason.name)", "the frames that are dropped so, live")]
         self.commands = shown.map { Command(text: $0.0.replacing("FILTER", with: filter), shows: $0.1) }
         self.filter = filter
     }

@@ -72,6 +72,7 @@ extension Snapshot {
             counts.workers.append(
                 DaemonCounts.Worker(
                     number: worker.number, ringDropped: ringDrops(worker.number) + values[.truncated],
+                    captureDropped: worker.mailbox.tap.dropped,
                     cpuSeconds: Double(nanoseconds(worker)) / 1e9,
                     lastProgressUnix: Self.unixSeconds(ofMonotonic: values[.lastProgress])))
         }
@@ -169,7 +170,8 @@ extension Snapshot {
             drops[reason.name] = StatusReport.Drop(
                 age: Double(now &- min(found.stamp, now)) / 1e9,
                 interface: found.interface < names.count ? names[found.interface] : "",
-                packet: PacketLine.text(found.head))
+                packet: PacketLine.text(found.head),
+                head: found.head.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
         }
         return drops
     }

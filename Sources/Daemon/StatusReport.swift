@@ -77,6 +77,8 @@ public struct StatusReport: Codable, Sendable {
         public var interface: String
         /// Addresses, ports and protocols, outer header first.
         public var packet: String
+        /// Its first bytes in hexadecimal, from the network header on; nil: of an earlier version.
+        public var head: String?
     }
     public var version: String
     /// Whether it forwards as asked, and where it does not; what `/readyz` says.

@@ -28,6 +28,9 @@ enum Timing {
 
     /// Interval at which an engine says what it has counted beside its counters.
     static let countNanoseconds: UInt64 = 10_000_000_000
+    /// Interval at which a capture takes what workers wrote, and at which it says how much was lost.
+    static let captureMilliseconds: Int64 = 10
+    static let captureStatisticsNanoseconds: UInt64 = 1_000_000_000
 
     // MARK: Standing still
 

@@ -37,6 +37,7 @@ final class Worker {
     var turns = RingTurns()
     var writer: CounterBlock.Writer
     var examples: DropExamples.Writer
+    let tap: CaptureTap.Writer
     private var isWakePolled = false
     /// Polls and timers in a row that failed, and the last one's errno.
     private var failedPolls = 0
@@ -107,6 +108,7 @@ final class Worker {
         assignment = first
         writer = first.counters.writer
         examples = first.examples.writer
+        tap = mailbox.tap.writer
         guard try adopt(first) else {
             throw SystemError(
                 "start", "worker", errno: EINVAL, hint: mailbox.refusal(of: first.generation))

@@ -22,6 +22,7 @@ extension Worker {
             noteRefusedJoins(operations)
             operations = rest
         }
+        if tap.isOn { capture(count, operations.upperBound) }
         account(count, now)
         return count
     }

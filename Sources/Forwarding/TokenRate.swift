@@ -9,8 +9,8 @@ struct TokenRate: BitwiseCopyable {
     private let interval: UInt64
     /// How far ahead of the clock the stamp may be when a token is taken.
     private let tolerance: UInt64
-    /// How far it can be for a worker that read the clock `ageMax` ago. What is further ahead stems from before
-    /// the clock went back.
+    /// How far it can be for a worker that read the clock `ageMax` ago. What is further ahead stems from
+    /// before the clock went back.
     private let reach: UInt64
     /// Nanoseconds since a worker read the clock for its batch, at most.
     private static let ageMax: UInt64 = 1_000_000_000

@@ -32,6 +32,12 @@ public struct FrameCopies: @unchecked Sendable {
         UnsafeMutableRawPointer(buffers + place &* bufferBytes)
     }
 
+    /// Whether a frame lies here.
+    public func holds(_ frame: UnsafeRawPointer) -> Bool {
+        let first = UnsafeRawPointer(buffers)
+        return frame >= first && frame < first + Self.count &* bufferBytes
+    }
+
     /// A place for the copy of a slot, before the queue is asked for it; nil: none is free.
     public func begin(interface: Int32, slot: Int) -> Int? {
         guard let place = free else { return nil }

@@ -55,6 +55,24 @@ public struct Slots: @unchecked Sendable, BitwiseCopyable {
         clinux_prefetch(slot + 128)
     }
 
+    /// A frame as the slot holds it, its link layer included, and its length on the wire.
+    /// - Parameter limit: bytes of the slot at most.
+    public static func received(
+        _ start: UnsafeMutableRawPointer, limit: Int
+    ) -> (bytes: UnsafeRawBufferPointer, wireLength: Int) {
+        let header = start.load(as: tpacket2_hdr.self)
+        let mac = min(Int(header.tp_mac), limit)
+        let bytes = UnsafeRawBufferPointer(
+            start: start + mac, count: min(Int(header.tp_snaplen), limit - mac))
+        return (bytes, Int(header.tp_len))
+    }
+
+    /// When the kernel took the frame in a slot, nanoseconds since 1970.
+    public static func nanoseconds(_ start: UnsafeMutableRawPointer) -> UInt64 {
+        let header = start.load(as: tpacket2_hdr.self)
+        return UInt64(header.tp_sec) &* 1_000_000_000 &+ UInt64(header.tp_nsec)
+    }
+
     /// Gives a slot back to the kernel. Its bytes must not be needed any more.
     @inlinable @inline(__always)
     public static func release(_ start: UnsafeMutableRawPointer) {

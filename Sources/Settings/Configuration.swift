@@ -195,6 +195,8 @@ extension Configuration {
         public var listen: Listen?
         /// Whether `/status` is served on TCP.
         public var listenStatus = false
+        /// Whether all who may write the socket may capture; else root alone.
+        public var capture = false
         public init() {}
     }
 

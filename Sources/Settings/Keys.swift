@@ -179,6 +179,9 @@ extension Configuration: Keyed {
         Key(
             "admin.listenStatus", \.admin.listenStatus, .onOff, needsRestart: true,
             "serve `/status` over TCP too, for requests by address or by the name in `listen`"),
+        Key(
+            "admin.capture", \.admin.capture, .onOff,
+            "who may write the socket may also `capture` frames; `off`: root alone"),
         Key("log.level", \.log.level, .word(), "lowest level that is logged"),
         Key(
             "log.format", \.log.format, .word(),

@@ -14,12 +14,25 @@ struct AdminClient {
     func request(
         _ method: String, _ path: String, seconds: Int = 10
     ) throws -> (status: Int, body: String) {
+        let connection = try ask(method, path, seconds: seconds)
+        let (bytes, error) = readWhole(connection.number)
+        switch error {
+        case nil: return try parse(String(decoding: bytes, as: UTF8.self))
+        case EAGAIN:
+            throw Failure(message: "the shuck at \(socketPath) did not answer within \(seconds) s")
+        case let error?: throw Failure(message: "\(socketPath): \(systemMessage(error))")
+        }
+    }
+
+    /// Connects and sends a request.
+    /// - Returns: the connection, from which the answer is to be read.
+    func ask(_ method: String, _ path: String, seconds: Int) throws -> Descriptor {
         guard (1...107).contains(socketPath.utf8.count) else {
             throw ValidationError("--socket takes a path of 1 to 107 bytes")
         }
         let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         guard number >= 0 else { throw Failure(message: "socket: \(systemMessage())") }
-        defer { close(number) }
+        let connection = Descriptor(number)
         var limit = timeval(tv_sec: seconds, tv_usec: 0)
         // connect(2) waits by the limit for sending when the daemon's backlog is full.
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
@@ -32,13 +45,7 @@ struct AdminClient {
         if let error = writeWhole(Array(head.utf8), to: number).failure {
             throw Failure(message: "\(socketPath) takes no request: \(systemMessage(error))")
         }
-        let (bytes, error) = readWhole(number)
-        switch error {
-        case nil: return try parse(String(decoding: bytes, as: UTF8.self))
-        case EAGAIN:
-            throw Failure(message: "the shuck at \(socketPath) did not answer within \(seconds) s")
-        case let error?: throw Failure(message: "\(socketPath): \(systemMessage(error))")
-        }
+        return connection
     }
 
     /// Why connect(2) failed.

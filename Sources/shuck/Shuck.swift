@@ -17,7 +17,8 @@ struct Shuck: ParsableCommand {
         version: Build.version,
         subcommands: [
             RunCommand.self, CheckCommand.self, ReloadCommand.self, StatusCommand.self,
-            DoctorCommand.self, ExplainCommand.self, ProbeCommand.self, ReplayCommand.self,
+            DoctorCommand.self, ExplainCommand.self, CaptureCommand.self, ProbeCommand.self,
+            ReplayCommand.self,
             UpgradeCommand.self, BugReportCommand.self, SelfTestCommand.self, SelfTestChild.self,
             EngineCommand.self,
         ])

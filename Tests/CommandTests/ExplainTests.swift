@@ -43,6 +43,8 @@ import Testing
                         on the client: routers that come twice
                     tcpdump -ni IF '\(filter)'
                         frames that may have been dropped so
+                    shuck capture --reason ip_ttl
+                        the frames that are dropped so, live
 
                 """)
     }

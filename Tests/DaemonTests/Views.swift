@@ -75,7 +75,11 @@ enum Views {
         set(shape.destination, 10)
         var counts = DaemonCounts(
             totals: [:],
-            workers: [.init(number: 0, ringDropped: 6, cpuSeconds: 1.5, lastProgressUnix: 1_700_000_060)])
+            workers: [
+                .init(
+                    number: 0, ringDropped: 6, captureDropped: 4, cpuSeconds: 1.5,
+                    lastProgressUnix: 1_700_000_060)
+            ])
         counts.totals.add(
             CounterBlock.Values(shape: shape, values: values), worker: 0, configuration: configuration)
         return counts

@@ -21,7 +21,7 @@ enum Tools {
 
     private static let programs = [
         "ip", "tc", "ethtool", "tcpdump", "nft", "ping", "setpriv", "unshare", "nsenter", "mount", "sysctl",
-        "traceroute", "prlimit",
+        "traceroute", "tshark", "prlimit",
     ]
 
     /// Why the tests cannot run here; nil when they can. Asked in every run of any test, so that
