@@ -4,8 +4,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/ethtool.h>
+#include <linux/filter.h>
 #include <linux/nsfs.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -91,6 +95,269 @@ int clinux_mount_own_sysfs(void) {
     // Else it would appear in every mount namespace that shares this one's mounts.
     if (mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) return -errno;
     return mount("sysfs", "/sys", "sysfs", 0, NULL) < 0 ? -errno : 0;
+}
+
+static const struct { const char *name; int number; } system_calls[] = {
+#ifdef SYS_accept4
+    {"accept4", SYS_accept4},
+#endif
+#ifdef SYS_access
+    {"access", SYS_access},
+#endif
+#ifdef SYS_brk
+    {"brk", SYS_brk},
+#endif
+#ifdef SYS_clock_getres
+    {"clock_getres", SYS_clock_getres},
+#endif
+#ifdef SYS_clock_gettime
+    {"clock_gettime", SYS_clock_gettime},
+#endif
+#ifdef SYS_clock_nanosleep
+    {"clock_nanosleep", SYS_clock_nanosleep},
+#endif
+#ifdef SYS_clone
+    {"clone", SYS_clone},
+#endif
+#ifdef SYS_clone3
+    {"clone3", SYS_clone3},
+#endif
+#ifdef SYS_close
+    {"close", SYS_close},
+#endif
+#ifdef SYS_epoll_ctl
+    {"epoll_ctl", SYS_epoll_ctl},
+#endif
+#ifdef SYS_epoll_pwait
+    {"epoll_pwait", SYS_epoll_pwait},
+#endif
+#ifdef SYS_epoll_wait
+    {"epoll_wait", SYS_epoll_wait},
+#endif
+#ifdef SYS_eventfd2
+    {"eventfd2", SYS_eventfd2},
+#endif
+#ifdef SYS_exit
+    {"exit", SYS_exit},
+#endif
+#ifdef SYS_exit_group
+    {"exit_group", SYS_exit_group},
+#endif
+#ifdef SYS_fcntl
+    {"fcntl", SYS_fcntl},
+#endif
+#ifdef SYS_fstat
+    {"fstat", SYS_fstat},
+#endif
+#ifdef SYS_ftruncate
+    {"ftruncate", SYS_ftruncate},
+#endif
+#ifdef SYS_futex
+    {"futex", SYS_futex},
+#endif
+#ifdef SYS_get_mempolicy
+    {"get_mempolicy", SYS_get_mempolicy},
+#endif
+#ifdef SYS_getdents64
+    {"getdents64", SYS_getdents64},
+#endif
+#ifdef SYS_getpeername
+    {"getpeername", SYS_getpeername},
+#endif
+#ifdef SYS_getpid
+    {"getpid", SYS_getpid},
+#endif
+#ifdef SYS_getrandom
+    {"getrandom", SYS_getrandom},
+#endif
+#ifdef SYS_getrusage
+    {"getrusage", SYS_getrusage},
+#endif
+#ifdef SYS_getsockname
+    {"getsockname", SYS_getsockname},
+#endif
+#ifdef SYS_getsockopt
+    {"getsockopt", SYS_getsockopt},
+#endif
+#ifdef SYS_gettid
+    {"gettid", SYS_gettid},
+#endif
+#ifdef SYS_io_uring_enter
+    {"io_uring_enter", SYS_io_uring_enter},
+#endif
+#ifdef SYS_io_uring_register
+    {"io_uring_register", SYS_io_uring_register},
+#endif
+#ifdef SYS_ioctl
+    {"ioctl", SYS_ioctl},
+#endif
+#ifdef SYS_lseek
+    {"lseek", SYS_lseek},
+#endif
+#ifdef SYS_madvise
+    {"madvise", SYS_madvise},
+#endif
+#ifdef SYS_mbind
+    {"mbind", SYS_mbind},
+#endif
+#ifdef SYS_memfd_create
+    {"memfd_create", SYS_memfd_create},
+#endif
+#ifdef SYS_mmap
+    {"mmap", SYS_mmap},
+#endif
+#ifdef SYS_mprotect
+    {"mprotect", SYS_mprotect},
+#endif
+#ifdef SYS_munmap
+    {"munmap", SYS_munmap},
+#endif
+#ifdef SYS_nanosleep
+    {"nanosleep", SYS_nanosleep},
+#endif
+#ifdef SYS_newfstatat
+    {"newfstatat", SYS_newfstatat},
+#endif
+#ifdef SYS_openat
+    {"openat", SYS_openat},
+#endif
+#ifdef SYS_poll
+    {"poll", SYS_poll},
+#endif
+#ifdef SYS_ppoll
+    {"ppoll", SYS_ppoll},
+#endif
+#ifdef SYS_prctl
+    {"prctl", SYS_prctl},
+#endif
+#ifdef SYS_prlimit64
+    {"prlimit64", SYS_prlimit64},
+#endif
+#ifdef SYS_read
+    {"read", SYS_read},
+#endif
+#ifdef SYS_readlink
+    {"readlink", SYS_readlink},
+#endif
+#ifdef SYS_readlinkat
+    {"readlinkat", SYS_readlinkat},
+#endif
+#ifdef SYS_recvfrom
+    {"recvfrom", SYS_recvfrom},
+#endif
+#ifdef SYS_recvmsg
+    {"recvmsg", SYS_recvmsg},
+#endif
+#ifdef SYS_restart_syscall
+    {"restart_syscall", SYS_restart_syscall},
+#endif
+#ifdef SYS_rseq
+    {"rseq", SYS_rseq},
+#endif
+#ifdef SYS_rt_sigprocmask
+    {"rt_sigprocmask", SYS_rt_sigprocmask},
+#endif
+#ifdef SYS_rt_sigreturn
+    {"rt_sigreturn", SYS_rt_sigreturn},
+#endif
+#ifdef SYS_sched_getaffinity
+    {"sched_getaffinity", SYS_sched_getaffinity},
+#endif
+#ifdef SYS_sched_setaffinity
+    {"sched_setaffinity", SYS_sched_setaffinity},
+#endif
+#ifdef SYS_sched_yield
+    {"sched_yield", SYS_sched_yield},
+#endif
+#ifdef SYS_sendmsg
+    {"sendmsg", SYS_sendmsg},
+#endif
+#ifdef SYS_sendto
+    {"sendto", SYS_sendto},
+#endif
+#ifdef SYS_set_mempolicy
+    {"set_mempolicy", SYS_set_mempolicy},
+#endif
+#ifdef SYS_set_robust_list
+    {"set_robust_list", SYS_set_robust_list},
+#endif
+#ifdef SYS_setpriority
+    {"setpriority", SYS_setpriority},
+#endif
+#ifdef SYS_setsockopt
+    {"setsockopt", SYS_setsockopt},
+#endif
+#ifdef SYS_shutdown
+    {"shutdown", SYS_shutdown},
+#endif
+#ifdef SYS_sigaltstack
+    {"sigaltstack", SYS_sigaltstack},
+#endif
+#ifdef SYS_timerfd_settime
+    {"timerfd_settime", SYS_timerfd_settime},
+#endif
+#ifdef SYS_uname
+    {"uname", SYS_uname},
+#endif
+#ifdef SYS_write
+    {"write", SYS_write},
+#endif
+#ifdef SYS_writev
+    {"writev", SYS_writev},
+#endif
+};
+
+int clinux_system_call(const char *name) {
+    for (size_t i = 0; i < sizeof system_calls / sizeof *system_calls; i++)
+        if (strcmp(system_calls[i].name, name) == 0) return system_calls[i].number;
+    return -1;
+}
+
+uint32_t clinux_audit_architecture(void) {
+#ifdef __x86_64__
+    return AUDIT_ARCH_X86_64;
+#else
+    return AUDIT_ARCH_AARCH64;
+#endif
+}
+
+int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0; }
+
+int clinux_drop_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct none[2] = {{0}};
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    // Needs CAP_SETPCAP; without it, no_new_privs and an empty permitted set do the same.
+    for (int capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++) {}
+    return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+}
+
+int clinux_filter_system_calls(const uint64_t *program, unsigned short count) {
+    struct sock_fprog filter = {.len = count, .filter = (struct sock_filter *)program};
+    // All threads; and no slower speculation, as kernels before 5.16 have it for filtered processes.
+    unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter);
+    // Above 0: a thread that has another filter.
+    return result < 0 ? -errno : result > 0 ? -EBUSY : 0;
+}
+
+int clinux_restrict_ring(int ring_fd, const uint8_t *operations, unsigned operation_count,
+                         const uint8_t *registrations, unsigned registration_count) {
+    struct io_uring_restriction rules[32] = {{0}};
+    unsigned count = 0;
+    for (unsigned i = 0; i < operation_count && count < 30; i++)
+        rules[count++] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = operations[i]};
+    for (unsigned i = 0; i < registration_count && count < 31; i++)
+        rules[count++] = (struct io_uring_restriction){
+            .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = registrations[i]};
+    rules[count++] = (struct io_uring_restriction){
+        .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = 1 << IOSQE_FIXED_FILE_BIT};
+    long result = syscall(SYS_io_uring_register, ring_fd, IORING_REGISTER_RESTRICTIONS, rules, count);
+    return result < 0 ? -errno : 0;
+}
+
+int clinux_enable_ring(int ring_fd) {
+    return syscall(SYS_io_uring_register, ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0 ? -errno : 0;
 }
 
 int clinux_signal_at_parents_end(int signal) { return prctl(PR_SET_PDEATHSIG, signal) < 0 ? -errno : 0; }

@@ -22,12 +22,16 @@ final class AdminServer {
         var bytes = 16 << 10
     }
 
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    /// One for the process, which nothing has to shut down.
+    private let group = MultiThreadedEventLoopGroup.singleton
     private(set) var channels: [Channel] = []
 
-    /// - Parameter socket: the admin socket, which listens; stays open when this stops.
+    /// - Parameters:
+    ///   - socket: the admin socket, which listens; stays open when this stops.
+    ///   - port: that of `admin.listen`, likewise; nil: it is not asked for.
     init(
-        _ admin: Configuration.Admin, state: AdminState, socket: Descriptor, bounds: Bounds = Bounds()
+        _ admin: Configuration.Admin, state: AdminState, socket: Descriptor, port: Descriptor? = nil,
+        bounds: Bounds = Bounds()
     ) throws {
         // Accepting backs off for a second when there are no descriptors (NIO's AcceptBackoffHandler).
         func bootstrap(_ access: AdminAccess) -> ServerBootstrap {
@@ -45,41 +49,21 @@ final class AdminServer {
                 }
         }
         let local = AdminAccess(listen: nil, showsStatus: true)
-        // The event loop closes its own.
-        let listening = fcntl(socket.number, F_DUPFD_CLOEXEC, 0)
-        guard listening >= 0 else { throw SystemError("dup", admin.socket, errno: errno) }
-        channels.append(try bootstrap(local).withBoundSocket(listening).wait())
-        guard let listen = admin.listen else { return }
+        channels.append(try bootstrap(local).withBoundSocket(try Self.duplicate(socket)).wait())
+        guard let listen = admin.listen, let port else { return }
         let remote = AdminAccess(listen: listen, showsStatus: admin.listenStatus)
-        do {
-            channels.append(
-                try bootstrap(remote).bind(host: listen.host, port: Int(listen.port)).wait())
-        } catch {
-            throw HostProblem(
-                description: "admin.listen \(listen.text): \(Self.cause(error, listen))")
-        }
+        channels.append(try bootstrap(remote).withBoundSocket(try Self.duplicate(port)).wait())
     }
 
-    private static func cause(_ error: any Error, _ listen: Configuration.Listen) -> String {
-        guard let error = error as? IOError else {
-            return "the name \(listen.host) leads to no address: write an address of this host"
-        }
-        let cause = String(cString: strerror(error.errnoCode))
-        return switch error.errnoCode {
-        case EADDRINUSE:
-            """
-            \(cause): choose another port, or stop what listens there (ss -ltnp 'sport = \
-            :\(listen.port)')
-            """
-        case EADDRNOTAVAIL: "\(cause): no interface of this host has it (ip address)"
-        case EACCES: "\(cause): choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
-        default: "\(cause): choose another address"
-        }
+    /// The event loop closes its own.
+    private static func duplicate(_ socket: Descriptor) throws -> Int32 {
+        let number = fcntl(socket.number, F_DUPFD_CLOEXEC, 0)
+        guard number >= 0 else { throw SystemError("dup", "admin", errno: errno) }
+        return number
     }
 
     func stop() {
         for channel in channels { try? channel.close().wait() }
-        try? group.syncShutdownGracefully()
     }
 }
 

@@ -12,6 +12,8 @@ struct DaemonState: Sendable {
     var generation: UInt64 = 1
     var links: [Link]
     var routes: RouteStatus
+    /// What of the sandbox the host refuses.
+    var sandboxRefusals: [String] = []
     /// Why workers use plain system calls instead of io_uring; nil: they use io_uring.
     var ringRefusal: String?
 

@@ -115,6 +115,9 @@ extension DaemonView {
                 add(.worker, "\(worker.number)", text, severity: .blocking)
             }
         }
+        for (stage, refusal) in state.sandboxRefusals.enumerated() {
+            add(.sandbox, "\(stage)", refusal)
+        }
         if let logFailure {
             add(
                 .log, "standard error",

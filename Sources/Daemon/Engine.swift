@@ -44,9 +44,12 @@ final class Engine {
     /// Prepares all that workers need, and starts none.
     init(_ provision: Provision, cpus: [Int]) throws {
         self.cpus = cpus
+        guard let sockets = provision.netlink else {
+            throw HostProblem(description: "an engine was provided without sockets of rtnetlink")
+        }
         // Subscribed before the first look: nothing that changes in between is missed.
-        notices = try NetlinkSocket.notices()
-        netlink = try NetlinkSocket()
+        notices = try NetlinkSocket(adopting: sockets.notices)
+        netlink = try NetlinkSocket(adopting: sockets.questions)
         nodes = try WorkerNodes(cpus: cpus)
         admin = try AdminState()
         let configuration = provision.configuration
@@ -58,11 +61,17 @@ final class Engine {
             ForwardingTables(policy: PolicyTables(policy), routes: generation, interfaces: states)
         }
         try configuration.refuseClaimGaps(worlds[0])
+        let (ringRefusal, isRestricted) = Worker.ringRefusal()
         snapshot = Snapshot(
             state: DaemonState(
                 supervisor: provision.report, configuration: configuration, links: links,
-                routes: routes.status, ringRefusal: Worker.ringRefusal()),
+                routes: routes.status, ringRefusal: ringRefusal),
             worlds: worlds, plumbing: provision.plumbing)
+        if !isRestricted {
+            snapshot.state.sandboxRefusals = [
+                "the kernel does not restrict io_uring, by which an engine passes by its list of system calls"
+            ]
+        }
     }
 
     /// Starts the workers, on what may not have been there when they were prepared for.
@@ -94,9 +103,17 @@ final class Engine {
         admin.snapshot.withLock { $0 = snapshot }
     }
 
+    /// Notes what of the sandbox the host refuses.
+    func note(refusals: [String]) {
+        guard !refusals.isEmpty else { return }
+        snapshot.state.sandboxRefusals += refusals
+        share()
+        announce()
+    }
+
     /// Answers on the admin socket from now on.
-    func serve(_ admin: Configuration.Admin, on socket: Descriptor) throws {
-        server = try AdminServer(admin, state: self.admin, socket: socket)
+    func serve(_ admin: Configuration.Admin, on socket: Descriptor, port: Descriptor?) throws {
+        server = try AdminServer(admin, state: self.admin, socket: socket, port: port)
     }
 
     func stopServing() {

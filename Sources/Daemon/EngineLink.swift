@@ -33,15 +33,24 @@ final class EngineLink {
     private static let tries = 100
 
     private let socket: HandOverSocket
+    /// How long the other end may take nothing before that is an error.
+    private let patience: Int32
     /// Pieces that came while this end was sending.
     private var inbox: [HandOverSocket.Piece] = []
     private var isClosed = false
 
-    init(_ socket: HandOverSocket) { self.socket = socket }
+    /// - Parameter patience: milliseconds that the other end may take nothing while this one speaks.
+    init(_ socket: HandOverSocket, patience: Int32) { (self.socket, self.patience) = (socket, patience) }
 
     var descriptor: Int32 { socket.descriptor.number }
     /// Something came that poll(2) does not tell of any more.
     var hasInbox: Bool { !inbox.isEmpty }
+
+    /// The other end takes what it is told: most of the buffer is free.
+    var isTaken: Bool {
+        var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        return poll(&polled, 1, 0) == 1 && polled.revents & Int16(POLLOUT) != 0
+    }
 
     /// No more is said from here on; the other end hears it.
     func close() { shutdown(descriptor, Int32(SHUT_RDWR)) }
@@ -49,28 +58,27 @@ final class EngineLink {
     // MARK: saying
 
     /// Takes in meanwhile what the other end says, so that two that send wait for nobody.
-    /// - Throws: when the other end takes nothing for `milliseconds`.
+    /// - Throws: when the other end takes nothing for too long.
     func say(
-        _ message: some Encodable, document: (any Encodable)? = nil, descriptors: [Descriptor] = [],
-        milliseconds: Int32 = Timing.handOverMilliseconds
+        _ message: some Encodable, document: (any Encodable)? = nil, descriptors: [Descriptor] = []
     ) throws {
         let encoder = JSONEncoder()
         let text = try [UInt8](encoder.encode(message))
         let rest = try document.map { try [UInt8](encoder.encode($0)) } ?? []
         let head = Head(message: text.count, document: rest.count, descriptors: descriptors.count)
-        try send([UInt8](encoder.encode(head)), [], milliseconds)
+        try send([UInt8](encoder.encode(head)), [])
         let whole = text + rest
         for start in stride(from: 0, to: whole.count, by: Self.pieceBytes) {
-            try send(Array(whole[start...].prefix(Self.pieceBytes)), [], milliseconds)
+            try send(Array(whole[start...].prefix(Self.pieceBytes)), [])
         }
         let size = HandOverSocket.messageDescriptors
         for start in stride(from: 0, to: descriptors.count, by: size) {
-            try send([0], descriptors[start...].prefix(size).map(\.number), milliseconds)
+            try send([0], descriptors[start...].prefix(size).map(\.number))
         }
     }
 
-    private func send(_ piece: [UInt8], _ descriptors: [Int32], _ milliseconds: Int32) throws {
-        let deadline = Host.monotonicNanoseconds() + UInt64(milliseconds) * 1_000_000
+    private func send(_ piece: [UInt8], _ descriptors: [Int32]) throws {
+        let deadline = Host.monotonicNanoseconds() + UInt64(patience) * 1_000_000
         var failures = 0
         while true {
             do throws(SystemError) {

@@ -36,7 +36,7 @@ final class EngineProcess {
             Program.itself, ["engine", "--connection", "\(Program.connection)", "--parent", "\(getpid())"],
             connection: there.descriptor,
             without: ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "LISTEN_FDS"])
-        link = EngineLink(here)
+        link = EngineLink(here, patience: Timing.engineMilliseconds)
         count = EngineCount()
     }
 
@@ -52,6 +52,11 @@ final class EngineProcess {
 
     /// Prepares all that workers need, and starts none.
     func prepare(_ provision: Provision) throws {
+        var provision = provision
+        // Without CAP_NET_ADMIN it could not have their large buffers, which a storm of routes needs.
+        provision.netlink = (
+            try NetlinkSocket.notices().duplicate(), try NetlinkSocket().duplicate()
+        )
         try done(ask(.prepare, provision, milliseconds: Timing.engineStartMilliseconds))
     }
 
@@ -105,7 +110,7 @@ final class EngineProcess {
 
     /// Shows it that the supervisor goes on.
     func showLife() {
-        guard !hasEnded else { return }
+        guard !hasEnded, link.isTaken else { return }
         do { try link.say(EngineOrder.life) } catch { fail("\(error)") }
     }
 
@@ -144,6 +149,14 @@ final class EngineProcess {
     func hear() {
         while !hasEnded, link.hasInbox || Host.waitReadable([link.descriptor], milliseconds: 0)[0] {
             do { _ = try hearOne(milliseconds: Timing.handOverMilliseconds) } catch { fail("\(error)") }
+        }
+    }
+
+    /// Waits until it says that every worker runs on what it was given last, or a moment.
+    func awaitSettled() {
+        Timing.wait(nanoseconds: Timing.reloadNanoseconds) {
+            hear()
+            return hasEnded || state.settled >= sequence
         }
     }
 
@@ -187,7 +200,8 @@ final class EngineProcess {
 
     // MARK: its end
 
-    private func fail(_ reason: String) {
+    /// Kills it, for it does not as it should.
+    func fail(_ reason: String) {
         if !hasEnded { Logger(label: "shuck").error("the engine, process \(processID), is ended: \(reason)") }
         kill()
     }

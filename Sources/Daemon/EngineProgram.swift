@@ -16,12 +16,17 @@ public enum EngineProgram {
     public static func run(connection: Int32, parent: Int32) -> Int32 {
         guard (try? Host.endWithParent(parent)) != nil else { return 0 }
         Timing.checkRelations()
+        let refusal = Sandbox.giveUpPrivileges()
+        NIOSingletons.groupLoopCountSuggestion = 1
         Host.nameThread("shuck-engine")
         signal(SIGPIPE, SIG_IGN)
         defer { LogSink.standardError.finish(seconds: Timing.logSeconds) }
         LoggingSystem.bootstrap { _ in LineLogHandler() }
         do {
-            let side = EngineSide(EngineLink(HandOverSocket(adopting: Descriptor(connection))))
+            // The supervisor may be busy for long, opening a hundred devices.
+            let link = EngineLink(
+                HandOverSocket(adopting: Descriptor(connection)), patience: Timing.engineStartMilliseconds)
+            let side = EngineSide(link, refusal)
             try side.loop()
             return 0
         } catch let error as SystemError where [EPIPE, ECONNRESET].contains(error.errno) {
@@ -45,7 +50,13 @@ final class EngineSide {
     private var countDue: UInt64 = 0
     private var tickDue: UInt64 = 0
 
-    init(_ link: EngineLink) { self.link = link }
+    /// Stages of the sandbox that the host refuses.
+    private var refusals: [String]
+
+    init(_ link: EngineLink, _ refusal: String?) {
+        self.link = link
+        refusals = refusal.map { [$0] } ?? []
+    }
 
     /// - Throws: when the other end is not understood.
     func loop() throws {
@@ -81,7 +92,8 @@ final class EngineSide {
         let now = Host.monotonicNanoseconds()
         let state = engine.state
         let isTick = now >= tickDue
-        guard isTick || state != said || engine.hasFolded else { return }
+        // What it does not take now it is told at the next turn.
+        guard isTick || state != said || engine.hasFolded, link.isTaken else { return }
         var count: EngineCount?
         if engine.hasFolded || now >= countDue {
             count = engine.count(engine.cpuNanoseconds, isWhole: false)
@@ -139,8 +151,11 @@ final class EngineSide {
                 guard let socket = provision.adminSocket else {
                     throw HostProblem(description: "no admin socket to answer on")
                 }
-                try engine?.serve(provision.configuration.admin, on: socket)
+                try engine?.serve(
+                    provision.configuration.admin, on: socket, port: provision.adminPort)
                 engine?.note(provision, document.sequence)
+                refusals += Sandbox.filterSystemCalls().map { [$0] } ?? []
+                engine?.note(refusals: refusals)
             case .take:
                 outcome = try engine?.take(provision, document.sequence)
                 if outcome?.isApplied ?? false { LogSettings.apply(provision.configuration.log) }

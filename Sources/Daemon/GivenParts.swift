@@ -67,7 +67,10 @@ struct GivenParts {
             counters: provision.memories.map { number($0.counters.file) },
             copies: provision.memories.map { number($0.copies.file) },
             left: provision.left.map { number($0.file) },
-            adminSocket: provision.adminSocket.map { number($0) }, newFiles: newFiles,
+            adminSocket: provision.adminSocket.map { number($0) },
+            adminPort: provision.adminPort.map { number($0) },
+            netlink: provision.netlink.map { [number($0.notices), number($0.questions)] } ?? [],
+            newFiles: newFiles,
             report: provision.report, count: provision.count)
         return (document, descriptors, next)
     }

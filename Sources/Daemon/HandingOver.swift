@@ -117,6 +117,9 @@ extension Control {
         let request = successor?.upgrade
         request?.succeed()
         let (count, left) = endWorkers(.handedOver)
+        // The other process listens there itself.
+        if let adminPort { shutdown(adminPort.number, Int32(SHUT_RDWR)) }
+        adminPort = nil
         do {
             guard left.isEmpty else {
                 throw HostProblem(description: "\(left[0]) stands still and did not end")
@@ -176,6 +179,7 @@ extension Control {
         engine = try EngineProcess()
         try engine.prepare(provision)
         try startEngine(from: count)
+        adminPort = try configuration.admin.listen.map { try AdminListener.open($0) }
         try engine.serve(provision)
         keepStored()
         log.warning("workers run here again, on new rings")

@@ -8,8 +8,9 @@ import Routing
 
 extension InterfaceHardware {
     /// Looks at the host as it is now.
-    static func read(_ name: String) -> InterfaceHardware {
-        let below = interfacesBelow(name)
+    /// - Parameter index: of the name in this network namespace; nil: the kernel is asked.
+    static func read(_ name: String, index: Int32? = nil) -> InterfaceHardware {
+        let below = interfacesBelow(name, index.map { UInt32($0) } ?? if_nametoindex(name))
         let folders = Set(below.compactMap(deviceFolder))
         let nodes = folders.compactMap { Host.read($0 + "/numa_node").flatMap { Int($0) } }
         let numbers = Set(folders.flatMap(interruptNumbers))
@@ -39,20 +40,20 @@ extension InterfaceHardware {
     }
 
     /// The interface itself and, by the links that sysfs has for them, all that it stands on.
-    private static func interfacesBelow(_ name: String) -> Set<String> {
+    private static func interfacesBelow(_ name: String, _ index: UInt32) -> Set<String> {
         // sysfs may be that of another network namespace: then its names are others' interfaces.
-        guard let index = Host.read("/sys/class/net/\(name)/ifindex"),
-            UInt32(index) == if_nametoindex(name)
-        else { return [] }
-        var found: Set<String> = []
+        guard let found = Host.read("/sys/class/net/\(name)/ifindex"), UInt32(found) == index else {
+            return []
+        }
+        var below: Set<String> = []
         var open = [name]
         while let next = open.popLast() {
-            guard found.insert(next).inserted else { continue }
+            guard below.insert(next).inserted else { continue }
             let prefix = "lower_"
             open += Host.entries("/sys/class/net/\(next)").filter { $0.hasPrefix(prefix) }
                 .map { String($0.dropFirst(prefix.count)) }
         }
-        return found
+        return below
     }
 
     /// The folder of the device on the bus. A virtio NIC's own has neither node nor interrupts;

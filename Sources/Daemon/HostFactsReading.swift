@@ -80,9 +80,12 @@ extension HostFacts {
 
 extension PlacementFacts {
     /// Looks at the host as it is now: others move interrupts at any time.
-    static func read(interfaces: [String], workers cpus: [Int]) -> PlacementFacts {
+    /// - Parameter links: of this network namespace, where they are known: the kernel is not asked then.
+    static func read(
+        interfaces: [String], workers cpus: [Int], links: [String: Link] = [:]
+    ) -> PlacementFacts {
         var facts = PlacementFacts()
-        facts.interfaces = interfaces.map(InterfaceHardware.read)
+        facts.interfaces = interfaces.map { InterfaceHardware.read($0, index: links[$0]?.index) }
         facts.nodes = Placement.nodes
         for cpu in cpus {
             facts.governors[cpu] = Host.read("/sys/devices/system/cpu/cpu\(cpu)/cpufreq/scaling_governor")

@@ -15,6 +15,10 @@ struct Provision {
     /// Of `FrameCopies` that workers of another process have left, by worker; empty: there were none.
     var left: [NamedMemory] = []
     var adminSocket: Descriptor?
+    /// Of `admin.listen`.
+    var adminPort: Descriptor?
+    /// Of rtnetlink: the one hears of every change, the other is for questions. nil: it has them.
+    var netlink: (notices: Descriptor, questions: Descriptor)?
     var report: SupervisorReport
     /// Where another engine stopped counting.
     var count: EngineCount?

@@ -29,6 +29,9 @@ struct ProvisionDocument: Codable {
     /// Copies that the worker of a process before this one has left, by worker.
     var left: [Int]
     var adminSocket: Int?
+    var adminPort: Int?
+    /// Of notices, then of questions; empty: it has them.
+    var netlink: [Int]
     /// Of the descriptors behind those of `new`.
     var newFiles: [Int]
     var report: SupervisorReport

@@ -96,7 +96,8 @@ extension Control {
                 configuration: configuration))
         (self.plumbing, configuration, files) = (plumbing, next, texts)
         (memories, reachedLinks, isUnsettled) = (provision.memories, links, true)
-        engine.hear()
+        // Whoever asked finds the host as it is from now on, where no worker is late.
+        if outcome.lines.isEmpty { engine.awaitSettled() }
         letGo()
         logArrivals(unlike: before)
         return outcome

@@ -42,6 +42,16 @@ extension Control {
         }
     }
 
+    /// Ends an engine with a worker that goes on no more, so that another one takes what waits.
+    func watchRings() {
+        guard !engine.hasEnded, let worker = ringWatch.look(plumbing.interfaces) else { return }
+        engine.fail(
+            """
+            worker \(worker) took nothing for \(Timing.stuckLooks / 2) s from a ring that has frames; \
+            another engine tries them
+            """)
+    }
+
     /// Takes down how it ended, and finds where it stopped.
     private func noteEnd() {
         let end = engine.finish() ?? "ended"

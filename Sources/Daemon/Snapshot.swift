@@ -179,7 +179,8 @@ extension Snapshot {
     /// Where workers stand: looked at again for each report, since others move interrupts.
     func placement() -> PlacementFacts {
         var facts = PlacementFacts.read(
-            interfaces: state.configuration.interfaces, workers: workers.map(\.cpu))
+            interfaces: state.configuration.interfaces, workers: workers.map(\.cpu),
+            links: state.links.byName)
         facts.pagesElsewhere = pagesElsewhere(facts)
         return facts
     }

@@ -103,6 +103,8 @@ final class Control {
     /// Until then a namespace that was announced is looked for often: its name comes first.
     var expectedUntil: UInt64 = 0
     var adminSocket: AdminSocket?
+    /// Of `admin.listen`.
+    var adminPort: Descriptor?
     var handOverListener: HandOverListener?
     /// nil: the service manager has none, or this process stands in.
     var store: DescriptorStore?
@@ -122,6 +124,7 @@ final class Control {
     var restart: Backoff.Retry?
     /// Engines that did not live long, in a row, and the last that was waited for.
     var shortLives = 0
+    var ringWatch = RingWatch()
     var failedEngines: Backoff.Retry?
     /// It was told to start workers.
     var isEngineStarted = false
@@ -158,7 +161,7 @@ final class Control {
         report.replyTable = plumbing.replyTable?.name
         return Provision(
             cpus: cpus, files: files, configuration: configuration, plumbing: plumbing, memories: memories,
-            left: left, adminSocket: adminSocket?.descriptor, report: report)
+            left: left, adminSocket: adminSocket?.descriptor, adminPort: adminPort, report: report)
     }
 
     /// Makes all that workers need, and starts none.
@@ -213,6 +216,7 @@ final class Control {
         adminSocket = try inherited.map { AdminSocket(adopting: $0, admin) } ?? AdminSocket(admin)
         let place = HandOver.path(beside: admin.socket)
         do {
+            adminPort = try admin.listen.map { try AdminListener.open($0) }
             handOverListener =
                 try listener.map { HandOverListener(adopting: $0, path: place) }
                 ?? HandOverListener(path: place)
@@ -348,6 +352,7 @@ final class Control {
         if let end = Program.reap()[engine.processID] { engine.seenEnd = end }
         engine.showLife()
         tellOfLog()
+        watchRings()
         // systemd ends and restarts a daemon whose workers do not go on.
         if engine.isGoingOn { ServiceNotifier.keepAlive() }
         for (device, offloads) in engine.state.refused { plumbing.device(device)?.refusals.note(offloads) }

@@ -79,7 +79,10 @@ struct TakenParts {
         let provision = Provision(
             cpus: document.cpus, files: next.texts, configuration: configuration, plumbing: next.plumbing,
             memories: memories, left: try document.left.map(memory),
-            adminSocket: try document.adminSocket.map(file), report: document.report, count: document.count)
+            adminSocket: try document.adminSocket.map(file), adminPort: try document.adminPort.map(file),
+            netlink: try document.netlink.count == 2
+                ? (file(document.netlink[0]), file(document.netlink[1])) : nil, report: document.report,
+            count: document.count)
         return (provision, next, missing)
     }
 

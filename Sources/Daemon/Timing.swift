@@ -41,6 +41,9 @@ enum Timing {
     /// A worker that stands still is named within this time, as `shuck_degraded` promises.
     static let namedNanoseconds: UInt64 = 2_000_000_000
 
+    /// Ticks at which a worker took nothing from a ring that had frames, before its engine is killed: 5 s.
+    static let stuckLooks = 10
+
     // MARK: Waiting
 
     /// Time for workers to take their first assignment.

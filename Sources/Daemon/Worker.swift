@@ -117,12 +117,12 @@ final class Worker {
 
     /// Why workers cannot use io_uring here, known before they start; nil: they can. A ring is made, tried
     /// and closed again.
-    static func ringRefusal() -> String? {
+    /// - Returns: also whether the kernel restricts one.
+    static func ringRefusal() -> (refusal: String?, isRestricted: Bool) {
         do throws(SystemError) {
-            _ = try SubmissionRing(entries: 8, files: filePlaces)
-            return nil
+            return (nil, try SubmissionRing(entries: 8, files: filePlaces).isRestricted)
         } catch {
-            return "\(error)"
+            return ("\(error)", true)
         }
     }
 

@@ -27,6 +27,8 @@ public struct Finding: Sendable, Hashable, Codable, CustomStringConvertible {
         case worker
         /// Lines of the log that could not be written.
         case log
+        /// What the engine gives up before it looks at a packet.
+        case sandbox
 
         /// Whether shuck chose another way than the one asked for, because the host refused that:
         /// what `run --strict` does not start with.

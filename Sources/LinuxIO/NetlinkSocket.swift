@@ -68,6 +68,23 @@ public final class NetlinkSocket {
         }
     }
 
+    /// A socket that another process opened, with all that this one may not ask for.
+    public init(adopting other: Descriptor) throws(SystemError) {
+        let own = try checkNegative("dup", "rtnetlink", fcntl(other.number, F_DUPFD_CLOEXEC, 0))
+        guard let opened = mnl_socket_fdopen(own) else {
+            let number = errno
+            close(own)
+            throw SystemError("getsockname", "rtnetlink", errno: number)
+        }
+        socket = opened
+        buffer = .allocate(byteCount: Self.bufferBytes, alignment: 16)
+    }
+
+    /// The same socket, to be handed over.
+    public func duplicate() throws(SystemError) -> Descriptor {
+        Descriptor(try checkNegative("dup", "rtnetlink", fcntl(descriptor, F_DUPFD_CLOEXEC, 0)))
+    }
+
     deinit {
         mnl_socket_close(socket)
         buffer.deallocate()

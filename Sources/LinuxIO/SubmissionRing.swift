@@ -7,6 +7,8 @@ import Glibc
 
 public final class SubmissionRing {
     private let ring: UnsafeMutablePointer<io_uring>
+    /// The kernel lets the ring do what the loop does, and nothing else (IORING_REGISTER_RESTRICTIONS).
+    public private(set) var isRestricted = false
     /// In the ring's place; nil: there is a ring.
     private let plain: PlainCalls?
     /// Places for registered files; queues are put there by `register`.
@@ -29,7 +31,7 @@ public final class SubmissionRing {
         var result = -EINVAL
         for flags in flags where result == -EINVAL {
             var parameters = io_uring_params()
-            parameters.flags = flags
+            parameters.flags = flags | IORING_SETUP_R_DISABLED
             parameters.cq_entries = entries * 4
             result = io_uring_queue_init_params(entries, ring, &parameters)
         }
@@ -46,8 +48,25 @@ public final class SubmissionRing {
                 "io_uring_register", "worker", errno: -result, hint: Self.hint(-result))
         }
         filePlaces = files
+        restrict()
         // Last: a throw from here on runs `deinit`.
+        try checkNegative("io_uring_register", "worker", clinux_enable_ring(ring.pointee.ring_fd))
         try rehearse()
+    }
+
+    /// An io_uring passes by the filter of system calls: without this, whoever has it could open and connect.
+    private func restrict() {
+        let operations = [
+            IORING_OP_WRITE, IORING_OP_WRITEV, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE, IORING_OP_TIMEOUT,
+        ].map { UInt8($0.rawValue) }
+        let registrations = [
+            IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_FILES_UPDATE2, IORING_UNREGISTER_FILES,
+            IORING_REGISTER_ENABLE_RINGS,
+        ].map { UInt8($0) }
+        isRestricted =
+            clinux_restrict_ring(
+                ring.pointee.ring_fd, operations, UInt32(operations.count), registrations,
+                UInt32(registrations.count)) == 0
     }
 
     /// Why a worker could have no ring here; nil: it could.

@@ -45,7 +45,9 @@ struct AdminServerTests {
             $0.listenStatus = showsStatus
         }
         let socket = try AdminSocket(admin)
-        let server = try AdminServer(admin, state: state, socket: socket.descriptor, bounds: bounds)
+        let server = try AdminServer(
+            admin, state: state, socket: socket.descriptor,
+            port: try admin.listen.map { try AdminListener.open($0) }, bounds: bounds)
         defer {
             server.stop()
             socket.remove()
@@ -263,10 +265,8 @@ struct AdminServerTests {
     @Test("a port that is taken is said in words, with what to type")
     func takenPort() throws {
         try withServer { _, port, _ in
-            let other = Place()
-            let admin = other.admin { $0.listen = .init(host: "127.0.0.1", port: port) }
             do {
-                _ = try AdminServer(admin, state: AdminState(), socket: AdminSocket(admin).descriptor)
+                _ = try AdminListener.open(.init(host: "127.0.0.1", port: port))
                 Issue.record("two listen on one port")
             } catch {
                 #expect(

@@ -101,6 +101,18 @@ int clinux_new_network(void);
 int clinux_mount_own_sysfs(void);
 // The kernel sends this process a signal when the thread that started it ends.
 int clinux_signal_at_parents_end(int signal);
+// The number of a system call that the engine may use; -1: this architecture has it not.
+int clinux_system_call(const char *name);
+uint32_t clinux_audit_architecture(void);
+int clinux_no_new_privileges(void);
+// Of the calling thread.
+int clinux_drop_capabilities(void);
+// Of all threads; instructions of 8 bytes.
+int clinux_filter_system_calls(const uint64_t *program, unsigned short count);
+// Operations and registrations (IORING_OP_*, IORING_REGISTER_*) that a ring allows, one that is not enabled yet.
+int clinux_restrict_ring(int ring_fd, const uint8_t *operations, unsigned operation_count,
+                         const uint8_t *registrations, unsigned registration_count);
+int clinux_enable_ring(int ring_fd);
 int clinux_signalfd(const int *signals, int count);
 
 #endif
