@@ -6,7 +6,8 @@ import IP
 import LinuxIO
 import Settings
 
-/// What is asked for by `/capture?verdict=NAME&reason=NAME&tunnel=NAME&injected=1`; names may come several times.
+/// What is asked for by `/capture?verdict=NAME&reason=NAME&tunnel=NAME&injected=1`; names may come
+/// several times.
 struct CaptureQuery: Equatable {
     var filter = CaptureFilter()
     /// Names; empty: all.

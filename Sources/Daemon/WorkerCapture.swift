@@ -1,4 +1,4 @@
-// Part of Worker (Worker.swift): copies a batch's frames for whoever captures, while their slots are still ours.
+// Part of Worker (Worker.swift): copies a batch's frames for whoever captures.
 
 import Forwarding
 import LinuxIO

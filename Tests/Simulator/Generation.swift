@@ -62,6 +62,8 @@ struct Bucket {
     private var least = 0.0
     /// Likewise, no less than possibly.
     private var most = 0.0
+    /// Tokens that came in while workers held a time that they had read.
+    private var aged = 0.0
 
     init(perSecond: Int, burst: Int, debt: Int) {
         rate = Double(perSecond)
@@ -85,12 +87,15 @@ struct Bucket {
     }
 
     /// A packet is let through.
-    /// - Parameter tokens: that it takes at most.
+    /// - Parameters:
+    ///   - tokens: that it takes at most.
+    ///   - age: nanoseconds since the worker read the clock. A bucket that was full fills from then on.
     /// - Returns: whether there can have been one.
-    mutating func give(atMost tokens: Int = 1) -> Bool {
+    mutating func give(atMost tokens: Int = 1, age: UInt64) -> Bool {
         least += 1
         most += Double(tokens)
-        return least <= burst + 1
+        aged = max(aged, rate * Double(age) / 1e9)
+        return least <= burst + 1 + aged
     }
 
     /// Whether there can have been none.

@@ -134,7 +134,7 @@ extension World {
         }
         guard expected?.pointee.kind == .reply, !setup.isShadow else { return }
         if verdict.pointee.kind == .reply {
-            if !setup.errorBucket.give() { fail("more ICMP errors than their rate allows") }
+            if !setup.errorBucket.give(age: age) { fail("more ICMP errors than their rate allows") }
         } else if !setup.errorBucket.mayRefuse(age: age) {
             fail("an ICMP error is not sent, and its bucket is not empty")
         }
@@ -151,7 +151,7 @@ extension World {
         }
         let size = Int(template.pointee.vnet.gsoSize)
         let tokens = size == 0 ? 1 : (template.pointee.count + size - 1) / size
-        if !setup.packetBucket.give(atMost: tokens) {
+        if !setup.packetBucket.give(atMost: tokens, age: age) {
             fail("more packets than \(setup.packetsPerSecond ?? 0) a second: \(setup.packetBucket)")
         }
     }
