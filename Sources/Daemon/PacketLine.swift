@@ -23,6 +23,24 @@ public enum PacketLine {
         }
     }
 
+    /// Bytes of the headers alone: outer, inner, and the first 20 of TCP or 8 of another protocol. What users
+    /// send each other is left out.
+    static func headerBytes(_ head: [UInt8]) -> Int {
+        head.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress, let outer = Header(Bytes(base, count: buffer.count)) else {
+                return 0
+            }
+            var last = outer
+            if outer.isTunnel {
+                guard let inner = Header(outer.rest) else { return head.count - outer.rest.count }
+                last = inner
+            }
+            let transport =
+                last.isLaterFragment ? 0 : last.next == ProtocolNumber.tcp ? 20 : Ports.byteCount * 2
+            return head.count - last.rest.count + min(transport, last.rest.count)
+        }
+    }
+
     private struct Header {
         let isIPv4: Bool
         let source: Address

@@ -77,7 +77,7 @@ public struct StatusReport: Codable, Sendable {
         public var interface: String
         /// Addresses, ports and protocols, outer header first.
         public var packet: String
-        /// Its first bytes in hexadecimal, from the network header on; nil: of an earlier version.
+        /// Its headers in hexadecimal, from the network header on; nil: of an earlier version.
         public var head: String?
     }
     public var version: String

@@ -85,6 +85,9 @@ struct Anonymiser {
     private func object(_ members: [String: JSONValue]) -> [String: JSONValue] {
         if let address = Self.address(members) { return Self.members(pseudonyms.pseudonym(of: address)) }
         var changed: [String: JSONValue] = [:]
+        var members = members
+        // Of a last drop, whose headers hold addresses as bytes.
+        if members["packet"] != nil { members["head"] = nil }
         for (key, member) in members { changed[text(key)] = value(member) }
         // `Prefix` of the facts.
         if case .object(let inner)? = members["address"], let address = Self.address(inner),

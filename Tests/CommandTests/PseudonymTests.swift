@@ -118,6 +118,9 @@ import Testing
         #expect(found.prefix == pseudonyms.pseudonym(of: prefix))
         #expect(found.address.text == pseudonym("10.77.0.2"))
         #expect(found.number == .max && found.flag && found.none == -1.5)
+        let drop = try anonymiser.json(
+            ##"{"ip_ttl":{"age":1,"packet":"10.77.64.1 > 10.0.0.1","head":"450a4d4001"}}"##)
+        #expect(!drop.contains("head") && !drop.contains("10.77.64.1"))
         let rule = try anonymiser.json(#"[{"priority":100,"src":"10.77.64.0","srclen":26,"not":null}]"#)
         #expect(rule.contains("\"\(pseudonyms.pseudonym(of: prefix).address.text)\""), "\(rule)")
         #expect(rule.contains("\"not\" : null"))

@@ -58,6 +58,18 @@ struct DropExampleTests {
         ])
     func line(head: [UInt8], expected: String) { #expect(PacketLine.text(head) == expected) }
 
+    @Test("what is shown of a frame ends with its headers")
+    func headers() {
+        let payload = [UInt8](repeating: 0x55, count: 40)
+        func shown(_ next: UInt8, fragment: UInt16 = 0) -> Int {
+            let inner = Self.ipv4([198, 51, 100, 2], [203, 0, 113, 4], next, payload, fragment: fragment)
+            return PacketLine.headerBytes(Self.ipv4(Self.outer.0, Self.outer.1, 4, inner))
+        }
+        #expect(shown(6) == 60 && shown(17) == 48 && shown(17, fragment: 1) == 40)
+        #expect(PacketLine.headerBytes(Self.ipv4(Self.outer.0, Self.outer.1, 4, payload)) == 20)
+        #expect(PacketLine.headerBytes(payload) == 0 && PacketLine.headerBytes([]) == 0)
+    }
+
     @Test("any bytes, cut anywhere, give a line")
     func anyBytes() throws {
         var random = Random(try Random.seed(usually: 1))
