@@ -63,7 +63,7 @@ enum Sandbox {
         call("munmap", "what is provided no more"),
         call("madvise", "memory is given back"),
         call("brk", "memory"),
-        call("memfd_create", "examples of drops, under a name in /proc/PID/maps"),
+        call("memfd_create", "examples of drops and rings of a capture, under a name in /proc/PID/maps"),
         call("ftruncate", "likewise; no file is open for writing but those"),
         call("mbind", "memory on a worker's node"),
         call("set_mempolicy", "likewise"),

@@ -171,7 +171,9 @@ extension Snapshot {
                 age: Double(now &- min(found.stamp, now)) / 1e9,
                 interface: found.interface < names.count ? names[found.interface] : "",
                 packet: PacketLine.text(found.head),
-                head: found.head.prefix(PacketLine.headerBytes(found.head)).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
+                head: found.head.prefix(PacketLine.headerBytes(found.head)).map {
+                    ($0 < 16 ? "0" : "") + String($0, radix: 16)
+                }.joined())
         }
         return drops
     }

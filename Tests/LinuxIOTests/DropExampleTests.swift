@@ -82,6 +82,7 @@ struct DropExampleTests {
                 bytes[random.chance(2) ? 6 : 9] = random.pick([0, 4, 41, 44, 60])
             }
             #expect(!PacketLine.text(bytes).isEmpty)
+            #expect((0...bytes.count).contains(PacketLine.headerBytes(bytes)))
         }
     }
 
