@@ -101,14 +101,8 @@ static const struct { const char *name; int number; } system_calls[] = {
 #ifdef SYS_accept4
     {"accept4", SYS_accept4},
 #endif
-#ifdef SYS_access
-    {"access", SYS_access},
-#endif
 #ifdef SYS_brk
     {"brk", SYS_brk},
-#endif
-#ifdef SYS_clock_getres
-    {"clock_getres", SYS_clock_getres},
 #endif
 #ifdef SYS_clock_gettime
     {"clock_gettime", SYS_clock_gettime},
@@ -133,9 +127,6 @@ static const struct { const char *name; int number; } system_calls[] = {
 #endif
 #ifdef SYS_epoll_wait
     {"epoll_wait", SYS_epoll_wait},
-#endif
-#ifdef SYS_eventfd2
-    {"eventfd2", SYS_eventfd2},
 #endif
 #ifdef SYS_exit
     {"exit", SYS_exit},
@@ -188,9 +179,6 @@ static const struct { const char *name; int number; } system_calls[] = {
 #ifdef SYS_io_uring_register
     {"io_uring_register", SYS_io_uring_register},
 #endif
-#ifdef SYS_ioctl
-    {"ioctl", SYS_ioctl},
-#endif
 #ifdef SYS_lseek
     {"lseek", SYS_lseek},
 #endif
@@ -209,11 +197,11 @@ static const struct { const char *name; int number; } system_calls[] = {
 #ifdef SYS_mprotect
     {"mprotect", SYS_mprotect},
 #endif
+#ifdef SYS_mremap
+    {"mremap", SYS_mremap},
+#endif
 #ifdef SYS_munmap
     {"munmap", SYS_munmap},
-#endif
-#ifdef SYS_nanosleep
-    {"nanosleep", SYS_nanosleep},
 #endif
 #ifdef SYS_newfstatat
     {"newfstatat", SYS_newfstatat},
@@ -263,9 +251,6 @@ static const struct { const char *name; int number; } system_calls[] = {
 #ifdef SYS_sched_getaffinity
     {"sched_getaffinity", SYS_sched_getaffinity},
 #endif
-#ifdef SYS_sched_setaffinity
-    {"sched_setaffinity", SYS_sched_setaffinity},
-#endif
 #ifdef SYS_sched_yield
     {"sched_yield", SYS_sched_yield},
 #endif
@@ -295,9 +280,6 @@ static const struct { const char *name; int number; } system_calls[] = {
 #endif
 #ifdef SYS_timerfd_settime
     {"timerfd_settime", SYS_timerfd_settime},
-#endif
-#ifdef SYS_uname
-    {"uname", SYS_uname},
 #endif
 #ifdef SYS_write
     {"write", SYS_write},

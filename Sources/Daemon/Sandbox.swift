@@ -61,6 +61,7 @@ enum Sandbox {
             .argumentWithout(2, bits: 4)),
         call("mprotect", "memory; never as code", .argumentWithout(2, bits: 4)),
         call("munmap", "what is provided no more"),
+        call("mremap", "memory that grows"),
         call("madvise", "memory is given back"),
         call("brk", "memory"),
         call("memfd_create", "examples of drops and rings of a capture, under a name in /proc/PID/maps"),
