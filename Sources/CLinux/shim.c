@@ -55,7 +55,7 @@ int clinux_allowed_cpus(int *cpus, int capacity) {
 int clinux_allow_cpus(const int *cpus, int count) { return allow(cpus, count); }
 
 int clinux_memfd(const char *name) {
-    int fd = memfd_create(name, MFD_CLOEXEC);
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return fd < 0 ? -errno : fd;
 }
 
@@ -178,6 +178,18 @@ static const struct { const char *name; int number; } system_calls[] = {
 #endif
 #ifdef SYS_io_uring_register
     {"io_uring_register", SYS_io_uring_register},
+#endif
+#ifdef SYS_listen
+    {"listen", SYS_listen},
+#endif
+#ifdef SYS_geteuid
+    {"geteuid", SYS_geteuid},
+#endif
+#ifdef SYS_gettimeofday
+    {"gettimeofday", SYS_gettimeofday},
+#endif
+#ifdef SYS_rt_sigaction
+    {"rt_sigaction", SYS_rt_sigaction},
 #endif
 #ifdef SYS_lseek
     {"lseek", SYS_lseek},

@@ -26,6 +26,9 @@ final class AdminServer {
     private let group = MultiThreadedEventLoopGroup.singleton
     private(set) var channels: [Channel] = []
 
+    /// Starts its threads, which needs more of the kernel than answering does.
+    static func prepare() { _ = MultiThreadedEventLoopGroup.singleton.next() }
+
     /// - Parameters:
     ///   - socket: the admin socket, which listens; stays open when this stops.
     ///   - port: that of `admin.listen`, likewise; nil: it is not asked for.

@@ -18,6 +18,7 @@ final class Engine {
     let notices: NetlinkSocket
     var routes: RouteFollower
     let admin: AdminState
+    let gate = Gate()
     private var server: AdminServer?
     var snapshot: Snapshot
     /// What publications replaced and a worker may still run on, the oldest first.
@@ -80,7 +81,10 @@ final class Engine {
         snapshot.state.supervisor = provision.report
         if let count = provision.count { goOn(from: count) }
         adopt(provision.left)
+        AdminServer.prepare()
         try startWorkers(provision.memories)
+        note(refusals: Sandbox.filterSystemCalls().map { [$0] } ?? [])
+        gate.open()
         provided.append((sequence, snapshot.generation))
         findClaimGaps()
         share()
@@ -107,8 +111,6 @@ final class Engine {
     func note(refusals: [String]) {
         guard !refusals.isEmpty else { return }
         snapshot.state.sandboxRefusals += refusals
-        share()
-        announce()
     }
 
     /// Answers on the admin socket from now on.

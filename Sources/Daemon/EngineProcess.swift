@@ -11,7 +11,7 @@ final class EngineProcess {
     private let link: EngineLink
     private(set) var state = EngineState()
     /// What it had counted when it last said so, without what its counters hold.
-    private(set) var count: EngineCount
+    var count: EngineCount
     /// What it runs with instead of what was asked for.
     private(set) var fallbacks: [String] = []
     /// When it last said something.
@@ -41,6 +41,24 @@ final class EngineProcess {
     }
 
     deinit { kill() }
+
+    /// Ticks of the supervisor since it last said something.
+    private var silentTicks = 0
+
+    /// To be called at each tick: one that says nothing for long is killed. Ticks are counted, and not time:
+    /// both may have been stopped.
+    func noteTick() {
+        silentTicks += 1
+        if silentTicks > Timing.silentTicks && !hasEnded {
+            fail("it says nothing any more")
+        }
+    }
+
+    /// It could not take all of what came, a moment ago.
+    var lacksParts: Bool {
+        missingNanoseconds.map { Host.monotonicNanoseconds() - $0 < 2 * Timing.controlNanoseconds } ?? false
+    }
+    private var missingNanoseconds: UInt64?
 
     /// It speaks, and none of its workers stands still.
     var isGoingOn: Bool {
@@ -74,6 +92,7 @@ final class EngineProcess {
     /// Another configuration: all of it or none.
     /// - Throws: when something cannot be had; then all is as it was.
     func take(_ provision: Provision) throws -> ReloadOutcome {
+        hear()
         let before = given
         let answer = try ask(.take, provision, milliseconds: Timing.engineMilliseconds)
         if let outcome = answer.outcome, outcome.isApplied { return outcome }
@@ -96,7 +115,6 @@ final class EngineProcess {
             try link.say(EngineOrder.end(ending))
             let answer = try awaitAnswer(milliseconds: Timing.engineMilliseconds)
             guard let count = answer.count else { return nil }
-            self.count = count
             return (answer.left, count)
         } catch {
             fail("\(error)")
@@ -171,9 +189,14 @@ final class EngineProcess {
         while true {
             let now = Host.monotonicNanoseconds()
             guard now < deadline else { throw HostProblem(description: "it does not answer") }
-            if let answer = try hearOne(milliseconds: Int32((deadline - now) / 1_000_000) + 1) {
-                return answer
+            // It may read a million routes: the service manager must not take that for an end.
+            ServiceNotifier.keepAlive()
+            let left = Int32(clamping: (deadline - now) / 1_000_000 + 1)
+            let milliseconds = min(left, Int32(Timing.tickNanoseconds / 1_000_000))
+            guard link.hasInbox || Host.waitReadable([link.descriptor], milliseconds: milliseconds)[0] else {
+                continue
             }
+            if let answer = try hearOne(milliseconds: Timing.handOverMilliseconds) { return answer }
         }
     }
 
@@ -184,7 +207,7 @@ final class EngineProcess {
             hasEnded = true
             throw HostProblem(description: "it has ended")
         }
-        heardNanoseconds = Host.monotonicNanoseconds()
+        (heardNanoseconds, silentTicks) = (Host.monotonicNanoseconds(), 0)
         switch heard.message {
         case .answer: return try heard.read(EngineAnswer.self)
         case .state(let state):
@@ -192,7 +215,7 @@ final class EngineProcess {
             if !heard.document.isEmpty { count = try heard.read(EngineCount.self) }
         case .missing(let numbers):
             given.forget(numbers)
-            isMissingParts = true
+            (isMissingParts, missingNanoseconds) = (true, Host.monotonicNanoseconds())
         case .reload(let number): reloads.append(number)
         }
         return nil
@@ -208,11 +231,14 @@ final class EngineProcess {
 
     private func kill() {
         hasEnded = true
-        _ = Glibc.kill(processID, SIGKILL)
+        // Reaped, its number may be another's.
+        if !isGone { _ = Glibc.kill(processID, SIGKILL) }
     }
 
     /// How it ended, where its end was seen elsewhere.
-    var seenEnd: String?
+    var seenEnd: String? { didSet { isGone = isGone || seenEnd != nil } }
+    /// The process is no more.
+    private var isGone = false
 
     /// Lets it end, and waits for that. It holds what it was given until then.
     /// - Returns: how it ended; nil: that is not known.
@@ -220,14 +246,17 @@ final class EngineProcess {
     func finish() -> String? {
         if !hasEnded { link.close() }
         hasEnded = true
-        func isGone() -> Bool {
-            seenEnd = seenEnd ?? Program.reap(processID)
-            return seenEnd != nil || Glibc.kill(processID, 0) != 0
+        func hasGone() -> Bool {
+            if !isGone {
+                seenEnd = Program.reap(processID)
+                isGone = isGone || Glibc.kill(processID, 0) != 0
+            }
+            return isGone
         }
-        Timing.wait(nanoseconds: Timing.engineEndNanoseconds, until: isGone)
-        if isGone() { return seenEnd }
+        Timing.wait(nanoseconds: Timing.engineEndNanoseconds, until: hasGone)
+        if isGone { return seenEnd }
         kill()
-        Timing.wait(nanoseconds: Timing.engineEndNanoseconds, until: isGone)
+        Timing.wait(nanoseconds: Timing.engineEndNanoseconds, until: hasGone)
         return seenEnd
     }
 }

@@ -51,7 +51,7 @@ final class EngineSide {
     private var tickDue: UInt64 = 0
 
     /// Stages of the sandbox that the host refuses.
-    private var refusals: [String]
+    private let refusals: [String]
 
     init(_ link: EngineLink, _ refusal: String?) {
         self.link = link
@@ -146,6 +146,7 @@ final class EngineSide {
             case .prepare:
                 LogSettings.apply(provision.configuration.log)
                 engine = try Engine(provision, cpus: provision.cpus)
+                engine?.note(refusals: refusals)
             case .start: try engine?.start(provision, document.sequence)
             case .serve:
                 guard let socket = provision.adminSocket else {
@@ -154,8 +155,6 @@ final class EngineSide {
                 try engine?.serve(
                     provision.configuration.admin, on: socket, port: provision.adminPort)
                 engine?.note(provision, document.sequence)
-                refusals += Sandbox.filterSystemCalls().map { [$0] } ?? []
-                engine?.note(refusals: refusals)
             case .take:
                 outcome = try engine?.take(provision, document.sequence)
                 if outcome?.isApplied ?? false { LogSettings.apply(provision.configuration.log) }

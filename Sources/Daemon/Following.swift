@@ -59,8 +59,13 @@ extension Control {
                 _ = try next.reach(configuration, facts, .follow)
                 (plumbing, reachedLinks) = (next, links)
                 engine.follow(provision)
-                superseded.append(
-                    Superseded(sequence: engine.sequence, plumbing: old, configuration: configuration))
+                if engine.hasEnded {
+                    plumbing.removeSurplus(of: old)
+                } else {
+                    superseded.append(
+                        Superseded(
+                            sequence: engine.sequence, plumbing: old, configuration: configuration))
+                }
                 logArrivals(unlike: old)
                 keepStored()
             }

@@ -107,16 +107,21 @@ extension Control {
     /// - Returns: the exit code once the other one forwards, or when workers cannot be started here again;
     ///   nil: they run here again.
     private func handOver(to socket: HandOverSocket) throws -> Int32? {
-        let isInTheWay =
-            engine.hasEnded ? "the engine has ended" : engine.state.stillWorker.map { "\($0) stands still" }
-        if let reason = isInTheWay {
+        if engine.hasEnded { return try handOverWithoutEngine(to: socket) }
+        if let reason = engine.state.stillWorker.map({ "\($0) stands still" }) {
             try socket.say(.refuse(reason))
             dropSuccessor(reason)
             return nil
         }
         let request = successor?.upgrade
+        guard let (left, count) = engine.end(.handedOver) else {
+            // Another one is started on the same rings.
+            let reason = "the engine ended"
+            try socket.say(.refuse(reason))
+            dropSuccessor(reason)
+            return nil
+        }
         request?.succeed()
-        let (count, left) = endWorkers(.handedOver)
         // The other process listens there itself.
         if let adminPort { shutdown(adminPort.number, Int32(SHUT_RDWR)) }
         adminPort = nil
@@ -137,6 +142,20 @@ extension Control {
             }
             throw reason
         }
+        return concludeHandOver(socket, request)
+    }
+
+    /// The engine has ended, and how it ended has been taken down: the other process goes on there.
+    private func handOverWithoutEngine(to socket: HandOverSocket) throws -> Int32? {
+        let request = successor?.upgrade
+        request?.succeed()
+        if let adminPort { shutdown(adminPort.number, Int32(SHUT_RDWR)) }
+        try socket.say(.go, document: HandOver.Rest(count: engineLeft ?? countOfEnded(), report: report))
+        try hearThatItForwards(socket)
+        return concludeHandOver(socket, request)
+    }
+
+    private func concludeHandOver(_ socket: HandOverSocket, _ request: UpgradeRequest?) -> Int32 {
         log.notice("handed over", metadata: ["to": "process \(successor?.processID ?? 0)"])
         // Restarted, this process must not take up what the other one has.
         store?.clear()
@@ -179,7 +198,12 @@ extension Control {
         engine = try EngineProcess()
         try engine.prepare(provision)
         try startEngine(from: count)
-        adminPort = try configuration.admin.listen.map { try AdminListener.open($0) }
+        do {
+            adminPort = try configuration.admin.listen.map { try AdminListener.open($0) }
+        } catch {
+            // The other process may still have it.
+            log.error("\(error); the admin endpoint answers on its socket alone")
+        }
         try engine.serve(provision)
         keepStored()
         log.warning("workers run here again, on new rings")

@@ -15,7 +15,7 @@ extension Totals {
                 case .value, .each: [] as [([String], UInt64)]
                 }
             for (labels, value) in samples {
-                self[Series(metric: metric.name, labels: labels), default: 0] += value
+                self[Series(metric: metric.name, labels: labels), default: 0] &+= value
             }
         }
     }

@@ -29,10 +29,11 @@ extension Engine {
             let (counters, copies) = (memories[number].counters, memories[number].copies)
             let examples = try DropExamples(cpu: cpu)
             mailbox.post(assignment(number, counters, examples))
-            let usesRing = snapshot.ringRefusal == nil
+            let (usesRing, gate) = (snapshot.ringRefusal == nil, gate)
             let thread = try WorkerThread(name: "shuck-worker-\(number)") {
                 Self.work(
-                    cpu: cpu, mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing)
+                    cpu: cpu, mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing,
+                    gate: gate)
             }
             snapshot.workers.append(
                 Snapshot.WorkerState(
@@ -50,7 +51,7 @@ extension Engine {
 
     /// A worker's thread, from its first line to its last.
     private static func work(
-        cpu: Int, mailbox: Mailbox, memory: NamedMemory, copies: NamedMemory, usesRing: Bool
+        cpu: Int, mailbox: Mailbox, memory: NamedMemory, copies: NamedMemory, usesRing: Bool, gate: Gate
     ) {
         do {
             do throws(SystemError) {
@@ -60,7 +61,11 @@ extension Engine {
                 Logger(label: "shuck").warning("\(error)")
             }
             try Placement.withMemory(onNodeOf: cpu) { () throws(SystemError) in
-                try Worker(mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing).run()
+                let worker = try Worker(
+                    mailbox: mailbox, memory: memory, copies: copies, usesRing: usesRing)
+                // No frame is looked at before the sandbox is closed.
+                gate.wait { Host.pause(milliseconds: Timing.pauseMilliseconds) }
+                try worker.run()
             }
         } catch {
             mailbox.failure.withLock { $0 = "\(error)" }
@@ -123,6 +128,7 @@ extension Engine {
             for (worker, ring) in interface.rings.enumerated() {
                 let lost = ring.droppedByKernel()
                 snapshot.retiredRingDrops[worker, default: 0] += lost
+                hasFolded = true
                 closing.append((worker, ring, lost))
             }
         }

@@ -63,6 +63,9 @@ extension Control {
         return outcome
     }
 
+    private static let withoutEngine = ReloadOutcome(
+        isApplied: true, lines: ["the engine has ended, and the next one starts with it"])
+
     /// - Throws: when something cannot be had; then all is as it was.
     private func takeUp(_ next: Configuration, _ texts: [HandOver.File]) throws -> ReloadOutcome {
         let (before, reportBefore) = (plumbing, report)
@@ -80,7 +83,7 @@ extension Control {
         for (worker, new) in counters.enumerated() { provision.memories[worker].counters = new }
         let outcome: ReloadOutcome
         do {
-            outcome = try engine.take(provision)
+            outcome = engine.hasEnded ? Self.withoutEngine : try engine.take(provision)
         } catch {
             report = reportBefore
             throw PlanFailure(cause: error, left: plumbing.undo(done))
@@ -90,14 +93,18 @@ extension Control {
             self.plumbing.note(plumbing.undo(done))
             return outcome
         }
-        superseded.append(
-            Superseded(
-                sequence: engine.sequence, plumbing: before, counters: memories.map(\.counters),
-                configuration: configuration))
+        let isForEngine = !engine.hasEnded
+        if isForEngine {
+            superseded.append(
+                Superseded(
+                    sequence: engine.sequence, plumbing: before, counters: memories.map(\.counters),
+                    configuration: configuration))
+        }
         (self.plumbing, configuration, files) = (plumbing, next, texts)
         (memories, reachedLinks, isUnsettled) = (provision.memories, links, true)
         // Whoever asked finds the host as it is from now on, where no worker is late.
-        if outcome.lines.isEmpty { engine.awaitSettled() }
+        if isForEngine && outcome.lines.isEmpty { engine.awaitSettled() }
+        if !isForEngine { startWithAnother(than: before) }
         letGo()
         logArrivals(unlike: before)
         return outcome

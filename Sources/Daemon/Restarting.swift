@@ -10,8 +10,9 @@ extension Control {
     /// Starts another engine; not at once where some in a row did not live long.
     func restartEngine() {
         let now = Host.monotonicNanoseconds()
-        if restart == nil {
+        if !isEndNoted {
             noteEnd()
+            isEndNoted = true
             if now - startedEngineNanoseconds > Timing.engineLifeNanoseconds {
                 (shortLives, failedEngines) = (0, nil)
             }
@@ -29,7 +30,7 @@ extension Control {
         if let restart, restart.dueNanoseconds > now { return }
         do {
             try startAnotherEngine()
-            restart = nil
+            (restart, isEndNoted) = (nil, false)
             log.notice(
                 "another engine forwards",
                 metadata: ["process": "\(engine.processID)", "restarts": "\(report.engineRestarts)"])
@@ -42,9 +43,17 @@ extension Control {
         }
     }
 
+    /// Another configuration may be what the next engine needs: it is tried at once.
+    func startWithAnother(than before: Plumbing) {
+        plumbing.removeSurplus(of: before)
+        (restart, shortLives, failedEngines) = (nil, 0, nil)
+    }
+
     /// Ends an engine with a worker that goes on no more, so that another one takes what waits.
     func watchRings() {
-        guard !engine.hasEnded, let worker = ringWatch.look(plumbing.interfaces) else { return }
+        // A ring that the engine could not take is no worker's fault.
+        guard !engine.hasEnded, !engine.lacksParts, let worker = ringWatch.look(plumbing.interfaces)
+        else { return }
         engine.fail(
             """
             worker \(worker) took nothing for \(Timing.stuckLooks / 2) s from a ring that has frames; \
@@ -62,6 +71,7 @@ extension Control {
         let (repeated, skipped) = resumeRings()
         report.repeated += repeated
         report.skipped += skipped
+        engine.count = countOfEarlier()
         // No worker runs on what was before.
         for old in superseded { plumbing.removeSurplus(of: old.plumbing) }
         superseded = []
@@ -87,7 +97,8 @@ extension Control {
     /// What the engine has counted without what the counters of now hold.
     func countOfEarlier() -> EngineCount {
         var count = engine.count
-        for old in superseded where !old.counters.isEmpty {
+        // What is settled it has told with its count.
+        for old in superseded where !old.counters.isEmpty && old.sequence > engine.state.settled {
             count.add(old.counters.map { $0.read() }, old.configuration)
         }
         return count

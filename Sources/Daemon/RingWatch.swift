@@ -12,7 +12,8 @@ struct RingWatch {
         var stuck: Int?
         for interface in interfaces {
             for (worker, ring) in interface.rings.enumerated() {
-                let cursor = ring.place.cursor
+                // Memory that the engine writes.
+                let cursor = ring.place.cursor & (ring.slotCount - 1)
                 guard ring.slots.isReady(cursor) else { continue }
                 let before = seen[ObjectIdentifier(ring)]
                 let looks = before?.cursor == cursor ? (before?.looks ?? 0) + 1 : 1

@@ -3,10 +3,10 @@
 //
 // 1. When the process begins: all capabilities, and whatever executing a program could bring (no_new_privs).
 //    Everything that needs a privilege was opened by the supervisor.
-// 2. When workers run and the admin endpoint listens, before a frame is let in: all system calls but those
-//    of `Sandbox.calls`. It can open no file for writing, no socket and no device, execute nothing, and map
-//    no memory as code. An io_uring would pass by that list, so each is restricted to what the loop does
-//    (`SubmissionRing`), and no other can be made.
+// 2. When workers are made, before they look at a frame: all system calls but those of `Sandbox.calls`. It
+//    can open no file for writing and no socket, execute nothing, and map no memory as code. An io_uring
+//    would pass by that list, so each is restricted to what the loop does (`SubmissionRing`), and no other
+//    can be made.
 //
 // Its user and its view of the file system stay the supervisor's.
 
@@ -54,7 +54,9 @@ enum Sandbox {
         call("getsockname", "likewise"),
         call("getpeername", "likewise"),
         call("shutdown", "likewise"),
-        call("fcntl", "likewise: they do not block"),
+        // F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_ADD_SEALS, F_DUPFD_CLOEXEC: none that names another process.
+        call("fcntl", "likewise: they do not block", .argument(1, isOneOf: [1, 2, 3, 4, 1033, 1030])),
+        call("listen", "likewise, on sockets that are bound already"),
         call("close", "what is provided no more"),
         call(
             "mmap", "rings and counters that are provided, memory; never as code",
@@ -79,12 +81,15 @@ enum Sandbox {
         call("getdents64", "likewise"),
         call("lseek", "likewise"),
         call("getrusage", "metrics of the process"),
-        call("prlimit64", "its limit of descriptors, to be read", .argument(2, isOneOf: [0])),
+        call("prlimit64", "its limit of descriptors, to be read", .argumentIsZero(2)),
         call("sched_getaffinity", "how many CPUs there are"),
         call("getrandom", "seeds"),
         call("sched_yield", "a lock that another thread holds"),
         call("getpid", "lines of the log"),
         call("gettid", "likewise"),
+        call("geteuid", "who may capture"),
+        call("gettimeofday", "time, where the kernel does not show it to processes"),
+        call("rt_sigaction", "what libraries do about a crash"),
         call("rt_sigprocmask", "threads of libraries"),
         call("rt_sigreturn", "a debugger, or a stop and its end"),
         call("restart_syscall", "likewise"),
@@ -93,7 +98,7 @@ enum Sandbox {
         call("clone3", "its flags cannot be seen: libraries use clone instead", .never(errno: ENOSYS)),
         call("set_robust_list", "threads of libraries"),
         call("rseq", "likewise"),
-        call("setpriority", "likewise"),
+        call("setpriority", "likewise: of themselves", .argument(1, isOneOf: [0])),
         call("prctl", "likewise: their names, and a worker's timer slack", .argument(0, isOneOf: [15, 29])),
         call("exit", "a thread ends"),
         call("exit_group", "the process ends"),

@@ -35,7 +35,8 @@ extension Control {
         ServiceNotifier.notify("STOPPING=1")
         report.isStopping = true
         engine.note(provision)
-        guard endWorkers(.handedOver).left.isEmpty else { return nil }
+        if !engine.hasEnded, let (left, _) = engine.end(.handedOver), !left.isEmpty { return nil }
+        // One that has ended, or did not answer and was killed, is no obstacle: the next process goes on.
         engine.finish()
         // A filter on clsact would outlive its descriptors.
         plumbing.removeOwnerless()
@@ -141,7 +142,8 @@ extension EngineCount {
         var sums: Totals = [:]
         for (worker, values) in counters.enumerated() {
             sums.add(values, worker: worker, configuration: configuration)
-            ringDrops[worker, default: 0] += values[.truncated]
+            // Memory that the engine writes.
+            ringDrops[worker, default: 0] &+= values[.truncated]
         }
         totals += sums.map { Value(metric: $0.key.metric, labels: $0.key.labels, value: $0.value) }
     }

@@ -124,6 +124,8 @@ final class Control {
     var restart: Backoff.Retry?
     /// Engines that did not live long, in a row, and the last that was waited for.
     var shortLives = 0
+    /// How it ended has been taken down.
+    var isEndNoted = false
     var ringWatch = RingWatch()
     var failedEngines: Backoff.Retry?
     /// It was told to start workers.
@@ -209,6 +211,8 @@ final class Control {
     func begin(
         adminSocket inherited: Descriptor? = nil, listener: Descriptor? = nil, from count: EngineCount? = nil
     ) throws {
+        // A port that is taken ends the start before anything is claimed.
+        adminPort = try configuration.admin.listen.map { try AdminListener.open($0) }
         try startEngine(from: count)
         let facts = HostFacts.read(for: configuration, cpus: cpus, links: reachedLinks)
         _ = try plumbing.reach(configuration, facts, .start)
@@ -216,7 +220,6 @@ final class Control {
         adminSocket = try inherited.map { AdminSocket(adopting: $0, admin) } ?? AdminSocket(admin)
         let place = HandOver.path(beside: admin.socket)
         do {
-            adminPort = try admin.listen.map { try AdminListener.open($0) }
             handOverListener =
                 try listener.map { HandOverListener(adopting: $0, path: place) }
                 ?? HandOverListener(path: place)
@@ -350,6 +353,7 @@ final class Control {
         tickDue = Host.monotonicNanoseconds() + Timing.tickNanoseconds
         plumbing.removeSurplus()
         if let end = Program.reap()[engine.processID] { engine.seenEnd = end }
+        engine.noteTick()
         engine.showLife()
         tellOfLog()
         watchRings()
@@ -425,7 +429,7 @@ final class Control {
         report.isStopping = true
         engine.note(provision)
         do { try plumbing.stopReceiving() } catch { log.error("\(error)") }
-        let (count, left) = endWorkers(.drained)
+        let (count, left) = engine.hasEnded ? (countOfEnded(), []) : endWorkers(.drained)
         for worker in left {
             log.error(
                 "\(worker) stands still and did not end: frames that wait in its rings are lost")
@@ -439,6 +443,8 @@ final class Control {
             ])
         adminSocket?.remove()
         handOverListener?.remove()
+        // What was held is no more as it is described there.
+        store?.clear()
         // It holds what is to be removed.
         engine.finish()
         superseded = []

@@ -43,6 +43,8 @@ enum Timing {
 
     /// Ticks at which a worker took nothing from a ring that had frames, before its engine is killed: 5 s.
     static let stuckLooks = 10
+    /// Ticks without a word of the engine before it is killed: 30 s, longer than any dump of routes.
+    static let silentTicks = 60
 
     // MARK: Waiting
 

@@ -34,7 +34,9 @@ extension PacketRing {
             let whole = min(slot.wireLength + Self.virtioHeaderBytes, Self.frameBytesMax)
             // The kernel gives a whole frame or none.
             if bytes == nil && isQueued(slot, whole) { continue }
-            let copy = UnsafeRawBufferPointer(start: copies.buffer(place), count: bytes ?? whole)
+            // What a process that crashed has written last may be anything.
+            let count = min(bytes ?? whole, Self.frameBytesMax)
+            let copy = UnsafeRawBufferPointer(start: copies.buffer(place), count: count)
             if Self.begins(copy, as: slot) { left[number] = Array(copy) }
         }
     }

@@ -44,7 +44,7 @@ public enum Host {
 
     /// Whether the kernel has a sysctl. Takes no descriptor, so that a process that has none left does
     /// not take a setting for missing.
-    public static func hasSysctl(_ name: String) -> Bool { access(sysctlPath(name), F_OK) == 0 }
+    public static func hasSysctl(_ name: String) -> Bool { status(of: sysctlPath(name)) != nil }
 
     /// Sets a sysctl by its dotted name, of this network namespace.
     public static func setSysctl(_ name: String, _ value: String) throws(SystemError) {

@@ -29,6 +29,8 @@ public final class NamedMemory: @unchecked Sendable {
         file = Descriptor(try checkNegative("memfd_create", name, clinux_memfd(name)))
         let number = file.number
         try check("ftruncate", name) { ftruncate(number, off_t(bytes)) }
+        // Nobody who is handed it can cut it short under another's feet: F_SEAL_SHRINK | F_SEAL_GROW.
+        _ = fcntl(number, 1033, 2 | 4)
         let mapped = try Self.map(file, bytes, name)
         if Placement.nodes.count > 1, let node = Placement.node(ofCPU: cpu) {
             _ = MemoryPolicy(preferring: node).bind(mapped, byteCount: bytes)

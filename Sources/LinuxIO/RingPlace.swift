@@ -66,8 +66,10 @@ public struct RingPlace: @unchecked Sendable, BitwiseCopyable {
     ///   - slotCount: a power of two.
     ///   - isReady: whether a slot holds a frame.
     public func resume(slotCount: Int, isReady: (Int) -> Bool) -> Resumption {
-        let taken = Int(word.pointee.load(ordering: .acquiring) >> 32)
-        let (start, mask) = (cursor, slotCount - 1)
+        // What a process that crashed has written last may be anything.
+        let mask = slotCount - 1
+        let taken = min(Int(word.pointee.load(ordering: .acquiring) >> 32), slotCount)
+        let start = cursor & mask
         guard let done = (0..<taken).first(where: { isReady((start + $0) & mask) }) else {
             return Resumption(cursor: (start + taken) & mask)
         }

@@ -5,7 +5,7 @@ import Glibc
 
 /// A value, made into a program of classic BPF.
 public struct SystemCallFilter: Sendable {
-    /// When a call is let through. Of an argument the lower 32 bits are seen.
+    /// When a call is let through. Of an argument the lower 32 bits are seen, unless a rule says more.
     public enum Rule: Sendable {
         case always
         case argument(Int, isOneOf: [UInt32])
@@ -13,6 +13,8 @@ public struct SystemCallFilter: Sendable {
         case argumentWithout(Int, bits: UInt32)
         /// One of the bits is set at least.
         case argumentWith(Int, bits: UInt32)
+        /// All 64 bits are zero.
+        case argumentIsZero(Int)
         /// Never, with this error instead of EPERM.
         case never(errno: Int32)
     }
@@ -53,6 +55,11 @@ public struct SystemCallFilter: Sendable {
                 jump(equal, value, UInt8(values.count - place), 0)
             }
             return [load(16 + 8 * index)] + checks + [deny(EPERM), allow]
+        case .argumentIsZero(let index):
+            return [
+                load(16 + 8 * index), jump(equal, 0, 0, 2), load(20 + 8 * index), jump(equal, 0, 1, 0),
+                deny(EPERM), allow,
+            ]
         case .argumentWithout(let index, let bits):
             return [load(16 + 8 * index), jump(anyBit, bits, 0, 1), deny(EPERM), allow]
         case .argumentWith(let index, let bits):
