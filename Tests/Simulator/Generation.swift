@@ -52,18 +52,19 @@ final class Setup {
     }
 }
 
-/// Bounds of what a bucket may give, by a clock of which only the steps forward count.
+/// What a bucket may give, by bounds of how far its stamp is ahead of the clock, in tokens.
 struct Bucket {
     private let rate: Double
     private let burst: Double
     /// What a single packet may take beyond that.
     private let debt: Double
-    /// Given since it was full, less what came in since; of frames that are cut no more than certainly.
-    private var least = 0.0
-    /// Likewise, no less than possibly.
+    /// The stamp is at least so far ahead: a frame that is cut took at least one token. Negative after a
+    /// pause: the clock can go back that far before a packet has to wait. A new bucket's stamp is 0.
+    private var least = -Double.infinity
+    /// The stamp is at most so far ahead: a frame that is cut took one token per segment.
     private var most = 0.0
-    /// Tokens that came in while workers held a time that they had read.
-    private var aged = 0.0
+    /// What a time in tokens may be short of the rate, as the nanoseconds of a token are rounded up.
+    private static let rounded = 0.999
 
     init(perSecond: Int, burst: Int, debt: Int) {
         rate = Double(perSecond)
@@ -71,19 +72,21 @@ struct Bucket {
         self.debt = Double(debt)
     }
 
+    private func tokens(_ nanoseconds: UInt64) -> Double { rate * Double(nanoseconds) / 1e9 }
+
+    /// A stamp that is further ahead stems from before the clock went back: the bucket is full, unless the
+    /// clock comes closer to the stamp before the next packet. One second of it is for workers that read the
+    /// clock before others.
+    private var reach: Double { burst + debt + rate }
+
     mutating func pass(nanoseconds: UInt64) {
-        let filled = rate * Double(nanoseconds) / 1e9
-        least = max(0, least - filled)
-        most = max(0, most - filled * 0.999)
+        least -= tokens(nanoseconds)
+        most -= tokens(nanoseconds) * Self.rounded
     }
 
-    /// The clock went back. What is further ahead of it than a packet can bring is known to be of another
-    /// time, so the bucket is full; else it waits for as long.
     mutating func goBack(nanoseconds: UInt64) {
-        let waits = rate * Double(nanoseconds) / 1e9
-        // A second more, for workers that read the clock before others.
-        most = least + waits * 0.99 > burst + debt + rate + 1 ? 0 : most + waits
-        least = 0
+        least += tokens(nanoseconds) * Self.rounded
+        most += tokens(nanoseconds)
     }
 
     /// A packet is let through.
@@ -92,15 +95,25 @@ struct Bucket {
     ///   - age: nanoseconds since the worker read the clock. A bucket that was full fills from then on.
     /// - Returns: whether there can have been one.
     mutating func give(atMost tokens: Int = 1, age: UInt64) -> Bool {
+        let (oldest, newest) = (self.tokens(age), self.tokens(age) * Self.rounded)
+        let mayBeOfAnotherTime = most + oldest >= reach * Self.rounded - 2
+        let isGiven = mayBeOfAnotherTime || least + newest <= burst
+        if least + newest > reach + 1 {
+            most = -newest
+        } else {
+            most = min(max(most, -newest), burst - newest)
+        }
+        least = mayBeOfAnotherTime ? -oldest : max(least, -oldest)
         least += 1
         most += Double(tokens)
-        aged = max(aged, rate * Double(age) / 1e9)
-        return least <= burst + 1 + aged
+        return isGiven
     }
 
     /// Whether there can have been none.
     /// - Parameter age: nanoseconds since the worker read the clock.
-    func mayRefuse(age: UInt64) -> Bool { most + rate * Double(age) / 1e9 >= burst - 2 }
+    func mayRefuse(age: UInt64) -> Bool {
+        most + tokens(age) >= burst - 2 && least + tokens(age) * Self.rounded <= reach + 1
+    }
 }
 
 /// The model's answer to a template whose marks are zero.

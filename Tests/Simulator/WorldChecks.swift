@@ -134,9 +134,11 @@ extension World {
         }
         guard expected?.pointee.kind == .reply, !setup.isShadow else { return }
         if verdict.pointee.kind == .reply {
-            if !setup.errorBucket.give(age: age) { fail("more ICMP errors than their rate allows") }
+            if !setup.errorBucket.give(age: age) {
+                fail("more ICMP errors than their rate allows: \(setup.errorBucket)")
+            }
         } else if !setup.errorBucket.mayRefuse(age: age) {
-            fail("an ICMP error is not sent, and its bucket is not empty")
+            fail("an ICMP error is not sent, and its bucket is not empty: \(setup.errorBucket)")
         }
     }
 

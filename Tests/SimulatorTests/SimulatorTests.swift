@@ -1,8 +1,10 @@
 // Simulated worlds whose invariants hold, and worlds with a faulty worker that must be noticed.
 
-import Simulator
 import TestPackets
 import Testing
+
+@testable import Forwarding
+@testable import Simulator
 
 @Suite("Simulator")
 struct SimulatorTests {
@@ -10,6 +12,61 @@ struct SimulatorTests {
     func known(seed: UInt64) throws {
         let summary = try Simulation.run(Scenario(seed: seed, frames: 4_000))
         #expect(summary.frames == 4_000 && summary.steps > 60)
+    }
+
+    @Test("a clock that goes back no further than it had jumped, between two ICMP errors")
+    func setbackAfterPause() throws {
+        #expect(try Simulation.run(Scenario(seed: 0x1353_5bc, frames: 31_000)).setbacks > 0)
+        // The stamp is 1045 ms ahead; of up to 1050 ms, the code waits for the clock.
+        var bucket = Bucket(perSecond: 1000, burst: 50, debt: 1)
+        let isGiven = bucket.give(age: 0)
+        #expect(isGiven)
+        bucket.pass(nanoseconds: 1_057_000_000)
+        bucket.goBack(nanoseconds: 2_101_000_000)
+        #expect(bucket.mayRefuse(age: 0))
+        // Further ahead, it stems from before the clock went back, until the clock comes closer.
+        bucket.goBack(nanoseconds: 1_000_000_000)
+        #expect(!bucket.mayRefuse(age: 0))
+        bucket.pass(nanoseconds: 1_500_000_000)
+        #expect(bucket.mayRefuse(age: 0))
+        bucket.pass(nanoseconds: 600_000_000)
+        #expect(!bucket.mayRefuse(age: 0))
+    }
+
+    @Test("bounds of a bucket, where the clock jumps both ways")
+    func bounds() throws {
+        var random = Random(try TestPackets.Random.seed(usually: 0x6275_636b))
+        let jumps = [60_000_000, 3_000_000_000, 40_000_000_000]
+        var counts = (given: 0, refused: 0)
+        for _ in 0..<100 {
+            let tokens = ICMPErrorTokens(perSecond: 1000, burst: 50)
+            defer { tokens.deallocate() }
+            var bucket = Bucket(perSecond: 1000, burst: 50, debt: 1)
+            var clock: UInt64 = 1_000_000_000
+            for _ in 0..<2000 {
+                let isJump = random.below(16) == 0
+                let step = 1 + UInt64(random.below(isJump ? jumps[random.below(3)] : 300_000))
+                if random.below(isJump ? 2 : 40) > 0 {
+                    clock += step
+                    bucket.pass(nanoseconds: step)
+                } else {
+                    bucket.goBack(nanoseconds: min(step, clock - 1))
+                    clock -= min(step, clock - 1)
+                }
+                // Several jumps between two packets.
+                if isJump && random.below(2) == 0 { continue }
+                let age = min(UInt64(random.below(3_000_000)), clock - 1)
+                if tokens.take(now: clock - age) {
+                    counts.given += 1
+                    let isGiven = bucket.give(age: age)
+                    #expect(isGiven, "\(bucket)")
+                } else {
+                    counts.refused += 1
+                    #expect(bucket.mayRefuse(age: age), "\(bucket)")
+                }
+            }
+        }
+        #expect(counts.given > 1000 && counts.refused > 1000, "\(counts)")
     }
 
     @Test("a world whose fragments do not fit")
