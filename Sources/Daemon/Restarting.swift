@@ -22,8 +22,8 @@ extension Control {
                 (failedEngines, restart) = (retry, retry)
                 log.error(
                     """
-                    \(shortLives) engines in a row did not live for a second: the next one is started in \
-                    \((retry.dueNanoseconds - now) / 1_000_000) ms; what comes meanwhile waits in the rings
+                    \(shortLives) engines in a row did not live for half a second: the next one is started \
+                    in \((retry.dueNanoseconds - now) / 1_000_000) ms; what comes meanwhile waits in the rings
                     """)
             }
         }

@@ -105,6 +105,8 @@ extension Control {
             for interface in plumbing.interfaces where worker < interface.rings.count {
                 interface.rings[worker].adopt(copies, batch: Limits.batch)
                 let (resumption, frames) = interface.rings[worker].resume()
+                // The engine takes them up itself.
+                interface.rings[worker].forgetLeft()
                 repeated += UInt64(resumption.repeated)
                 skipped += UInt64(frames.count)
                 if !frames.isEmpty { keep(frames, from: interface.specification.interface, worker) }

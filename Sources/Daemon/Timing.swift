@@ -71,7 +71,7 @@ enum Timing {
     /// Time for an engine to end once nothing is left to do.
     static let engineEndNanoseconds: UInt64 = 2_000_000_000
     /// An engine that lived longer is replaced at once when it ends, and so many in a row that did not.
-    static let engineLifeNanoseconds: UInt64 = 1_000_000_000
+    static let engineLifeNanoseconds: UInt64 = 500_000_000
     static let enginesAtOnce = 3
     /// Time for the service manager to deal with what it was told.
     static let barrierMilliseconds: Int32 = 5_000

@@ -41,6 +41,9 @@ extension PacketRing {
         }
     }
 
+    /// Lets go of what `adopt` took: another process has adopted the same.
+    public func forgetLeft() { left = [:] }
+
     /// Puts what a killed worker had taken where a second kill leaves it.
     public func keepLeft(in copies: FrameCopies) {
         for (slot, bytes) in left where copies.keep(bytes, interface: interfaceIndex, slot: slot) {

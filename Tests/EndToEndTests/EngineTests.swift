@@ -37,7 +37,7 @@ extension EndToEnd {
                         #expect(now.lastEngineEnd?.contains("signal 9") == true)
                         #expect(now.packets["received", default: 0] >= status.packets["received", default: 0])
                         // It lives for a while.
-                        usleep(1_100_000)
+                        usleep(700_000)
                     }
                     twice = Int(try daemon.metrics().sum("shuck_repeated_packets_total"))
                 }
@@ -56,7 +56,7 @@ extension EndToEnd {
             }
         }
 
-        /// The fourth that does not live for a second is waited with; then there is one again.
+        /// The fourth that does not live for half a second is waited with; then there is one again.
         @Test func thoseThatEndAtOnceAreWaitedWith() throws {
             try Rig.with { rig in
                 let daemon = try Daemon.ready(rig)
@@ -64,7 +64,7 @@ extension EndToEnd {
                     kill(try daemon.status().engineProcessID, SIGKILL)
                     try Self.waitForAnother(daemon, after: number)
                 }
-                try daemon.waitForLine(containing: "4 engines in a row did not live for a second")
+                try daemon.waitForLine(containing: "4 engines in a row did not live for half a second")
                 #expect(try daemon.stop().status == 0)
             }
         }
