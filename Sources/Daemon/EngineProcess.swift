@@ -14,8 +14,6 @@ final class EngineProcess {
     var count: EngineCount
     /// What it runs with instead of what was asked for.
     private(set) var fallbacks: [String] = []
-    /// When it last said something.
-    private(set) var heardNanoseconds = Host.monotonicNanoseconds()
     /// It is gone, or does not do as it is told and has been killed.
     private(set) var hasEnded = false
     /// It could not take all of what came: that is to be provided again.
@@ -62,8 +60,7 @@ final class EngineProcess {
 
     /// It speaks, and none of its workers stands still.
     var isGoingOn: Bool {
-        Host.monotonicNanoseconds() - heardNanoseconds < Timing.controlNanoseconds
-            && state.stillWorker == nil
+        UInt64(silentTicks) * Timing.tickNanoseconds < Timing.controlNanoseconds && state.stillWorker == nil
     }
 
     // MARK: orders
@@ -207,7 +204,7 @@ final class EngineProcess {
             hasEnded = true
             throw HostProblem(description: "it has ended")
         }
-        (heardNanoseconds, silentTicks) = (Host.monotonicNanoseconds(), 0)
+        silentTicks = 0
         switch heard.message {
         case .answer: return try heard.read(EngineAnswer.self)
         case .state(let state):

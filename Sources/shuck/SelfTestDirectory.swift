@@ -27,7 +27,8 @@ final class SelfTestDirectory {
     }
 
     private static func make() throws(Failure) -> String {
-        var template = Array((parent + prefix + "XXXXXX").utf8CString)
+        // mkdtemp(3) puts letters of its own in the place of six.
+        var template = Array((parent + prefix + String(repeating: "X", count: 6)).utf8CString)
         return try template.withUnsafeMutableBufferPointer { template throws(Failure) in
             guard let path = template.baseAddress, mkdtemp(path) != nil else {
                 throw Failure(message: "\(parent) takes no directory: \(systemMessage())")
